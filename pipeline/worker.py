@@ -1,0 +1,72 @@
+"""What every worker process shares: the spec that it is given, progress, its manifest, its last words.
+
+A worker is `python -m pipeline.<stage>.worker`. It opens Dagster Pipes, finds its spec in the extras, writes its files into
+`spec["out"]`, and closes with `_result.json` (figures) there; on an error it leaves `_error.json`, and exits with 1.
+A worker whose parent has died stops too.
+"""
+
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from dagster_pipes import open_dagster_pipes
+from upath import UPath
+
+from pipeline.store import write_json
+
+RESULT = "_result.json"
+ERROR = "_error.json"
+Spec = dict[str, Any]
+Log = Callable[[str], None]
+
+
+class Progress:
+    """Says how far the work is: at once, then at most every `every` seconds, then at the end."""
+
+    def __init__(self, log: Log, what: str, total: int, every: float = 5.0) -> None:
+        self._log, self._what, self._total, self._every = log, what, total, every
+        self._start = self._said = time.monotonic()
+        self._first = True
+
+    def update(self, done: int, note: str = "") -> None:
+        """Say that `done` of the total are done, where the time has come."""
+        now = time.monotonic()
+        if not self._first and done < self._total and now - self._said < self._every:
+            return
+        self._first, self._said = False, now
+        left = (now - self._start) / done * (self._total - done) if done else None
+        ahead = f", {left:.0f} s left" if left and done < self._total else ""
+        self._log(f"{self._what}: {done}/{self._total}{f', {note}' if note else ''}{ahead}")
+
+
+def run_worker(work: Callable[[Spec, Log], dict[str, Any]]) -> None:
+    """Run a worker's function on the spec that came through Pipes; its return value, a JSON object, is the result.
+
+    Exits with 1 on an error, with the error's type and message in `_error.json`.
+    """
+    _stop_with_parent()
+    with open_dagster_pipes() as pipes:
+        spec: Spec = pipes.extras["spec"]
+        out = UPath(spec["out"])
+        try:
+            write_json(out / RESULT, work(spec, pipes.log.info))
+        except BaseException as error:
+            traceback.print_exc()
+            write_json(out / ERROR, {"type": type(error).__name__, "message": str(error)})
+            sys.stderr.flush()
+            raise SystemExit(1) from None
+
+
+def _stop_with_parent() -> None:
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(130)
+
+    threading.Thread(target=watch, daemon=True).start()

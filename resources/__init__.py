@@ -1,0 +1,1 @@
+"""The outside world, swappable: where data lies, where workers run, who annotates."""

@@ -1,0 +1,15 @@
+"""The store as a resource. What a store is: `pipeline.store`."""
+
+import dagster as dg
+
+from pipeline.store import Store
+
+
+class Storage(dg.ConfigurableResource):
+    """One URI under which everything is published."""
+
+    uri: str
+
+    def store(self) -> Store:
+        """The store."""
+        return Store(self.uri)
