@@ -34,3 +34,7 @@ def options(
         "check_specs": gate.check_specs(key, rules),
         **more,
     }
+
+
+DELIVERIES = dg.DynamicPartitionsDefinition(name="delivery")
+"""One partition a batch of tasks that is sent to annotators."""

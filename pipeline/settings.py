@@ -447,7 +447,12 @@ def _allowed(place: Sequence[str | int], variants: Sequence[str | int]) -> str:
     node = schema
     for step in place:
         node = _resolve(schema, node, variants)
-        node = node.get("properties", {}).get(step) or node.get("additionalProperties") or node.get("items") or {}
+        node = (
+            node.get("properties", {}).get(step)
+            or next(iter(node.get("patternProperties", {}).values()), None)
+            or node.get("additionalProperties")
+            or {}
+        )
     return ", ".join(_resolve(schema, node, variants).get("properties", {})) or "nothing"
 
 

@@ -1,0 +1,79 @@
+"""Small plots as markdown with the picture inside, for asset metadata and reports. matplotlib is imported when one is drawn."""
+
+import base64
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+INK, GRID = "#1f2937", "#e5e7eb"
+COLOURS = ("#3157c8", "#d97706", "#0f9d76", "#b4235a", "#6b5bd2", "#64748b")
+
+
+def bar_chart(labels: Sequence[str], values: Sequence[float], title: str, ylabel: str = "count") -> str:
+    """One bar a label."""
+    return grouped_bars(labels, {"": values}, title, ylabel)
+
+
+def grouped_bars(labels: Sequence[str], series: Mapping[str, Sequence[float]], title: str, ylabel: str) -> str:
+    """Bars side by side: one group a label, one colour a series."""
+
+    def draw(axes: Any) -> None:
+        width = 0.8 / max(len(series), 1)
+        places = np.arange(len(labels))
+        for index, (name, values) in enumerate(series.items()):
+            axes.bar(places + (index - (len(series) - 1) / 2) * width, values, width * 0.92, label=name, color=COLOURS[index % 6])
+        axes.set_xticks(places, [_label(label) for label in labels], rotation=30 if max(map(len, labels), default=0) > 9 else 0, ha="right" if max(map(len, labels), default=0) > 9 else "center")
+        axes.set_ylabel(ylabel)
+
+    return _markdown(draw, title, legend=len(series) > 1)
+
+
+def histogram(values: npt.ArrayLike, title: str, xlabel: str, bins: int = 20) -> str:
+    """Distribution of numbers."""
+
+    def draw(axes: Any) -> None:
+        axes.hist(np.asarray(values, dtype=float), bins=bins, color=COLOURS[0], rwidth=0.94)
+        axes.set_xlabel(xlabel)
+        axes.set_ylabel("count")
+
+    return _markdown(draw, title)
+
+
+def line_chart(x: Sequence[float], series: Mapping[str, Sequence[float]], title: str, xlabel: str, ylabel: str) -> str:
+    """One line a series; NaN leaves a gap that is bridged."""
+
+    def draw(axes: Any) -> None:
+        for index, (name, values) in enumerate(series.items()):
+            points = np.asarray(values, dtype=float)
+            seen = np.isfinite(points)
+            axes.plot(np.asarray(x, dtype=float)[seen], points[seen], marker="o", markersize=3.5, label=name, color=COLOURS[index % 6])
+        axes.set_xlabel(xlabel)
+        axes.set_ylabel(ylabel)
+
+    return _markdown(draw, title, legend=len(series) > 1)
+
+
+def _label(text: str) -> str:
+    # matplotlib reads $...$ as mathematics: text of strangers is shown as it is
+    return text[:28].replace("$", r"\$")
+
+
+def _markdown(draw: Callable[[Any], None], title: str, legend: bool = False) -> str:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 3.2), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    axes.set_axisbelow(True)
+    axes.grid(axis="y", color=GRID)
+    axes.spines[["top", "right"]].set_visible(False)
+    draw(axes)
+    axes.set_title(title, fontsize=10, color=INK, loc="left")
+    axes.tick_params(labelsize=8)
+    if legend:
+        axes.legend(fontsize=8, frameon=False)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", metadata={"Software": None})
+    return f"![{title}](data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()})"
