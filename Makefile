@@ -17,7 +17,11 @@ $(VENV)/.ready: $(LOCKS) pyproject.toml requirements/setup.sh
 	PYTHON=$(PYTHON) TORCH_INDEX=$(TORCH_INDEX) requirements/setup.sh $(VENV)
 	@touch $@
 
-demo: setup
+$(DAGSTER_HOME)/dagster.yaml: pipeline/dagster.yaml
+	@mkdir -p $(DAGSTER_HOME)
+	@cp $< $@
+
+demo: setup $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/python -m pipeline.demo
 
 test: lint
@@ -29,8 +33,7 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-ui: setup
-	$(BIN)/python -m pipeline.demo --home-only
+ui: setup $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
 
 gemma: setup

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 from pydantic import BaseModel
 
 from pipeline import gate
@@ -21,7 +22,13 @@ def code_version(version: str, *parts: BaseModel | str | int | float) -> str:
 
 
 def options(
-    key: str, stage: str, rules: Sequence[Rule], version: str, deps: Sequence[str] = (), kinds: Sequence[str] = ("parquet",), **more: Any
+    key: str,
+    stage: str,
+    rules: Sequence[Rule],
+    version: str,
+    deps: Sequence[str] = (),
+    kinds: Sequence[str] = ("parquet",),
+    **more: Any,
 ) -> dict[str, Any]:
     """Arguments of `@dg.asset` that every asset here has."""
     return {
@@ -38,3 +45,18 @@ def options(
 
 DELIVERIES = dg.DynamicPartitionsDefinition(name="delivery")
 """One partition a batch of tasks that is sent to annotators."""
+
+
+def sample_table(table: pa.Table, rows: int = 8, width: int = 300) -> dg.TableMetadataValue:
+    """The first rows as a table for the UI: text as it is (the UI shows it as text), cut to a readable length."""
+
+    def cell(value: Any) -> str | int | float | bool | None:
+        if isinstance(value, list):
+            value = "\n".join(f"{m['role']}: {m['content']}" if isinstance(m, dict) else str(m) for m in value)
+        if isinstance(value, str) and len(value) > width:
+            value = value[: width - 1] + "…"
+        return value if isinstance(value, str | int | float | bool) or value is None else str(value)
+
+    records = [dg.TableRecord({k: cell(v) for k, v in row.items()}) for row in table.slice(0, rows).to_pylist()]
+    columns = [dg.TableColumn(name, "string") for name in table.column_names]
+    return dg.MetadataValue.table(records, dg.TableSchema(columns))

@@ -35,7 +35,9 @@ class Outcome:
 def check_specs(key: str, rules: Sequence[Rule]) -> list[dg.AssetCheckSpec]:
     """Specs of an asset's checks: its schema, then each rule."""
     asset = asset_key(key)
-    schema = dg.AssetCheckSpec(SCHEMA_CHECK, asset=asset, blocking=True, description="The declared columns with the declared types.")
+    schema = dg.AssetCheckSpec(
+        SCHEMA_CHECK, asset=asset, blocking=True, description="The declared columns with the declared types."
+    )
     return [schema, *(dg.AssetCheckSpec(r.name, asset=asset, blocking=r.gating, description=r.says) for r in rules)]
 
 
@@ -60,7 +62,10 @@ def publish(
     """
     problems = schema_problems(table.schema, schema)
     yield dg.AssetCheckResult(
-        asset_key=asset_key(key), check_name=SCHEMA_CHECK, passed=not problems, metadata={"problems": problems or ["none"]}
+        asset_key=asset_key(key),
+        check_name=SCHEMA_CHECK,
+        passed=not problems,
+        metadata={"problems": problems or ["none"]},
     )
     if problems:
         raise _refused(key, [f"{SCHEMA_CHECK}: {'; '.join(problems)}"])
@@ -74,7 +79,15 @@ def publish(
         **(metadata or {}),
     }
     yield from publish_folder(
-        context, store, key, staged, rules, views={ROWS: table, **(views or {})}, rows=table.num_rows, metadata=shown, info=info
+        context,
+        store,
+        key,
+        staged,
+        rules,
+        views={ROWS: table, **(views or {})},
+        rows=table.num_rows,
+        metadata=shown,
+        info=info,
     )
 
 
@@ -125,7 +138,9 @@ def evaluate(rules: Sequence[Rule], views: Mapping[str, pa.Table]) -> Iterator[O
             continue
         missing = [c for c in columns if c not in views[view].column_names]
         if missing:
-            yield from (Outcome(rule, False, error=f"view {view!r} has no column {', '.join(missing)}") for rule in wanted)
+            yield from (
+                Outcome(rule, False, error=f"view {view!r} has no column {', '.join(missing)}") for rule in wanted
+            )
             continue
         frame = views[view].select(columns or views[view].column_names[:1]).to_pandas()
         batch = (
@@ -176,7 +191,11 @@ def _check_result(key: str, outcome: Outcome) -> dg.AssetCheckResult:
         passed=outcome.passed,
         severity=dg.AssetCheckSeverity.ERROR if outcome.rule.gating else dg.AssetCheckSeverity.WARN,
         description=outcome.error or outcome.rule.says,
-        metadata={**figures, "expectation": outcome.rule.expectation, "arguments": _plain(dict(outcome.rule.arguments))},
+        metadata={
+            **figures,
+            "expectation": outcome.rule.expectation,
+            "arguments": _plain(dict(outcome.rule.arguments)),
+        },
     )
 
 

@@ -24,8 +24,19 @@ def grouped_bars(labels: Sequence[str], series: Mapping[str, Sequence[float]], t
         width = 0.8 / max(len(series), 1)
         places = np.arange(len(labels))
         for index, (name, values) in enumerate(series.items()):
-            axes.bar(places + (index - (len(series) - 1) / 2) * width, values, width * 0.92, label=name, color=COLOURS[index % 6])
-        axes.set_xticks(places, [_label(label) for label in labels], rotation=30 if max(map(len, labels), default=0) > 9 else 0, ha="right" if max(map(len, labels), default=0) > 9 else "center")
+            axes.bar(
+                places + (index - (len(series) - 1) / 2) * width,
+                values,
+                width * 0.92,
+                label=name,
+                color=COLOURS[index % 6],
+            )
+        axes.set_xticks(
+            places,
+            [_label(label) for label in labels],
+            rotation=30 if max(map(len, labels), default=0) > 9 else 0,
+            ha="right" if max(map(len, labels), default=0) > 9 else "center",
+        )
         axes.set_ylabel(ylabel)
 
     return _markdown(draw, title, legend=len(series) > 1)
@@ -49,7 +60,14 @@ def line_chart(x: Sequence[float], series: Mapping[str, Sequence[float]], title:
         for index, (name, values) in enumerate(series.items()):
             points = np.asarray(values, dtype=float)
             seen = np.isfinite(points)
-            axes.plot(np.asarray(x, dtype=float)[seen], points[seen], marker="o", markersize=3.5, label=name, color=COLOURS[index % 6])
+            axes.plot(
+                np.asarray(x, dtype=float)[seen],
+                points[seen],
+                marker="o",
+                markersize=3.5,
+                label=name,
+                color=COLOURS[index % 6],
+            )
         axes.set_xlabel(xlabel)
         axes.set_ylabel(ylabel)
 

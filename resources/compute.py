@@ -41,14 +41,26 @@ class LocalCompute(dg.ConfigurableResource):
         (out / RESULT).unlink(missing_ok=True)
         with dg.open_pipes_session(
             context=context.op_execution_context,
-            context_injector=dg.PipesEnvContextInjector() if len(json.dumps(spec)) < 50_000 else dg.PipesTempFileContextInjector(),
+            context_injector=dg.PipesEnvContextInjector()
+            if len(json.dumps(spec)) < 50_000
+            else dg.PipesTempFileContextInjector(),
             message_reader=dg.PipesTempFileMessageReader(),
             extras={"spec": {**spec, "out": str(out)}},
         ) as session:
-            env = {**os.environ, **QUIET, "VLLM_CPU_KVCACHE_SPACE": str(self.kv_cache_gib), **session.get_bootstrap_env_vars()}
+            env = {
+                **os.environ,
+                **QUIET,
+                "VLLM_CPU_KVCACHE_SPACE": str(self.kv_cache_gib),
+                **session.get_bootstrap_env_vars(),
+            }
             with log.open("wb") as output:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", worker], env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                    [sys.executable, "-m", worker],
+                    env=env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
                 )
                 peak = _wait(process)
         if process.returncode != 0 or not (out / RESULT).exists():

@@ -1,0 +1,54 @@
+"""When things run: jobs and the weekly schedule. What runs is defined in `assets`."""
+
+import dagster as dg
+
+from assets import DELIVERIES
+from pipeline.settings import Profile
+
+POOL = "build_pool"
+DELIVERY = "collect_delivery"
+RECIPE = "train_and_evaluate"
+
+
+def jobs(profile: Profile) -> list[dg.UnresolvedAssetJobDefinition]:
+    """The three jobs, in the order in which a first delivery needs them."""
+    pool = dg.AssetSelection.assets("conversations", "candidate_prompts", "prompt_topics", "prompt_complexity")
+    recipe = dg.AssetSelection.assets("reward_model", "attribute_weights", "benchmark_scores", "leaderboard")
+    return [
+        dg.define_asset_job(POOL, pool, description="Read the sources and build the pool of candidate prompts. No partition."),
+        dg.define_asset_job(
+            DELIVERY,
+            dg.AssetSelection.all() - pool - recipe,
+            description="One delivery: draw prompts, answer them, have them rated, publish the data set. Partition: the delivery.",
+            partitions_def=DELIVERIES,
+        ),
+        dg.define_asset_job(
+            RECIPE,
+            recipe,
+            description="One recipe: train its reward model on the data set, score the benchmarks. Partition: the recipe.",
+            partitions_def=recipes(profile),
+        ),
+    ]
+
+
+def recipes(profile: Profile) -> dg.StaticPartitionsDefinition:
+    """One partition a recipe of the profile."""
+    return dg.StaticPartitionsDefinition(list(profile.recipes))
+
+
+def schedules(profile: Profile) -> list[dg.ScheduleDefinition]:
+    """The weekly delivery; off until it is turned on in the UI."""
+
+    @dg.schedule(
+        job_name=DELIVERY,
+        cron_schedule=profile.schedule.cron,
+        execution_timezone=profile.schedule.timezone,
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+        description="Opens a new delivery, named by its date, and collects it.",
+    )
+    def weekly_delivery(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        key = context.scheduled_execution_time.strftime("%Y-%m-%d")
+        context.instance.add_dynamic_partitions(str(DELIVERIES.name), [key])
+        return dg.RunRequest(run_key=key, partition_key=key)
+
+    return [weekly_delivery]

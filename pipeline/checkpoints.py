@@ -1,0 +1,124 @@
+"""Model checkpoints: from what a profile names to a local folder in Hugging Face format. Only workers call this: it may need torch."""
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from pipeline.settings import Checkpoint
+
+ACCEPTED_TERMS = "HELPSTEER_ACCEPT_TERMS"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that can't be had; the message says what to do."""
+
+
+def resolve(checkpoint: Checkpoint, cache: Path) -> Path:
+    """The local folder of a checkpoint (safetensors, config, tokenizer).
+
+    A GGUF file is de-quantised once, and kept under `cache`. A hub model is downloaded at its revision through huggingface_hub.
+    Raises `CheckpointError` where terms are not accepted, or files, package or network are missing.
+    """
+    _check_terms(checkpoint)
+    if checkpoint.folder:
+        folder = Path(checkpoint.folder).expanduser()
+        if not (folder / "config.json").is_file():
+            raise CheckpointError(f"{folder} is not a model folder: it has no config.json")
+        return folder
+    if checkpoint.hub:
+        return _download(checkpoint.hub, checkpoint.revision)
+    return _from_gguf(checkpoint, cache)
+
+
+def identity(checkpoint: Checkpoint) -> tuple[str, str]:
+    """Model name and revision that tell one set of weights from another: a hub commit, or a hash of the files' content."""
+    if checkpoint.hub:
+        return checkpoint.hub, checkpoint.revision or _download(checkpoint.hub, None).name
+    if checkpoint.gguf:
+        return checkpoint.gguf[0].rsplit("/", 1)[-1], _sha256(_gguf_parts(checkpoint))[:16]
+    folder = Path(str(checkpoint.folder)).expanduser()
+    return folder.name, _sha256(sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]))[:16]
+
+
+def _check_terms(checkpoint: Checkpoint) -> None:
+    accepted = {name.strip() for name in os.environ.get(ACCEPTED_TERMS, "").split(",")}
+    if checkpoint.terms and checkpoint.terms not in accepted:
+        name = checkpoint.hub or checkpoint.folder or checkpoint.gguf[0]
+        raise CheckpointError(
+            f"{name} has terms of use of its own ({checkpoint.licence}). Read them; if you accept, set {ACCEPTED_TERMS}={checkpoint.terms}"
+        )
+
+
+def _download(hub: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        wanted = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+        return Path(snapshot_download(hub, revision=revision, allow_patterns=wanted))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(f"{hub} (revision {revision or 'newest'}) can't be downloaded: {error}") from error
+
+
+def _gguf_parts(checkpoint: Checkpoint) -> list[Path]:
+    paths = []
+    for part in checkpoint.gguf:
+        package, _, name = part.partition("/")
+        spec = importlib.util.find_spec(package)  # found, not imported: only its files are wanted
+        if spec is None or not spec.submodule_search_locations:
+            raise CheckpointError(
+                f"the package {package} is not installed; it carries {name}. `make setup` (or `make gemma`) installs it"
+            )
+        path = Path(spec.submodule_search_locations[0]) / name
+        if not path.is_file():
+            raise CheckpointError(f"the package {package} has no file {name}")
+        paths.append(path)
+    return paths
+
+
+def _sha256(paths: list[Path]) -> str:
+    sha = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 22):
+                sha.update(chunk)
+    return sha.hexdigest()
+
+
+def _from_gguf(checkpoint: Checkpoint, cache: Path) -> Path:
+    parts = _gguf_parts(checkpoint)
+    target = cache / f"{parts[0].stem.split('.')[0]}-{_sha256(parts)[:16]}-{checkpoint.dtype}"
+    if target.is_dir():
+        return target
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    building = cache / f".{target.name}-{uuid.uuid4().hex}"
+    building.mkdir(parents=True)
+    try:
+        joined = building / "model.gguf"
+        with joined.open("wb") as whole:
+            for part in parts:
+                with part.open("rb") as piece:
+                    shutil.copyfileobj(piece, whole)
+        dtype = getattr(torch, checkpoint.dtype)
+        unpacked = AutoModelForCausalLM.from_pretrained(
+            building, gguf_file=joined.name, dtype=dtype, quantization_config=GgufConfig(dequantize=True)
+        )
+        tokenizer = AutoTokenizer.from_pretrained(building, gguf_file=joined.name)
+        joined.unlink()
+        model = AutoModelForCausalLM.from_config(unpacked.config, dtype=dtype)  # a plain one, which can be saved
+        model.load_state_dict(unpacked.state_dict())
+        model.save_pretrained(building)
+        tokenizer.save_pretrained(building)
+        try:
+            building.rename(target)
+        except OSError:
+            if not target.is_dir():  # else another worker was first
+                raise
+        return target
+    finally:
+        shutil.rmtree(building, ignore_errors=True)

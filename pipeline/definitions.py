@@ -1,0 +1,36 @@
+"""The code location: everything that Dagster loads."""
+
+from typing import Any
+
+import dagster as dg
+
+from assets import annotations, dataset, evaluation, prompts, responses, reward_model
+from pipeline import automation
+from pipeline.settings import Profile, load_profile
+from resources.annotation_desk import desk_of
+from resources.compute import LocalCompute
+from resources.storage import Storage
+
+STAGES = (prompts, responses, annotations, dataset, reward_model, evaluation)
+
+
+def build_defs(profile: Profile | None = None, **resource_overrides: Any) -> dg.Definitions:
+    """Definitions of a profile (default: what `PIPELINE_PROFILE` names), with resources replaced by name where given."""
+    profile = profile or load_profile()
+    resources = {
+        "storage": Storage(uri=profile.store),
+        "compute": LocalCompute(kv_cache_gib=profile.compute.kv_cache_gib),
+        "desk": desk_of(profile),
+    }
+    at_once = profile.compute.steps_at_once
+    return dg.Definitions(
+        assets=[asset for stage in STAGES for asset in stage.build(profile)],
+        jobs=automation.jobs(profile),
+        schedules=automation.schedules(profile),
+        resources={**resources, **resource_overrides},
+        # heavy work is in workers, which are processes of their own: one step at a time needs no further process
+        executor=dg.in_process_executor if at_once == 1 else dg.multiprocess_executor.configured({"max_concurrent": at_once}),
+    )
+
+
+defs = build_defs()

@@ -1,0 +1,1 @@
+"""Who answers which prompt, the contexts that they see, and the answers: plan, requests, engine."""

@@ -1,0 +1,84 @@
+"""Columns of the stage's tables."""
+
+import pyarrow as pa
+
+MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+
+CONTEXTS = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("messages", MESSAGES),  # the conversation up to the user turn that is to be answered
+        ("n_turns", pa.int16()),  # user turns
+        ("model", pa.string()),  # of the assistant turns; null where there are none
+        ("model_revision", pa.string()),
+        ("empty_turns", pa.int16()),  # assistant turns for which the model wrote nothing
+    ]
+)
+
+REJECTED_CONTEXTS = pa.schema([("prompt_id", pa.string()), ("reason", pa.string())])
+
+PLAN = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("position", pa.int8()),  # 1 or 2: the order in which annotators see the responses
+        ("generator", pa.string()),
+        ("seed", pa.int64()),
+    ]
+)
+
+REQUESTS = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("generator", pa.string()),
+        ("messages", MESSAGES),
+        ("sampling", pa.string()),  # JSON of settings.Sampling
+        ("seed", pa.int64()),
+    ]
+)
+
+ANSWERS = pa.schema(
+    [
+        ("request_key", pa.string()),
+        ("text", pa.string()),
+        ("finish_reason", pa.string()),  # stop | length | refused
+        ("detail", pa.string()),  # why a request was refused
+        ("prompt_tokens", pa.int32()),
+        ("output_tokens", pa.int32()),
+    ]
+)
+
+RESPONSES = pa.schema(
+    [
+        ("response_id", pa.string()),
+        ("prompt_id", pa.string()),
+        ("generator", pa.string()),
+        ("model", pa.string()),
+        ("model_revision", pa.string()),
+        ("licence", pa.string()),
+        ("text", pa.string()),
+        ("finish_reason", pa.string()),
+        ("detail", pa.string()),
+        ("prompt_tokens", pa.int32()),
+        ("output_tokens", pa.int32()),
+        ("sampling", pa.string()),
+        ("seed", pa.int64()),
+        ("request_key", pa.string()),
+    ]
+)
+
+RESPONSE_PAIRS = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("position", pa.int8()),
+        ("response_id", pa.string()),
+        ("generator", pa.string()),
+        ("model", pa.string()),
+        ("model_revision", pa.string()),
+        ("licence", pa.string()),
+        ("messages", MESSAGES),
+        ("text", pa.string()),
+        ("finish_reason", pa.string()),
+        ("prompt_tokens", pa.int32()),
+        ("output_tokens", pa.int32()),
+    ]
+)
