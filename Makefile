@@ -6,7 +6,9 @@ LOCKS := requirements/cpu.lock requirements/torch-cpu.txt requirements/samples.l
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/pip --disable-pip-version-check
 
-export DAGSTER_HOME := $(CURDIR)/.dagster_home
+# A home a profile: their runs and assets have the same names.
+PROFILE := $(or $(PIPELINE_PROFILE),tiny)
+export DAGSTER_HOME := $(CURDIR)/.dagster_home/$(basename $(notdir $(PROFILE)))
 
 .PHONY: setup demo test ui lint gemma clean
 .DELETE_ON_ERROR:

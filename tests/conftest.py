@@ -12,3 +12,9 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("real data not found: expected a folder shared/data beside the checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where tests of one session keep the de-quantised SmolLM2 (about 20 seconds, once)."""
+    return tmp_path_factory.mktemp("checkpoints")

@@ -1,0 +1,109 @@
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from upath import UPath
+
+from pipeline.responses.requests import Answer, FinishedRequests, Request, finish, request_key
+from pipeline.settings import Sampling
+
+SAMPLING = Sampling()
+
+
+def request(n: int) -> Request:
+    return Request(f"key-{n}", [{"role": "user", "content": str(n)}], SAMPLING, n)
+
+
+class CountingEngine:
+    """Test double: answers at once, remembers what it was asked, and dies after `die_after` answers."""
+
+    def __init__(self, die_after: int | None = None, refuse: frozenset[str] = frozenset()) -> None:
+        self.asked: list[str] = []
+        self.die_after, self.refuse = die_after, refuse
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[Answer]:
+        for n, r in enumerate(requests):
+            if n == self.die_after:
+                raise RuntimeError("engine died")
+            self.asked.append(r.key)
+            reason = "refused" if r.key in self.refuse else "stop"
+            yield Answer(r.key, f"text of {r.key}", reason, "too long" if reason == "refused" else None, 1, 2)
+
+
+def quiet(message: str) -> None:
+    del message
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> FinishedRequests:
+    return FinishedRequests(UPath(tmp_path / "work"))
+
+
+def test_finished_requests_are_never_asked_again(finished: FinishedRequests) -> None:
+    first, second = CountingEngine(), CountingEngine()
+    finish([request(n) for n in range(10)], [first], finished, quiet)
+    figures = finish([request(n) for n in range(15)], [second], finished, quiet)
+    assert second.asked == [f"key-{n}" for n in range(10, 15)]
+    assert (figures["reused"], figures["answered"]) == (10, 5)
+
+
+def test_an_engine_is_not_started_when_nothing_is_left(finished: FinishedRequests) -> None:
+    finish([request(1)], [CountingEngine()], finished, quiet)
+    assert finish([request(1)], [], finished, quiet)["answered"] == 0
+
+
+def test_an_engine_that_dies_half_way_keeps_what_was_done(finished: FinishedRequests) -> None:
+    requests = [request(n) for n in range(100)]
+    with pytest.raises(RuntimeError, match="engine died"):
+        finish(requests, [CountingEngine(die_after=50)], finished, quiet, every=8)
+    assert len(finished.read()) == 50
+    again = CountingEngine()
+    finish(requests, [again], finished, quiet)
+    assert len(again.asked) == 50
+    assert sorted(finished.read()["request_key"].to_pylist()) == sorted(r.key for r in requests)
+
+
+def test_an_engine_that_ends_early_without_an_error_is_one(finished: FinishedRequests) -> None:
+    class Short(CountingEngine):  # test double
+        def answer(self, requests: Sequence[Request]) -> Iterator[Answer]:
+            yield from super().answer(requests[:3])
+
+    with pytest.raises(RuntimeError, match="2 of 5 requests unanswered"):
+        finish([request(n) for n in range(5)], [Short()], finished, quiet)
+
+
+def test_a_refused_request_is_told_and_tried_again(finished: FinishedRequests) -> None:
+    requests = [request(n) for n in range(3)]
+    figures = finish(requests, [CountingEngine(refuse=frozenset({"key-1"}))], finished, quiet)
+    assert figures["refused"] == {"key-1": "too long"}
+    again = CountingEngine()
+    assert finish(requests, [again], finished, quiet)["refused"] == {}
+    assert again.asked == ["key-1"]
+
+
+def test_a_request_that_stands_twice_is_asked_once(finished: FinishedRequests) -> None:
+    engine = CountingEngine()
+    finish([request(1), request(1)], [engine], finished, quiet)
+    assert engine.asked == ["key-1"]
+
+
+def test_an_answer_kept_twice_is_read_once(finished: FinishedRequests) -> None:
+    answer = Answer("k", "text", "stop", None, 1, 2)
+    finished.append([answer])
+    finished.append([answer])
+    assert len(finished.read()) == 1
+
+
+def test_a_half_written_part_is_not_read(finished: FinishedRequests) -> None:
+    finished.append([Answer("k", "text", "stop", None, 1, 2)])
+    (finished.folder / ".part-x.parquet.tmp").write_bytes(b"PAR1 cut")
+    assert len(finished.read()) == 1
+
+
+@pytest.mark.parametrize("changed", [0, 1, 2, 3, 4, 5])
+def test_the_key_depends_on_everything_that_an_answer_depends_on(changed: int) -> None:
+    base = [[{"role": "user", "content": "a"}], "model", "revision", "template", SAMPLING, 1]
+    other = [[{"role": "user", "content": "b"}], "model2", "revision2", "template2", Sampling(temperature=0.1), 2]
+    mixed = [*base[:changed], other[changed], *base[changed + 1 :]]
+    assert request_key(*base) == request_key(*base)
+    assert request_key(*mixed) != request_key(*base)

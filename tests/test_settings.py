@@ -1,0 +1,109 @@
+from pathlib import Path
+
+import pytest
+
+from pipeline.settings import PROFILES, Profile, ProfileError, load_profile
+
+ALL = sorted(path.stem for path in PROFILES.glob("*.yaml"))
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    return path
+
+
+def refusal(tmp_path: Path, text: str) -> str:
+    with pytest.raises(ProfileError) as refused:
+        load_profile(written(tmp_path, text))
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_profile_that_ships_is_valid(name: str) -> None:
+    profile = load_profile(name)
+    assert profile.name == name
+    assert len(profile.generators) == 6
+
+
+def test_tiny_is_the_default_and_the_environment_picks_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PIPELINE_PROFILE", raising=False)
+    assert load_profile().name == "tiny"
+    monkeypatch.setenv("PIPELINE_PROFILE", "gpu")
+    assert load_profile().name == "gpu"
+
+
+def test_a_wrong_key_is_refused_with_file_line_place_and_what_is_allowed(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "extends: tiny\nprompts:\n  sample:\n    promts: 3\n")
+    assert message == (
+        f"{tmp_path / 'mine.yaml'}:4: prompts.sample.promts: unknown key; "
+        "allowed here: prompts, multi_turn_share, complexity_weights"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "place", "said"),
+    [
+        ("generators:\n  careful: {share: -1}", 3, "generators.careful.share", "greater than 0 (given: -1)"),
+        (
+            "prompts:\n  sources:\n    sharegpt: {limt: 3}",
+            4,
+            "prompts.sources.sharegpt.limt",
+            "allowed here: kind, licence, limit",
+        ),
+        ("prompts:\n  sources:\n    hub: {kind: hub, licence: x}", 4, "prompts.sources.hub.id", "is missing"),
+        ("annotations:\n  desk: {kind: simulatd}", 3, "annotations.desk", "'simulated', 'files'"),
+        ("dataset:\n  validation_share: 1.5", 3, "dataset.validation_share", "less than or equal to 1 (given: 1.5)"),
+        ("nothing_like_it: 1", 2, "nothing_like_it", "unknown key; allowed here: name, store"),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_place(tmp_path: Path, text: str, line: int, place: str, said: str) -> None:
+    message = refusal(tmp_path, f"extends: tiny\n{text}\n")
+    assert message.startswith(f"{tmp_path / 'mine.yaml'}:{line}: {place}: ")
+    assert said in message
+
+
+def test_every_problem_of_a_profile_is_told_at_once(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "extends: tiny\nseed: x\ndataset:\n  nam: y\n")
+    assert len(message.splitlines()) == 2
+
+
+def test_a_generator_without_its_checkpoint_is_refused(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "extends: tiny\ngenerators:\n  careful: {checkpoint: gone}\n")
+    assert "generators.careful.checkpoint: no checkpoint 'gone'; there are: smollm2_135m_instruct" in message
+
+
+def test_a_generator_with_more_than_half_of_all_shares_is_refused(tmp_path: Path) -> None:
+    assert "more than half" in refusal(tmp_path, "extends: tiny\ngenerators:\n  careful: {share: 5}\n")
+
+
+def test_a_checkpoint_names_one_origin(tmp_path: Path) -> None:
+    text = "extends: tiny\ncheckpoints:\n  smollm2_135m_instruct: {hub: a/b}\n"
+    assert "exactly one of: hub, folder, gguf" in refusal(tmp_path, text)
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1\n- 2", "extends: mine_is_missing"])
+def test_what_is_no_profile_is_refused(tmp_path: Path, text: str) -> None:
+    assert refusal(tmp_path, text)
+
+
+def test_a_profile_that_extends_itself_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    assert "extends itself" in refusal(tmp_path, f"extends: {path}\n")
+
+
+def test_an_extending_profile_changes_only_what_it_names(tmp_path: Path) -> None:
+    tiny, mine = (
+        load_profile("tiny"),
+        load_profile(written(tmp_path, "extends: tiny\ngenerators:\n  plain: {share: 0.1}\n")),
+    )
+    assert mine.generators["plain"].share == 0.1
+    assert mine.generators["plain"].sampling == tiny.generators["plain"].sampling
+    assert mine.generators["careful"] == tiny.generators["careful"]
+
+
+def test_a_relative_store_counts_from_the_project() -> None:
+    assert Path(load_profile("tiny").store).is_absolute()
+    assert (
+        Profile.model_validate({**load_profile("tiny").model_dump(), "store": "s3://bucket/x"}).store == "s3://bucket/x"
+    )
