@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel
 
 from pipeline import gate
@@ -60,3 +61,12 @@ def sample_table(table: pa.Table, rows: int = 8, width: int = 300) -> dg.TableMe
     records = [dg.TableRecord({k: cell(v) for k, v in row.items()}) for row in table.slice(0, rows).to_pylist()]
     columns = [dg.TableColumn(name, "string") for name in table.column_names]
     return dg.MetadataValue.table(records, dg.TableSchema(columns))
+
+
+def count_table(values: pa.ChunkedArray, name: str, most: int = 30) -> dg.TableMetadataValue:
+    """How often each value stands in a column, the most frequent first."""
+    counts = sorted(pc.value_counts(values).to_pylist(), key=lambda c: (-c["counts"], str(c["values"])))
+    records = [dg.TableRecord({name: str(c["values"]), "rows": c["counts"]}) for c in counts[:most]]
+    return dg.MetadataValue.table(
+        records, dg.TableSchema([dg.TableColumn(name, "string"), dg.TableColumn("rows", "int")])
+    )

@@ -15,7 +15,9 @@ def jobs(profile: Profile) -> list[dg.UnresolvedAssetJobDefinition]:
     pool = dg.AssetSelection.assets("conversations", "candidate_prompts", "prompt_topics", "prompt_complexity")
     recipe = dg.AssetSelection.assets("reward_model", "attribute_weights", "benchmark_scores", "leaderboard")
     return [
-        dg.define_asset_job(POOL, pool, description="Read the sources and build the pool of candidate prompts. No partition."),
+        dg.define_asset_job(
+            POOL, pool, description="Read the sources and build the pool of candidate prompts. No partition."
+        ),
         dg.define_asset_job(
             DELIVERY,
             dg.AssetSelection.all() - pool - recipe,

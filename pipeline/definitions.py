@@ -29,7 +29,9 @@ def build_defs(profile: Profile | None = None, **resource_overrides: Any) -> dg.
         schedules=automation.schedules(profile),
         resources={**resources, **resource_overrides},
         # heavy work is in workers, which are processes of their own: one step at a time needs no further process
-        executor=dg.in_process_executor if at_once == 1 else dg.multiprocess_executor.configured({"max_concurrent": at_once}),
+        executor=dg.in_process_executor
+        if at_once == 1
+        else dg.multiprocess_executor.configured({"max_concurrent": at_once}),
     )
 
 

@@ -53,7 +53,9 @@ def main() -> int:
     begun, seconds = time.monotonic(), dict[str, float]()
     console.print(f"Profile [bold]{profile.name}[/], store {profile.store}")
     if profile.simulated:
-        console.print("Ratings come from [bold]simulated annotators[/]: the figures show that the chain works, not what people think.")
+        console.print(
+            "Ratings come from [bold]simulated annotators[/]: the figures show that the chain works, not what people think."
+        )
     instance.add_dynamic_partitions(str(DELIVERIES.name), [DEMO_DELIVERY])
     plan = [(automation.POOL, None), (automation.DELIVERY, DEMO_DELIVERY)]
     plan += [(automation.RECIPE, recipe) for recipe in profile.recipes]
@@ -64,7 +66,9 @@ def main() -> int:
     rows = table_rows(store, plan, seconds)
     show(rows)
     report = write_report(store, profile, [vars(row) for row in rows])
-    console.print(f"{time.monotonic() - begun:.0f} s, peak memory {peak[0] / 2**30:.2f} GiB (this process and its workers)")
+    console.print(
+        f"{time.monotonic() - begun:.0f} s, peak memory {peak[0] / 2**30:.2f} GiB (this process and its workers)"
+    )
     console.print(f"Report: {report}\nThe same runs in the Dagster UI: make ui")
     return 0
 
@@ -162,12 +166,18 @@ class Tail:
             rows = event.materialization.metadata.get("dagster/row_count")
             note = f"{rows.value} rows" if rows else "published"
             taken = entry.timestamp - self._started[str(event.step_key)]
-            console.print(f"  [green]✓[/] {event.materialization.asset_key.to_user_string():<28} {note:>12}  {taken:6.1f} s")
+            console.print(
+                f"  [green]✓[/] {event.materialization.asset_key.to_user_string():<28} {note:>12}  {taken:6.1f} s"
+            )
         elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
             if not check.passed:
-                colour, word = ("red", "failed") if check.severity == dg.AssetCheckSeverity.ERROR else ("yellow", "warns")
-                console.print(f"  [{colour}]![/] {check.asset_key.to_user_string()}: check {check.check_name} {word}: {escape(check.description or '')}")
+                colour, word = (
+                    ("red", "failed") if check.severity == dg.AssetCheckSeverity.ERROR else ("yellow", "warns")
+                )
+                console.print(
+                    f"  [{colour}]![/] {check.asset_key.to_user_string()}: check {check.check_name} {word}: {escape(check.description or '')}"
+                )
         elif event.event_type == dg.DagsterEventType.STEP_FAILURE:
             reason = event.step_failure_data.user_failure_data
             error = event.step_failure_data.error
@@ -212,7 +222,9 @@ def table_rows(store: Store, plan: Sequence[tuple[str, str | None]], seconds: di
                 name = key.to_user_string()
                 first = next((count(d.asset_key, partition) for d in declared[key].deps), None)
                 step = next((s for s in seconds if s == name.replace("/", "__")), None)
-                rows.append(Row(str(declared[key].group_name), name, first, count(key, partition), seconds.get(step or "")))
+                rows.append(
+                    Row(str(declared[key].group_name), name, first, count(key, partition), seconds.get(step or ""))
+                )
     return rows
 
 

@@ -1,0 +1,273 @@
+"""Tasks, ratings, outliers removed, tasks that people agree on, and how well they agree."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from assets import DELIVERIES, code_version, count_table, options, sample_table
+from pipeline import gate, plots
+from pipeline.annotations import agreement, consensus, expectations, schema, tasks
+from pipeline.annotations.files import NotFinishedError
+from pipeline.settings import ATTRIBUTES, Profile
+from resources.annotation_desk import AnnotationDesk
+from resources.storage import Storage
+
+LEVELS = [str(level) for level in range(5)]
+
+
+def build(profile: Profile) -> list[dg.AssetsDefinition]:
+    """The stage's assets for a profile."""
+    wanted = profile.annotations
+    who = "simulated annotators" if profile.simulated else "annotators"
+
+    def delivered(key: str, rules: Any, version: str, deps: list[str]) -> dict[str, Any]:
+        return {**options(key, "annotations", rules, version, deps), "partitions_def": DELIVERIES}
+
+    @dg.asset(**delivered("annotation_tasks", expectations.TASKS, code_version("1"), ["response_pairs"]))
+    def annotation_tasks(
+        context: dg.AssetExecutionContext, storage: Storage, desk: AnnotationDesk
+    ) -> Iterator[gate.Event]:
+        """What annotators are given: a prompt and its two responses a task, without the generators' names."""
+        store, delivery = storage.store(), context.partition_key
+        table = tasks.tasks_of(store.read("response_pairs", delivery))
+        shown = {"samples": sample_table(table.select(["messages", "response_1", "response_2"]))}
+        yield from gate.publish(
+            context, store, "annotation_tasks", table, schema.TASKS, expectations.TASKS, metadata=shown
+        )
+
+    @dg.asset(
+        **delivered(
+            "initial_annotations",
+            expectations.INITIAL,
+            code_version("1", wanted.desk, wanted.initial, profile.seed),
+            ["annotation_tasks"],
+        )
+    )
+    def initial_annotations(
+        context: dg.AssetExecutionContext, storage: Storage, desk: AnnotationDesk
+    ) -> Iterator[gate.Event]:
+        """The first annotators' ratings of every task; both responses of a prompt are rated by the same people, one after the other."""
+        store, delivery = storage.store(), context.partition_key
+        given = store.read("annotation_tasks", delivery)
+        asked = tasks.wanted_at_first(given, wanted.initial)
+        table, quarantine = _collect(context, desk, 1, given, asked)
+        yield from gate.publish(
+            context,
+            store,
+            "initial_annotations",
+            table,
+            schema.ANNOTATIONS,
+            expectations.INITIAL,
+            views=expectations.initial_views(table, asked, len(quarantine)),
+            side_tables={"quarantine.parquet": quarantine},
+            metadata=_shown(table, quarantine, who),
+        )
+
+    @dg.asset(
+        **delivered(
+            "escalation_tasks",
+            expectations.ESCALATION,
+            code_version("1", wanted.escalate_above, wanted.extra),
+            ["initial_annotations"],
+        )
+    )
+    def escalation_tasks(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
+        """Responses whose first annotators disagree on helpfulness: further annotators are asked."""
+        store = storage.store()
+        first = store.read("initial_annotations", context.partition_key)
+        table = tasks.escalated(first, wanted.escalate_above, wanted.extra)
+        responses = consensus.spreads(first)
+        histogram = responses.to_pandas()["spread"].value_counts().reindex(range(5)).fillna(0)
+        yield from gate.publish(
+            context,
+            store,
+            "escalation_tasks",
+            table,
+            schema.WANTED,
+            expectations.ESCALATION,
+            views=expectations.escalation_views(table, len(responses), wanted.escalate_above),
+            metadata={
+                "escalated": f"{len(table)} of {len(responses)} responses ({len(table) / max(len(responses), 1):.1%}; HelpSteer2: about 20.5 %)",
+                "spreads": dg.MetadataValue.md(
+                    plots.bar_chart(LEVELS, list(histogram), f"Helpfulness spread of the first {who}", "responses")
+                ),
+            },
+        )
+
+    @dg.asset(
+        **delivered(
+            "annotations",
+            expectations.ANNOTATIONS,
+            code_version("1", wanted.desk, wanted.initial, wanted.extra, profile.seed),
+            ["annotation_tasks", "initial_annotations", "escalation_tasks"],
+        )
+    )
+    def annotations(context: dg.AssetExecutionContext, storage: Storage, desk: AnnotationDesk) -> Iterator[gate.Event]:
+        """All ratings of the delivery: the first annotators', and two more where those disagreed."""
+        store, delivery = storage.store(), context.partition_key
+        first, asked = store.read("initial_annotations", delivery), store.read("escalation_tasks", delivery)
+        more, quarantine = _collect(context, desk, 2, store.read("annotation_tasks", delivery), asked)
+        table = pa.concat_tables([first, more]).sort_by(
+            [(c, "ascending") for c in ("prompt_id", "response_id", "round", "annotator_id")]
+        )
+        per_response = len(table) / max(len(pc.unique(table["response_id"])), 1)
+        yield from gate.publish(
+            context,
+            store,
+            "annotations",
+            table,
+            schema.ANNOTATIONS,
+            expectations.ANNOTATIONS,
+            views=expectations.annotation_views(
+                table, wanted.escalate_above, wanted.initial, wanted.extra, len(quarantine)
+            ),
+            side_tables={"quarantine.parquet": quarantine},
+            metadata={
+                **_shown(table, quarantine, who),
+                "ratings per response": f"{per_response:.2f} (HelpSteer2: 3.41)",
+            },
+        )
+
+    @dg.asset(
+        **delivered(
+            "consensus_annotations", expectations.LABELS, code_version("1", wanted.keep, wanted.rule), ["annotations"]
+        )
+    )
+    def consensus_annotations(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
+        """Labels from the ratings that agree most: the others are outliers and removed. `kept.parquet` has the ratings kept."""
+        store = storage.store()
+        everything = store.read("annotations", context.partition_key)
+        kept = consensus.most_agreeing(everything, wanted.keep, wanted.rule)
+        table = consensus.consensus_labels(kept)
+        other = "annotator" if wanted.rule == "per_attribute" else "per_attribute"
+        otherwise = consensus.consensus_labels(consensus.most_agreeing(everything, wanted.keep, other))
+        changed = sum(
+            pc.sum(pc.fill_null(pc.not_equal(table[a], otherwise[a]), False)).as_py() or 0 for a in ATTRIBUTES
+        )
+        yield from gate.publish(
+            context,
+            store,
+            "consensus_annotations",
+            table,
+            schema.LABELS,
+            expectations.LABELS,
+            views=expectations.label_views(table, wanted.keep),
+            side_tables={"kept.parquet": kept},
+            metadata={
+                "labels": dg.MetadataValue.md(_label_chart(table, f"Labels, by {who}")),
+                "ratings removed": sum(everything[a].null_count * -1 + len(everything) for a in ATTRIBUTES)
+                - sum(len(kept) - kept[a].null_count for a in ATTRIBUTES),
+                f"labels that rule `{other}` would change": f"{changed} of {len(table) * len(ATTRIBUTES)}",
+            },
+        )
+
+    @dg.asset(
+        **delivered(
+            "agreed_tasks", expectations.AGREED, code_version("1", wanted.max_spread), ["consensus_annotations"]
+        )
+    )
+    def agreed_tasks(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
+        """Labels of the tasks that people agree on; a task with too wide a spread on either response is dropped, with both responses."""
+        store, delivery = storage.store(), context.partition_key
+        kept = store.read("consensus_annotations", delivery, "kept.parquet")
+        agreed = consensus.agreed_tasks(kept, wanted.max_spread)
+        labels = store.read("consensus_annotations", delivery)
+        table = labels.filter(pc.is_in(labels["prompt_id"], pc.unique(agreed["prompt_id"])))
+        table = table.append_column("simulated", pa.array([profile.simulated] * len(table), pa.bool_()))
+        before = len(pc.unique(labels["prompt_id"]))
+        after = len(pc.unique(table["prompt_id"]))
+        yield from gate.publish(
+            context,
+            store,
+            "agreed_tasks",
+            table,
+            schema.AGREED,
+            expectations.AGREED,
+            views=expectations.agreed_views(table, wanted.max_spread, before),
+            metadata={
+                "tasks removed": f"{before - after} of {before} ({(before - after) / max(before, 1):.1%}; HelpSteer2: about 10 %)",
+                "labels": dg.MetadataValue.md(_label_chart(table, f"Labels of agreed tasks, by {who}")),
+            },
+        )
+
+    @dg.asset(
+        **delivered(
+            "annotation_agreement",
+            expectations.AGREEMENT,
+            code_version("1", wanted.keep, wanted.rule, wanted.max_spread, profile.seed),
+            ["annotations"],
+        )
+    )
+    def annotation_agreement(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
+        """Weighted kappa per attribute: of all ratings, of those kept, of agreed tasks, beside what the selection alone would give."""
+        store = storage.store()
+        ratings = store.read("annotations", context.partition_key)
+        table = agreement.agreement(ratings, wanted.keep, wanted.rule, wanted.max_spread, profile.seed)
+        rows = table.to_pandas()
+        chart = {stage: list(part["kappa"]) for stage, part in rows.groupby("stage", sort=False)}
+        chart |= {
+            f"{stage}, null": list(part["kappa_null"])
+            for stage, part in rows.groupby("stage", sort=False)
+            if stage != "all"
+        }
+        rounded = rows.round(3).astype({"simulated": str})
+        yield from gate.publish(
+            context,
+            store,
+            "annotation_agreement",
+            table,
+            schema.AGREEMENT,
+            expectations.AGREEMENT,
+            views={"helpfulness": table.filter(pc.equal(table["attribute"], "helpfulness"))},
+            metadata={
+                "kappa": sample_table(pa.Table.from_pandas(rounded, preserve_index=False), rows=15),
+                "chart": dg.MetadataValue.md(
+                    plots.grouped_bars(list(ATTRIBUTES), chart, f"Weighted kappa, {who}", "kappa")
+                ),
+            },
+        )
+
+    return [
+        annotation_tasks,
+        initial_annotations,
+        escalation_tasks,
+        annotations,
+        consensus_annotations,
+        agreed_tasks,
+        annotation_agreement,
+    ]
+
+
+def _collect(
+    context: dg.AssetExecutionContext, desk: AnnotationDesk, round_: int, given: pa.Table, asked: pa.Table
+) -> tuple[pa.Table, pa.Table]:
+    """Publish a round's tasks and collect its ratings; a failure with what is missing while people are at work."""
+    if not len(asked):
+        return schema.ANNOTATIONS.empty_table(), schema.QUARANTINE.empty_table()
+    mine = given.filter(pc.is_in(given["prompt_id"], pc.unique(asked["prompt_id"])))
+    where = desk.publish(context.partition_key, round_, mine, asked)
+    context.log.info(f"round {round_}: {len(mine)} tasks, {len(asked)} responses; given to {where}")
+    try:
+        return desk.collect(context.partition_key, round_, mine, asked)
+    except NotFinishedError as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from None
+
+
+def _shown(table: pa.Table, quarantine: pa.Table, who: str) -> dict[str, Any]:
+    counts = {a: table.to_pandas()[a].value_counts().reindex(range(5)).fillna(0) for a in ATTRIBUTES}
+    return {
+        "annotators": len(pc.unique(table["annotator_id"])),
+        "ratings": dg.MetadataValue.md(
+            plots.grouped_bars(LEVELS, {a: list(c) for a, c in counts.items()}, f"Ratings by {who}", "ratings")
+        ),
+        "in quarantine": len(quarantine),
+        "quarantine by reason": count_table(quarantine["reason"], "reason"),
+    }
+
+
+def _label_chart(table: pa.Table, title: str) -> str:
+    counts = {a: list(table.to_pandas()[a].value_counts().reindex(range(5)).fillna(0)) for a in ATTRIBUTES}
+    return plots.grouped_bars(LEVELS, counts, title, "responses")

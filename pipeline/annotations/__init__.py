@@ -1,0 +1,1 @@
+"""What people say of responses: tasks, desks, outliers removed, agreement."""

@@ -1,0 +1,154 @@
+"""What must hold of tasks, annotations, labels and agreed tasks before they are published."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.annotations.consensus import spreads
+from pipeline.rules import Rule
+from pipeline.settings import ATTRIBUTES
+
+_RANGES = tuple(
+    Rule(f"{a}_in_range", f"{a.capitalize()} goes from 0 to 4.", "ExpectColumnValuesToBeBetween", {"column": a, "min_value": 0, "max_value": 4})
+    for a in ATTRIBUTES
+)  # fmt: skip
+
+TASKS = (
+    Rule("prompt_once", "Every prompt is one task.", "ExpectColumnValuesToBeUnique", {"column": "prompt_id"}),
+    Rule("some_tasks", "There is at least one task.", "ExpectTableRowCountToBeBetween", {"min_value": 1}),
+    Rule(
+        "first_response",
+        "A task has its first response.",
+        "ExpectColumnValueLengthsToBeBetween",
+        {"column": "response_1", "min_value": 1},
+    ),
+    Rule(
+        "second_response",
+        "A task has its second response.",
+        "ExpectColumnValueLengthsToBeBetween",
+        {"column": "response_2", "min_value": 1},
+    ),
+)
+
+ESCALATION = (
+    Rule("response_once", "A response is escalated once.", "ExpectColumnValuesToBeUnique", {"column": "response_id"}),
+    Rule("wide_spread", "Only where the first annotators disagree by more than the profile allows.", "ExpectColumnValuesToBeInSet",
+         {"column": "wide", "value_set": [True]}, view="spreads"),
+    Rule("few_escalated", "At most half of the responses are escalated: else the guidelines are not clear.", "ExpectColumnValuesToBeBetween",
+         {"column": "escalated_share", "max_value": 0.5}, gating=False, view="totals"),
+)  # fmt: skip
+
+_ANNOTATIONS = (
+    *_RANGES,
+    Rule("rated", "Every annotation rates helpfulness.", "ExpectColumnValuesToNotBeNull", {"column": "helpfulness"}),
+    Rule("annotator_named", "Every annotation has an annotator.", "ExpectColumnValuesToNotBeNull", {"column": "annotator_id"}),
+    Rule("rates_once", "An annotator rates a response once.", "ExpectCompoundColumnsToBeUnique",
+         {"column_list": ["response_id", "annotator_id"]}),
+)  # fmt: skip
+
+INITIAL = (
+    *_ANNOTATIONS,
+    Rule("all_rated", "Every response has as many ratings as the profile asks for.", "ExpectColumnValuesToBeInSet",
+         {"column": "missing", "value_set": [0]}, view="responses"),
+    Rule("same_people", "Both responses of a prompt are rated by the same people.", "ExpectColumnValuesToBeInSet",
+         {"column": "same_people", "value_set": [True]}, gating=False, view="prompts"),
+    Rule("little_quarantine", "At most one row in ten is in quarantine.", "ExpectColumnValuesToBeBetween",
+         {"column": "quarantined_share", "max_value": 0.1}, gating=False, view="totals"),
+)  # fmt: skip
+
+ANNOTATIONS = (
+    *_ANNOTATIONS,
+    Rule("all_rated", "Every response has the first ratings, and the further ones where those disagree, and no more.",
+         "ExpectColumnValuesToBeInSet", {"column": "missing", "value_set": [0]}, view="responses"),
+    Rule("little_quarantine", "At most one row in ten is in quarantine.", "ExpectColumnValuesToBeBetween",
+         {"column": "quarantined_share", "max_value": 0.1}, gating=False, view="totals"),
+)  # fmt: skip
+
+LABELS = (
+    *_RANGES,
+    Rule("response_once", "Every response is labelled once.", "ExpectColumnValuesToBeUnique", {"column": "response_id"}),
+    Rule("labelled", "Every response has a helpfulness label.", "ExpectColumnValuesToNotBeNull", {"column": "helpfulness"}),
+    Rule("kept_at_most", "No more ratings are kept than the profile says.", "ExpectColumnValuesToBeInSet",
+         {"column": "too_many", "value_set": [False]}, view="kept"),
+)  # fmt: skip
+
+AGREED = (
+    *_RANGES,
+    Rule("two_responses", "A task keeps both of its responses or none.", "ExpectColumnValuesToBeInSet", {"column": "rows", "value_set": [2]},
+         view="prompts"),
+    Rule("small_spread", "Kept helpfulness ratings of a response differ by no more than the profile allows.",
+         "ExpectColumnValuesToBeInSet", {"column": "within", "value_set": [True]}, view="spreads"),
+    Rule("some_agreed", "There is at least one task that people agree on.", "ExpectTableRowCountToBeBetween", {"min_value": 2}),
+    Rule("most_agreed", "At least three tasks in four are kept (the original keeps about nine in ten).", "ExpectColumnValuesToBeBetween",
+         {"column": "kept_share", "min_value": 0.75}, gating=False, view="totals"),
+)  # fmt: skip
+
+AGREEMENT = (
+    Rule("complete", "A row for each attribute and stage.", "ExpectTableRowCountToBeBetween",
+         {"min_value": 3 * len(ATTRIBUTES), "max_value": 3 * len(ATTRIBUTES)}),
+    Rule("kappa_in_range", "Kappa lies between -1 and 1.", "ExpectColumnValuesToBeBetween", {"column": "kappa", "min_value": -1, "max_value": 1}),
+    Rule("kappa_defined", "Kappa is defined: annotators use more than one level.", "ExpectColumnValuesToNotBeNull", {"column": "kappa"},
+         gating=False),
+    Rule("above_chance", "Annotators agree on helpfulness more than the selection alone would make them.", "ExpectColumnPairValuesAToBeGreaterThanB",
+         {"column_A": "kappa", "column_B": "kappa_null"}, gating=False, view="helpfulness"),
+)  # fmt: skip
+
+
+def initial_views(annotations: pa.Table, wanted: pa.Table, quarantined: int) -> dict[str, pa.Table]:
+    """Views `responses` (ratings missing of each; negative: too many), `prompts` (same people for both), `totals`."""
+    both = (
+        annotations.to_pandas()
+        .groupby(["prompt_id", "response_id"])["annotator_id"]
+        .agg(lambda ids: tuple(sorted(ids)))
+    )
+    same = both.groupby("prompt_id").nunique() == 1
+    return {**_counts(annotations, {r["response_id"]: r["ratings"] for r in wanted.to_pylist()}, quarantined),
+            "prompts": pa.table({"same_people": same.to_numpy()})}  # fmt: skip
+
+
+def annotation_views(
+    annotations: pa.Table, above: int, initial: int, extra: int, quarantined: int
+) -> dict[str, pa.Table]:
+    """Views `responses` (ratings missing: `initial`, and `extra` more where the first differ by more than `above`) and `totals`."""
+    first = spreads(annotations.filter(pc.equal(annotations["round"], 1)))
+    wide = pc.fill_null(pc.greater(first["spread"], above), False).to_pylist()
+    wanted = {r: initial + extra * w for r, w in zip(first["response_id"].to_pylist(), wide, strict=True)}
+    return _counts(annotations, wanted, quarantined)
+
+
+def _counts(annotations: pa.Table, wanted: dict[str, int], quarantined: int) -> dict[str, pa.Table]:
+    counts = dict(zip(*(c.to_pylist() for c in pc.value_counts(annotations["response_id"]).flatten()), strict=True))
+    missing = [n - counts.pop(response, 0) for response, n in wanted.items()] + [-n for n in counts.values()]
+    share = quarantined / max(quarantined + len(annotations), 1)
+    return {
+        "responses": pa.table({"missing": pa.array(missing, pa.int64())}),
+        "totals": pa.table({"quarantined_share": [share]}),
+    }
+
+
+def escalation_views(wanted: pa.Table, responses: int, above: int) -> dict[str, pa.Table]:
+    """Views `spreads` (is each wide enough) and `totals` (share of responses escalated)."""
+    return {
+        "spreads": pa.table({"wide": pc.greater(wanted["spread"], above)}),
+        "totals": pa.table({"escalated_share": [len(wanted) / max(responses, 1)]}),
+    }
+
+
+def label_views(labels: pa.Table, keep: int) -> dict[str, pa.Table]:
+    """View `kept`: does an attribute of a response have more ratings than kept."""
+    return {
+        "kept": pa.table(
+            {"too_many": pa.chunked_array([pc.greater(labels[f"{a}_n"].combine_chunks(), keep) for a in ATTRIBUTES])}
+        )
+    }
+
+
+def agreed_views(agreed: pa.Table, max_spread: int, tasks: int) -> dict[str, pa.Table]:
+    """Views `prompts` (rows of each), `spreads` (of the kept helpfulness votes, within the limit) and `totals` (share of tasks kept)."""
+    votes = [[level for level, n in enumerate(row) if n] for row in agreed["helpfulness_votes"].to_pylist()]
+    within = [bool(levels) and levels[-1] - levels[0] <= max_spread for levels in votes]
+    rows = agreed.group_by("prompt_id").aggregate([([], "count_all")]).rename_columns(["prompt_id", "rows"])
+    return {
+        "prompts": rows,
+        "spreads": pa.table({"within": pa.array(within, pa.bool_())}),
+        "totals": pa.table({"kept_share": [len(rows) / max(tasks, 1)]}),
+    }

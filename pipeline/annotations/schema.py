@@ -1,0 +1,78 @@
+"""Columns of the stage's tables."""
+
+import pyarrow as pa
+
+from pipeline.responses.schema import MESSAGES
+from pipeline.settings import ATTRIBUTES
+
+TASKS = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("messages", MESSAGES),
+        ("response_1_id", pa.string()),
+        ("response_1", pa.string()),
+        ("response_2_id", pa.string()),
+        ("response_2", pa.string()),
+    ]
+)
+"""A task as annotators see it: a prompt and its two responses, in order. No generator: they rate blind."""
+
+WANTED = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("response_id", pa.string()),
+        ("ratings", pa.int8()),  # how many annotators are asked for
+        ("seen_by", pa.list_(pa.string())),  # annotators who are not asked again
+        ("spread", pa.int8()),  # of the helpfulness ratings so far; null in the first round
+    ]
+)
+"""Ratings that a desk is asked for."""
+
+_RATING = [pa.field(attribute, pa.int8()) for attribute in ATTRIBUTES]
+
+ANNOTATIONS = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("response_id", pa.string()),
+        ("annotator_id", pa.string()),  # a pseudonym
+        ("round", pa.int8()),  # 1: the first annotators; 2: asked because those disagreed
+        *_RATING,  # 0 to 4; null: not rated, or not kept
+        ("safe", pa.bool_()),
+        ("confidence", pa.int8()),  # 1 not confident, or unable to verify; 2 somewhat; 3 very
+        ("flags", pa.list_(pa.string())),
+        ("comment", pa.string()),
+        ("lead_time_s", pa.float32()),
+        ("annotated_at", pa.timestamp("us", "UTC")),
+        ("desk", pa.string()),
+        ("simulated", pa.bool_()),
+    ]
+)
+
+QUARANTINE = pa.schema(
+    [("file", pa.string()), ("line", pa.int64()), ("field", pa.string()), ("reason", pa.string()), ("row", pa.string())]
+)
+
+LABELS = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("response_id", pa.string()),
+        *_RATING,
+        *(pa.field(f"{a}_{figure}", pa.float32()) for a in ATTRIBUTES for figure in ("mean", "sd")),
+        *(pa.field(f"{a}_n", pa.int8()) for a in ATTRIBUTES),
+        *(pa.field(f"{a}_votes", pa.list_(pa.int8(), 5)) for a in ATTRIBUTES),  # how many said 0, 1, 2, 3, 4
+    ]
+)
+
+AGREED = LABELS.append(pa.field("simulated", pa.bool_()))
+
+AGREEMENT = pa.schema(
+    [
+        ("attribute", pa.string()),
+        ("stage", pa.string()),
+        ("kappa", pa.float64()),
+        ("kappa_null", pa.float64()),
+        ("responses", pa.int64()),
+        ("published", pa.float64()),
+        ("simulated", pa.bool_()),
+    ]
+)

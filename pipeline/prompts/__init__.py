@@ -1,0 +1,1 @@
+"""From a heap of conversations to a delivery's prompts: sources, filters, topics, complexity, the draw."""

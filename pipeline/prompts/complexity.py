@@ -1,0 +1,35 @@
+"""How much a prompt asks for: 1 to 5 by the number of intentions and constraints (HelpSteer2, appendix on prompts, after #InsTag).
+
+This is the offline heuristic, which counts words that ask and words that limit in the turn that is to be answered. It needs no model.
+"""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+INTENTION = (
+    r"(?i)\b(?:write|explain|summari[sz]e|list|compare|create|describe|give|make|"
+    r"generate|analy[sz]e|translate|rewrite|suggest|provide|find|"
+    r"calculate|design|plan|tell|show|help|discuss|evaluate|identify|draft|outline|recommend|classify|extract|improve|act as|what|why|how|who|"
+    r"when|where|which|can you|could you|should)\b"
+)
+CONSTRAINT = (
+    r"(?i)\b(?:must|should not|do not|don't|without|only|at least|at most|no more than|less than|more than|exactly|within|using|include|"
+    r"including|exclude|avoid|ensure|each|every|format|table|bullet|markdown|json|tone|style|words?|paragraphs?|sentences?|characters?|"
+    r"in the style of|based on|according to|step by step|for (?:a|an|the)|\d+)\b"
+)
+LENGTHS = (600, 1500)
+"""Characters from which a turn counts as carrying one, two further constraints: long input is material to be kept to."""
+LEVELS = (2.0, 4.0, 6.5, 10.0)
+"""Least score of levels 2 to 5. Chosen so that ShareGPT's English single turns spread over all five."""
+
+
+def complexity(turns: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """Level 1 to 5 (int8) of the last turn of each prompt (list of strings)."""
+    lengths = np.asarray(pc.list_value_length(turns), dtype=np.int64)
+    last = pc.list_flatten(turns).take(pa.array(lengths.cumsum() - 1))
+    intentions = np.asarray(pc.count_substring_regex(last, INTENTION), dtype=np.float64)
+    constraints = np.asarray(pc.count_substring_regex(last, CONSTRAINT), dtype=np.float64)
+    constraints += np.searchsorted(LENGTHS, np.asarray(pc.utf8_length(last)), side="right")
+    score = np.minimum(intentions, 6) + np.minimum(constraints, 12)
+    return pa.array(1 + np.searchsorted(LEVELS, score, side="right"), pa.int8())

@@ -1,0 +1,62 @@
+"""Columns of the stage's tables."""
+
+import pyarrow as pa
+
+TURN = pa.struct([("role", pa.string()), ("content", pa.string())])
+
+CONVERSATIONS = pa.schema(
+    [
+        ("conversation_id", pa.string()),
+        ("source", pa.string()),
+        ("licence", pa.string()),
+        ("turns", pa.list_(TURN)),  # the user's alone: what a source's assistant said is not ours to use
+    ]
+)
+
+REJECTED_RECORDS = pa.schema(
+    [
+        ("source", pa.string()),
+        ("file", pa.string()),
+        ("record", pa.int64()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+
+CANDIDATES = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("conversation_id", pa.string()),
+        ("turns", pa.list_(pa.string())),  # user turns; the last one is to be answered
+        ("n_turns", pa.int16()),
+        ("n_characters", pa.int32()),
+        ("language", pa.string()),
+        ("language_probability", pa.float32()),
+        ("source", pa.string()),
+        ("licence", pa.string()),
+    ]
+)
+
+REJECTED = CANDIDATES.append(pa.field("reason", pa.string()))
+
+TOPICS = CANDIDATES.append(pa.field("topic", pa.int32())).append(pa.field("topic_name", pa.string()))
+
+COMPLEXITY = TOPICS.append(pa.field("complexity", pa.int8()))
+
+PROMPTS = pa.schema(
+    [
+        COMPLEXITY.field(name)
+        for name in (
+            "prompt_id",
+            "turns",
+            "n_turns",
+            "n_characters",
+            "language",
+            "topic",
+            "topic_name",
+            "complexity",
+            "source",
+            "licence",
+        )
+    ]
+)

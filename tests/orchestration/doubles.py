@@ -1,0 +1,38 @@
+"""Test doubles: workers that do one thing, for tests of `resources.compute`. Run as `python -m tests.orchestration.doubles`."""
+
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+from upath import UPath
+
+from pipeline.worker import Log, Progress, Spec, run_worker
+
+
+def work(spec: Spec, log: Log) -> dict[str, Any]:
+    """Do what the spec says: succeed, raise, be killed, leave, or hang."""
+    match spec["do"]:
+        case "succeed":
+            progress = Progress(log, "items", 3)
+            for n in range(1, 4):
+                progress.update(n)
+            (UPath(spec["out"]) / "file.txt").write_text("done")
+            return {"n": 3}
+        case "raise":
+            raise ValueError("the input has no rows: give it some")
+        case "be killed":
+            print("the last thing that it said", flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "leave":
+            sys.stdout.flush()
+            os._exit(0)
+        case "hang":
+            (UPath(spec["out"]) / "pid").write_text(str(os.getpid()))
+            time.sleep(600)
+    raise AssertionError(spec["do"])
+
+
+if __name__ == "__main__":
+    run_worker(work)
