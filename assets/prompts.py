@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import dagster as dg
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -11,11 +12,14 @@ from assets import DELIVERIES, ENGINE_POOL, code_version, count_table, options, 
 from pipeline import gate, plots
 from pipeline.prompts import complexity, expectations, filters, sampling, schema, sources
 from pipeline.settings import Profile
+from pipeline.store import DATA
 from resources.compute import LocalCompute
 from resources.storage import Storage
 
-ORIGINAL_MEAN_TURNS, ORIGINAL_MEAN_CHARACTERS = 2.83, 713
-"""HelpSteer2, Table 2."""
+DRAW_POOL = "prompt_draw"
+"""Pool of the draws: one at a time, so that no two deliveries take the same prompt."""
+ORIGINAL = {"mean turns": 2.83, "mean characters": 713}
+"""HelpSteer2, section 2.1. In its published rows, which give about these figures, the assistant's turns between the user's count too."""
 
 
 def build(profile: Profile) -> list[dg.AssetsDefinition]:
@@ -23,19 +27,20 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     wanted = profile.prompts
 
     @dg.asset(
-        **options("conversations", "prompts", expectations.CONVERSATIONS, code_version("1", *wanted.sources.values()))
+        **options(
+            "conversations",
+            "prompts",
+            expectations.CONVERSATIONS,
+            code_version("1", *wanted.sources, *wanted.sources.values()),
+        )
     )
     def conversations(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
         """Conversations of the profile's sources, the users' turns alone: what a source's assistant said is not kept."""
         table, reports = sources.conversations(wanted.sources)
         rejected = pa.concat_tables([r.rejected_table() for r in reports])
-        read = pa.Table.from_pylist(
-            [{"source": r.source, "records": r.records, "kept": r.kept, "cut": r.cut or "no"} for r in reports]
-        )
+        read = [{"source": r.source, "records": r.records, "kept": r.kept, "end": r.end} for r in reports]
         for report in reports:
-            context.log.info(
-                f"{report.source}: {report.records} records read, {report.kept} kept; {report.cut or 'read to its end'}"
-            )
+            context.log.info(f"{report.source}: {report.records} records read, {report.kept} kept; {report.end}")
         yield from gate.publish(
             context,
             storage.store(),
@@ -46,11 +51,11 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             views=expectations.conversation_views(table, reports),
             side_tables={"rejected.parquet": rejected},
             metadata={
-                "read": sample_table(read),
+                "read": sample_table(pa.Table.from_pylist(read), rows=len(read)),
                 "set aside by reason": count_table(rejected["reason"], "reason"),
-                "user turns": dg.MetadataValue.md(
-                    plots.histogram(pc.list_value_length(table["turns"]), "User turns a conversation", "user turns")
-                ),
+                "set aside, samples": sample_table(_first_of_each(rejected, "reason"), rows=30),
+                "user turns": _histogram(_lengths(table), "User turns a conversation", "user turns"),
+                "samples": sample_table(table.select(["source", "turns"])),
             },
         )
 
@@ -66,7 +71,9 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     def candidate_prompts(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
         """One candidate prompt a conversation, single- or multi-turn, that passes the filters; the others with their reason."""
         store = storage.store()
-        kept, rejected = filters.candidate_prompts(store.read("conversations"), wanted.filters, profile.seed)
+        read = store.read("conversations")
+        kept, rejected = filters.candidate_prompts(read, wanted.filters, profile.seed)
+        shown = ["reason", "language", "n_characters", "turns"]
         yield from gate.publish(
             context,
             store,
@@ -74,15 +81,15 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             kept,
             schema.CANDIDATES,
             expectations.CANDIDATES,
-            views=expectations.candidate_views(len(kept), len(rejected)),
+            views=expectations.candidate_views(kept, len(rejected), len(read), wanted.filters.language),
             side_tables={"rejected.parquet": rejected},
             metadata={
+                "rejected": len(rejected),
                 "rejected by reason": count_table(rejected["reason"], "reason"),
-                "rejected, samples": sample_table(_one_each(rejected).select(["reason", "turns"])),
-                "kept, samples": sample_table(kept.select(["n_turns", "turns"])),
-                "lengths": dg.MetadataValue.md(
-                    plots.histogram(kept["n_characters"], "Length of a prompt", "characters")
-                ),
+                "rejected, samples": sample_table(_first_of_each(rejected, "reason").select(shown), rows=30),
+                "samples": sample_table(kept.select(["n_turns", "turns"])),
+                "turns": _histogram(kept["n_turns"], "User turns a candidate", "user turns"),
+                "lengths": _histogram(kept["n_characters"], "Length of a candidate", "characters"),
             },
         )
 
@@ -102,21 +109,16 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     ) -> Iterator[gate.Event]:
         """Candidate prompts with their topic: clusters of sentence embeddings, named by their words."""
         store = storage.store()
+        candidates = store.read("candidate_prompts")
+        spec = {"input": str(store.path("candidate_prompts", None, DATA)), "seed": profile.seed}
         out = store.staging("prompt_topics")
-        spec = {
-            "input": str(store.path("candidate_prompts", None, "data.parquet")),
-            **wanted.topics.model_dump(),
-            "seed": profile.seed,
-        }
-        figures = compute.run(context, "pipeline.prompts.worker", spec, out)
+        figures = compute.run(context, "pipeline.prompts.worker", {**spec, **wanted.topics.model_dump()}, out)
         with (out / "topics.parquet").open("rb") as file:
             topics = pq.read_table(file)
-        candidates = store.read("candidate_prompts")
-        found = pc.index_in(candidates["prompt_id"], topics["prompt_id"])
-        table = candidates
+        out.fs.rm(str(out), recursive=True)
+        table, found = candidates, pc.index_in(candidates["prompt_id"], topics["prompt_id"])
         for name in ("topic", "topic_name"):
             table = table.append_column(name, topics[name].take(found))
-        sizes = table.to_pandas()["topic_name"].value_counts()
         yield from gate.publish(
             context,
             store,
@@ -126,20 +128,14 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             expectations.TOPICS,
             views=expectations.topic_views(topics, candidates),
             metadata={
+                "topics asked for": wanted.topics.count,
                 "topics": figures["topics"],
-                "sizes": count_table(table["topic_name"], "topic", most=50),
-                "largest": dg.MetadataValue.md(
-                    plots.bar_chart(
-                        [str(name) for name in sizes.index[:12]],
-                        list(sizes[:12]),
-                        "The twelve largest topics",
-                        "prompts",
-                    )
-                ),
+                "largest": count_table(table["topic_name"], "topic", most=50),
+                "sizes": _histogram(np.bincount(np.asarray(table["topic"])), "Size of a topic", "prompts in it"),
+                "samples": sample_table(_first_of_each(table, "topic_name").select(["topic_name", "turns"]), rows=30),
             },
             info=figures,
         )
-        out.fs.rm(str(out), recursive=True)
 
     @dg.asset(
         **options("prompt_complexity", "prompts", expectations.COMPLEXITY, code_version("1"), deps=["prompt_topics"])
@@ -157,8 +153,8 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             schema.COMPLEXITY,
             expectations.COMPLEXITY,
             metadata={
-                "levels": dg.MetadataValue.md(_levels(table, "Complexity of the pool")),
-                "samples": _by_level(table),
+                "levels": _bars({"pool": table}, "Complexity of the pool"),
+                "samples": sample_table(_first_of_each(table, "complexity").select(["complexity", "turns"]), rows=10),
             },
         )
 
@@ -167,19 +163,22 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             "prompts",
             "prompts",
             expectations.PROMPTS,
-            code_version("1", wanted.sample, profile.seed),
+            code_version("1", wanted.sample, wanted.filters.language, profile.seed),
             deps=["prompt_complexity"],
         ),
         partitions_def=DELIVERIES,
+        pool=DRAW_POOL,
     )
     def prompts(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
         """A delivery's prompts: even over topics, leaning to the complex, a share of them multi-turn; none of another delivery."""
         store, delivery = storage.store(), context.partition_key
-        others = [key for key in store.partitions("prompts") if key != delivery]
-        taken = {
-            i for key in others for i in store.read("prompts", key, columns=["prompt_id"])["prompt_id"].to_pylist()
-        }
-        table, figures = sampling.draw(store.read("prompt_complexity"), wanted.sample, profile.seed, delivery, taken)
+        pool, taken = store.read("prompt_complexity"), set[str]()
+        for other in store.partitions("prompts"):
+            if other != delivery:
+                taken |= set(store.read("prompts", other, columns=["prompt_id"])["prompt_id"].to_pylist())
+        table, figures = sampling.draw(pool, wanted.sample, profile.seed, delivery, taken)
+        context.log.info(", ".join(f"{name}: {value}" for name, value in figures.items()))
+        turns, characters = np.asarray(table["n_turns"]), np.asarray(table["n_characters"])
         yield from gate.publish(
             context,
             store,
@@ -187,13 +186,14 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             table,
             schema.PROMPTS,
             expectations.PROMPTS,
-            views=expectations.prompt_views(table, taken, wanted.sample, figures),
+            views=expectations.prompt_views(table, taken, wanted),
             metadata={
                 **figures,
-                "mean user turns": f"{pc.mean(table['n_turns']).as_py() or 0:.2f} (HelpSteer2: {ORIGINAL_MEAN_TURNS} turns)",
-                "mean characters": f"{pc.mean(table['n_characters']).as_py() or 0:.0f} (HelpSteer2: {ORIGINAL_MEAN_CHARACTERS})",
-                "levels": dg.MetadataValue.md(_levels(table, "Complexity of the delivery")),
-                "topic sizes": count_table(table["topic_name"], "topic", most=50),
+                "against the original": _against_original(turns, characters),
+                "levels": _bars({"delivery": table, "pool": pool}, "Complexity"),
+                "turns": _histogram(turns, "User turns a prompt", "user turns"),
+                "lengths": _histogram(characters, "Length of a prompt's user turns", "characters"),
+                "topics, by prompts": count_table(table["topic_name"], "topic", most=50),
                 "samples": sample_table(table.select(["n_turns", "topic_name", "complexity", "turns"])),
             },
         )
@@ -201,21 +201,38 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     return [conversations, candidate_prompts, prompt_topics, prompt_complexity, prompts]
 
 
-def _levels(table: pa.Table, title: str) -> str:
-    counts = table.to_pandas()["complexity"].value_counts().reindex(range(1, 6)).fillna(0)
-    return plots.bar_chart([str(level) for level in counts.index], list(counts), title, "prompts")
+def _histogram(values: object, title: str, xlabel: str) -> dg.MarkdownMetadataValue:
+    return dg.MetadataValue.md(plots.histogram(np.asarray(values), title, xlabel))
 
 
-def _one_each(rejected: pa.Table) -> pa.Table:
-    """Two rows a reason."""
-    numbered = rejected.to_pandas().reset_index()
-    rows = numbered.groupby("reason").head(2)["index"]
-    return rejected.take(pa.array(rows.to_numpy())).sort_by("reason").slice(0, 16)
+def _lengths(conversations: pa.Table) -> pa.ChunkedArray:
+    return pc.list_value_length(conversations["turns"])
 
 
-def _by_level(table: pa.Table) -> dg.TableMetadataValue:
-    """Two prompts a level."""
-    rows = table.to_pandas().reset_index().groupby("complexity").head(2)["index"]
+def _bars(tables: dict[str, pa.Table], title: str) -> dg.MarkdownMetadataValue:
+    """Percent of each table's rows a complexity level."""
+    shares = {
+        name: list(100 * np.bincount(np.asarray(table["complexity"]), minlength=6)[1:] / max(len(table), 1))
+        for name, table in tables.items()
+    }
+    return dg.MetadataValue.md(plots.grouped_bars(["1", "2", "3", "4", "5"], shares, title, "percent of prompts"))
+
+
+def _against_original(turns: np.ndarray, characters: np.ndarray) -> dg.TableMetadataValue:
+    ours = {"mean turns": np.mean(2 * turns - 1), "mean characters": np.mean(characters)}
+    note = {"mean turns": "user's and assistant's", "mean characters": "here the user's turns alone"}
     return sample_table(
-        table.take(pa.array(rows.to_numpy())).sort_by("complexity").select(["complexity", "turns"]), rows=10
+        pa.Table.from_pylist(
+            [
+                {"figure": f, "here": round(float(ours[f]), 2), "HelpSteer2": ORIGINAL[f], "note": note[f]}
+                for f in ORIGINAL
+            ]
+        )
     )
+
+
+def _first_of_each(table: pa.Table, column: str, rows: int = 2) -> pa.Table:
+    """The first rows of each value of a column, sorted by it."""
+    values = table.select([column]).to_pandas()
+    first = values.groupby(column, sort=False).head(rows).sort_values(column, kind="stable")
+    return table.take(pa.array(first.index.to_numpy()))

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,20 +83,16 @@ def _wait(process: "subprocess.Popen[bytes]") -> int:
             except subprocess.TimeoutExpired:
                 peak = max(peak, _resident(process.pid))
     finally:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 def _resident(pid: int) -> int:
     total = 0
-    try:
+    with suppress(psutil.NoSuchProcess):
         root = psutil.Process(pid)
         for member in [root, *root.children(recursive=True)]:
             total += member.memory_info().rss
-    except psutil.NoSuchProcess:
-        pass
     return total
 
 

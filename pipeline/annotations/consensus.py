@@ -6,7 +6,7 @@ published; these rules are ours, and reproduce the published kappas (see `agreem
 """
 
 from itertools import combinations
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -38,10 +38,11 @@ def most_agreeing(annotations: Table, keep: int = 3, rule: Rule = "per_attribute
     table = (
         annotations if isinstance(annotations, pa.Table) else pa.Table.from_pandas(annotations, preserve_index=False)
     )
-    response, place, shape = _layout(table["response_id"])
-    cube: Ratings = np.full((*shape, len(ATTRIBUTES)), np.nan)
+    response, place, (responses, places) = _layout(table["response_id"])
+    cube: Ratings = np.full((responses, places, len(ATTRIBUTES)), np.nan)
     for n, attribute in enumerate(ATTRIBUTES):
         cube[response, place, n] = _floats(table[attribute])
+    kept: npt.NDArray[np.bool_]
     if rule == "per_attribute":
         kept = np.stack([_keep(cube[:, :, [n]], keep) for n in range(len(ATTRIBUTES))], axis=2)
     else:
@@ -56,8 +57,7 @@ def most_agreeing(annotations: Table, keep: int = 3, rule: Rule = "per_attribute
     table = table.filter(pa.array(mask.any(axis=1)))
     if isinstance(annotations, pa.Table):
         return table
-    frame: Table = table.to_pandas(ignore_metadata=True)
-    return frame
+    return cast(Table, table.to_pandas(ignore_metadata=True))
 
 
 def _layout(ids: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], tuple[int, int]]:
@@ -77,7 +77,7 @@ def _floats(column: pa.ChunkedArray) -> Ratings:
 
 def _keep(ratings: Ratings, keep: int) -> npt.NDArray[np.bool_]:
     """Which candidates of each response to keep. ratings: (responses, places, attributes), NaN for no candidate -> (responses, places)."""
-    candidate: npt.NDArray[np.bool_] = np.isfinite(ratings).all(axis=2)
+    candidate = cast(npt.NDArray[np.bool_], np.isfinite(ratings).all(axis=2))
     kept = candidate.copy()
     counts = candidate.sum(axis=1)
     for count in np.unique(counts[counts > keep]):

@@ -174,7 +174,8 @@ def _usable(frame: pd.DataFrame, wanted: pa.Table, quarantine: list[dict[str, An
     bad |= _set_aside(
         frame, ~bad & (number >= most), "response_id", "has all the ratings that were asked for", quarantine
     )
-    return frame.loc[~bad]
+    usable: pd.DataFrame = frame.loc[~bad]
+    return usable
 
 
 def _set_aside(frame: pd.DataFrame, broken: Any, field: str, reason: str, quarantine: list[dict[str, Any]]) -> Any:

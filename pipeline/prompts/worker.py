@@ -18,7 +18,10 @@ from pipeline.store import write_table
 from pipeline.worker import Log, Progress, Spec, run_worker
 
 BATCH = 128
+TOKENS = 128
+"""What the embedder reads of a prompt: the length that all-MiniLM-L6-v2 was trained at (its model card)."""
 NAME_WORDS = 4
+MOST_WORDS = 20_000
 
 
 def work(spec: Spec, log: Log) -> dict[str, Any]:
@@ -43,13 +46,17 @@ def work(spec: Spec, log: Log) -> dict[str, Any]:
 
 
 def embed(texts: list[str], embedder: str, log: Log) -> npt.NDArray[np.float32]:
-    """Unit vectors of texts: shape (len(texts), dimensions). embedder: `package:MODULE`, a hub id, or a folder."""
+    """Unit vectors of texts: shape (len(texts), dimensions). embedder: `package:MODULE`, a hub id, or a folder.
+
+    Of a long text it reads the first 128 tokens.
+    """
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(_folder(embedder), trust_remote_code=False)
+    model.max_seq_length = TOKENS
     progress = Progress(log, "embedded", len(texts))
     order = np.argsort([len(text) for text in texts], kind="stable")[::-1]  # like lengths together: little padding
-    vectors = np.zeros((len(texts), model.get_sentence_embedding_dimension() or 0), dtype=np.float32)
+    vectors = np.zeros((len(texts), model.get_embedding_dimension()), dtype=np.float32)
     for start in range(0, len(texts), BATCH):
         rows = order[start : start + BATCH]
         vectors[rows] = model.encode(
@@ -72,7 +79,10 @@ def _folder(embedder: str) -> str:
 
 
 def cluster(vectors: npt.NDArray[np.float32], count: int, seed: int) -> npt.NDArray[np.int64]:
-    """Topic of each vector, 0 up, by mini-batch k-means with `count` clusters, or one for every five vectors where that is fewer."""
+    """Topic of each vector, 0 up, by mini-batch k-means with `count` clusters, or one for every five vectors where that is fewer.
+
+    Equal for equal vectors, count and seed.
+    """
     from sklearn.cluster import MiniBatchKMeans
 
     k = max(1, min(count, len(vectors) // 5))
@@ -81,22 +91,29 @@ def cluster(vectors: npt.NDArray[np.float32], count: int, seed: int) -> npt.NDAr
 
 
 def topic_names(texts: list[str], topics: npt.NDArray[np.int64]) -> list[str]:
-    """A name a topic: the words that are frequent in it and rare in the others (class-based TF-IDF, Grootendorst 2022, equation 2)."""
-    from sklearn.feature_extraction.text import CountVectorizer
+    """A name a topic: the words that weigh most in it by class-based TF-IDF (Grootendorst 2022, arXiv 2203.05794, section 3.3).
 
-    documents = [""] * (int(topics.max()) + 1)
-    for topic in range(len(documents)):
-        documents[topic] = " ".join(texts[row] for row in np.flatnonzero(topics == topic))
-    vectorizer = CountVectorizer(stop_words="english", token_pattern=r"(?u)\b[^\W\d_]{3,30}\b", max_features=20_000)
-    counts = vectorizer.fit_transform(documents).tocsr().astype(np.float64)
+    A word's weight in a topic is its count there times log(1 + A / f), with A the mean number of words a topic and f the word's count in all.
+    A word counts once a text: else one prompt that repeats itself names the topic of fifty.
+    """
+    from scipy.sparse import csr_matrix
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
+
+    vectorizer = CountVectorizer(token_pattern=r"(?u)\b[^\W\d_]{3,30}\b", max_features=MOST_WORDS, binary=True)
+    # the vectorizer refuses texts without any word: one that is then left out keeps it from that
+    counts = vectorizer.fit_transform([f"{text} the" for text in texts])
     words = vectorizer.get_feature_names_out()
-    frequency = np.asarray(counts.sum(axis=0)).ravel()
-    weighted = counts.multiply(np.log1p(counts.sum() / counts.shape[0] / frequency)).tocsr()
+    meant = np.array([word not in ENGLISH_STOP_WORDS for word in words])
+    counts, words = counts[:, meant], words[meant]
+    rows = np.arange(len(texts))
+    of_topic = csr_matrix((np.ones(len(texts)), (topics, rows))) @ counts
+    frequency = np.asarray(of_topic.sum(axis=0)).ravel()
+    weighted = of_topic.multiply(np.log1p(of_topic.sum() / of_topic.shape[0] / frequency)).tocsr()
     names = []
     for topic in range(weighted.shape[0]):
-        row = weighted.getrow(topic)
-        best = np.lexsort((row.indices, -row.data))[:NAME_WORDS]
-        names.append(", ".join(words[row.indices[best]]) or "(no words)")
+        row = weighted[[topic]]
+        best = row.indices[np.lexsort((row.indices, -row.data.round(9)))[:NAME_WORDS]]
+        names.append(", ".join(words[best]) or "(no words)")
     return names
 
 

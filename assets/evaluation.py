@@ -1,0 +1,141 @@
+"""Attribute weights, benchmark scores, leaderboard."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from assets import ENGINE_POOL, code_version, count_table, options, sample_table
+from pipeline import gate, plots
+from pipeline.evaluation import benchmarks, expectations, schema, summary, weights
+from pipeline.settings import ATTRIBUTES, Profile
+from pipeline.store import write_table
+from resources.compute import LocalCompute
+from resources.storage import Storage
+
+
+def build(profile: Profile) -> list[dg.AssetsDefinition]:
+    """The stage's assets for a profile."""
+    recipes = dg.StaticPartitionsDefinition(list(profile.recipes))
+    note = " (simulated annotators)" if profile.simulated else ""
+
+    @dg.asset(
+        **options("attribute_weights", "evaluation", expectations.WEIGHTS, code_version("1"), deps=["reward_model"]),
+        partitions_def=recipes,
+    )
+    def attribute_weights(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
+        """Weights that make one score of the five ratings: fitted on preferences of the development prompts, never on a benchmark."""
+        store = storage.store()
+        table = weights.weights_of(
+            store.read("reward_model", context.partition_key, "development_predictions.parquet"), profile.simulated
+        )
+        series = {name: table[name].to_pylist() for name in ("weight", "published_70b", "published_340b")}
+        yield from gate.publish(
+            context,
+            store,
+            "attribute_weights",
+            table,
+            schema.WEIGHTS,
+            expectations.WEIGHTS,
+            views=expectations.weight_views(table),
+            metadata={
+                "weights": sample_table(table),
+                "chart": dg.MetadataValue.md(
+                    plots.grouped_bars(list(ATTRIBUTES), series, f"Attribute weights{note}", "weight")
+                ),
+                "the published ones": "were found by a search on RewardBench itself (HelpSteer2, section 3)",
+            },
+        )
+
+    @dg.asset(
+        **options(
+            "benchmark_scores",
+            "evaluation",
+            expectations.SCORES,
+            code_version("1", *profile.benchmarks.values(), profile.seed),
+            deps=["reward_model", "attribute_weights", "helpsteer_dataset"],
+            kinds=["pytorch", "parquet"],
+        ),
+        partitions_def=recipes,
+        pool=ENGINE_POOL,
+    )
+    def benchmark_scores(
+        context: dg.AssetExecutionContext, storage: Storage, compute: LocalCompute
+    ) -> Iterator[gate.Event]:
+        """Every pair of the profile's benchmarks scored, with accuracy and its interval by subset, section and benchmark; ties lose."""
+        store, recipe = storage.store(), context.partition_key
+        loaded = [benchmarks.load(name, b, store.read("helpsteer_dataset")) for name, b in profile.benchmarks.items()]
+        pairs, rejected = (pa.concat_tables(parts) for parts in zip(*loaded, strict=True))
+        out = store.staging("benchmark_scores", recipe)
+        write_table(pairs, out / "pairs.parquet")
+        spec = {
+            "model": str(store.path("reward_model", recipe)),
+            "input": str(out / "pairs.parquet"),
+            "max_tokens": profile.recipes[recipe].max_tokens,
+        }
+        figures = compute.run(context, "pipeline.evaluation.worker", spec, out)
+        with (out / "predictions.parquet").open("rb") as file:
+            predicted = pq.read_table(file)
+        sides = [
+            np.stack([np.asarray(predicted[f"{side}_{a}"]) for a in ATTRIBUTES], axis=1)
+            for side in ("chosen", "rejected")
+        ]
+        fitted = store.read("attribute_weights", recipe)["weight"].to_numpy()
+        scores = summary.score_table(pairs, *sides, fitted)
+        totals = summary.summarise(scores, profile.seed)
+        out.fs.rm(str(out), recursive=True)
+        shown = totals.to_pandas().round(3)
+        yield from gate.publish(
+            context,
+            store,
+            "benchmark_scores",
+            scores,
+            schema.SCORES,
+            expectations.SCORES,
+            views=expectations.score_views(scores, pairs, rejected, totals),
+            side_tables={"summary.parquet": totals, "rejected.parquet": rejected},
+            metadata={
+                **figures,
+                "accuracy": sample_table(pa.Table.from_pandas(shown, preserve_index=False), rows=60),
+                "unusable records": count_table(rejected["reason"], "reason"),
+                "simulated ratings": profile.simulated,
+            },
+            info=figures,
+        )
+
+    @dg.asset(
+        **options(
+            "leaderboard",
+            "evaluation",
+            expectations.LEADERBOARD,
+            code_version("1", *profile.recipes),
+            deps=["benchmark_scores"],
+        )
+    )
+    def leaderboard(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
+        """Our recipes beside the published rows of HelpSteer2's Table 3, each under the benchmark that it was measured on."""
+        store = storage.store()
+        done = [recipe for recipe in profile.recipes if store.manifest("benchmark_scores", recipe)]
+        table = summary.leaderboard(
+            {r: store.read("benchmark_scores", r, "summary.parquet") for r in done}, profile.simulated
+        )
+        shown = pa.Table.from_pandas(table.to_pandas().round(1), preserve_index=False)
+        yield from gate.publish(
+            context,
+            store,
+            "leaderboard",
+            table,
+            schema.LEADERBOARD,
+            expectations.LEADERBOARD,
+            views=expectations.leaderboard_views(table),
+            metadata={
+                "leaderboard": sample_table(shown.drop_columns(["source"]), rows=60),
+                "ours": len(table.filter(pc.equal(table["origin"], "ours"))),
+                "simulated ratings": profile.simulated,
+            },
+        )
+
+    return [attribute_weights, benchmark_scores, leaderboard]

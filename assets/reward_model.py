@@ -1,0 +1,88 @@
+"""A recipe's reward model."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors import safe_open
+
+from assets import ENGINE_POOL, code_version, options, sample_table
+from pipeline import gate, plots
+from pipeline.reward_model import expectations
+from pipeline.settings import ATTRIBUTES, Profile
+from pipeline.store import local_path
+from resources.compute import LocalCompute
+from resources.storage import Storage
+
+
+def build(profile: Profile) -> list[dg.AssetsDefinition]:
+    """The stage's asset for a profile."""
+    used = {recipe.base: profile.checkpoints[recipe.base] for recipe in profile.recipes.values()}
+    note = " Trained on ratings of simulated annotators." if profile.simulated else ""
+
+    @dg.asset(
+        **options(
+            "reward_model",
+            "reward_model",
+            expectations.REWARD_MODEL,
+            code_version("1", *profile.recipes.values(), *used.values(), profile.seed),
+            deps=["helpsteer_dataset"],
+            kinds=["pytorch", "huggingface"],
+        ),
+        description=f"A recipe's reward model in Hugging Face format: five ratings of a conversation's last response.{note}",
+        partitions_def=dg.StaticPartitionsDefinition(list(profile.recipes)),
+        pool=ENGINE_POOL,
+    )
+    def reward_model(
+        context: dg.AssetExecutionContext, storage: Storage, compute: LocalCompute
+    ) -> Iterator[gate.Event]:
+        store, name = storage.store(), context.partition_key
+        recipe = profile.recipes[name]
+        data = store.manifest("helpsteer_dataset")
+        spec = {
+            "input": str(store.path("helpsteer_dataset", None, "data.parquet")),
+            "data_version": data.version if data else "",
+            "work": str(local_path(store.work("reward_model", name))),
+            "cache": str(store.cache()),
+            "checkpoint": profile.checkpoints[recipe.base].model_dump(mode="json"),
+            "recipe": recipe.model_dump(mode="json"),
+            "recipe_name": name,
+            "seed": profile.seed,
+            "simulated": profile.simulated,
+        }
+        out = store.staging("reward_model", name)
+        figures = compute.run(context, "pipeline.reward_model.worker", spec, out)
+        curve, predictions = (
+            pq.read_table(local_path(out / f"{part}.parquet")) for part in ("training_curve", "development_predictions")
+        )
+        with safe_open(local_path(out / "model.safetensors"), "np") as weights:
+            outputs = weights.get_slice("score.weight").get_shape()[0]
+        best = next(row for row in curve.to_pylist() if row["chosen"])
+        per_attribute = pa.table(
+            {
+                "attribute": list(ATTRIBUTES),
+                **{f: [round(best[f"{a}_{f}"], 3) for a in ATTRIBUTES] for f in ("pearson", "mse")},
+            }
+        )
+        losses = {"development": curve["development_loss"].to_pylist(), "training": curve["train_loss"].to_pandas()}
+        yield from gate.publish_folder(
+            context,
+            store,
+            "reward_model",
+            out,
+            expectations.REWARD_MODEL,
+            views=expectations.model_views(curve, predictions, outputs, figures["mean_baseline_loss"]),
+            rows=figures["train_responses"],
+            metadata={
+                **figures,
+                "simulated ratings": profile.simulated,
+                "training curve": dg.MetadataValue.md(
+                    plots.line_chart(curve["step"].to_pylist(), losses, "Training", "step", "loss")
+                ),
+                "development": sample_table(per_attribute),
+            },
+            info=figures,
+        )
+
+    return [reward_model]

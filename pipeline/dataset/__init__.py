@@ -1,0 +1,1 @@
+"""The published data set: splits, HelpSteer2's row format, provenance, card."""

@@ -1,0 +1,130 @@
+"""Benchmarks as tables of pairs: a conversation, the response that people prefer, and the other."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.evaluation.schema import PAIRS, REJECTED_PAIRS
+from pipeline.settings import PROJECT, Benchmark, BuiltinBenchmark, CollectedBenchmark, FileBenchmark, HubBenchmark
+
+BUILTIN = Path(__file__).parent
+TEXTS = ("subset", "chosen", "rejected")
+
+
+class BenchmarkError(RuntimeError):
+    """A benchmark that can't be read; the message says what to do."""
+
+
+def load(name: str, benchmark: Benchmark, collected: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Pairs of a benchmark in the schema PAIRS, and records that are no pairs in the schema REJECTED_PAIRS.
+
+    collected: our data set (schema DATASET), whose validation split is the benchmark of kind `collected`.
+    Raises `BenchmarkError` where nothing can be read, or nothing is left.
+    """
+    match benchmark:
+        case BuiltinBenchmark(name=builtin):
+            records: Iterable[tuple[int, Any]] = _file(BUILTIN / f"{builtin}.jsonl")
+        case FileBenchmark(path=path):
+            records = _file(PROJECT / Path(path).expanduser())
+        case HubBenchmark():
+            records = _hub(benchmark)
+        case CollectedBenchmark():
+            return _collected(name, collected), REJECTED_PAIRS.empty_table()
+    pairs, rejected = [], []
+    for line, record in records:
+        try:
+            pairs.append({"benchmark": name, **_pair(line, record)})
+        except ValueError as error:
+            rejected.append({"benchmark": name, "line": line, "reason": str(error)})
+    if not pairs:
+        first = f"; the first record: {rejected[0]['reason']}" if rejected else ""
+        raise BenchmarkError(f"benchmark {name}: no usable pair in {benchmark}{first}")
+    return pa.Table.from_pylist(pairs, schema=PAIRS), pa.Table.from_pylist(rejected, schema=REJECTED_PAIRS)
+
+
+def _pair(line: int, record: Any) -> dict[str, Any]:
+    """A record in RewardBench's schema as a row of PAIRS. Raises ValueError with what is wrong."""
+    if not isinstance(record, Mapping):
+        raise ValueError("not a JSON object")
+    for name in (*TEXTS, "prompt"):
+        if name not in record:
+            raise ValueError(f"field {name} is missing")
+    for name in TEXTS:
+        if not isinstance(record[name], str) or not record[name].strip():
+            raise ValueError(f"field {name} is not a text, or blank")
+    prompt = record["prompt"]
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    good = isinstance(messages, list) and all(
+        isinstance(m, Mapping)
+        and m.get("role") in ("system", "user", "assistant")
+        and isinstance(m.get("content"), str)
+        for m in messages
+    )
+    if not good or not messages or messages[-1]["role"] != "user":
+        raise ValueError("field prompt is neither a text nor a list of messages that ends with the user's")
+    turns = [{"role": m["role"], "content": m["content"]} for m in messages]
+    return {"pair_id": str(record.get("id", line)), "subset": record["subset"], "messages": turns} | {
+        n: record[n] for n in TEXTS[1:]
+    }
+
+
+def _file(path: Path) -> Iterator[tuple[int, Any]]:
+    if not path.is_file():
+        raise BenchmarkError(f"no benchmark file {path}")
+    if path.suffix == ".parquet":
+        try:
+            yield from enumerate(pq.read_table(path).to_pylist(), start=1)
+        except pa.ArrowInvalid as error:
+            raise BenchmarkError(f"{path} is not a whole Parquet file (cut off?): {error}") from None
+        return
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                try:
+                    yield number, json.loads(line)
+                except ValueError:
+                    yield number, line
+
+
+def _hub(benchmark: HubBenchmark) -> Iterator[tuple[int, Any]]:
+    import datasets
+
+    try:
+        rows = datasets.load_dataset(benchmark.id, revision=benchmark.revision, split=benchmark.split)
+    except Exception as error:  # of many kinds: a missing repository, no network, a bad split
+        raise BenchmarkError(
+            f"{benchmark.id} (split {benchmark.split}) can't be read: {type(error).__name__}: {error}"
+        ) from error
+    yield from enumerate(rows, start=1)
+
+
+def _collected(name: str, data: pa.Table) -> pa.Table:
+    """Validation pairs: of a prompt's two responses the one with the higher mean of kept helpfulness ratings is chosen; ties are left out."""
+    rows = data.filter(pc.equal(data["split"], "validation")).sort_by(
+        [("prompt_id", "ascending"), ("position", "ascending")]
+    )
+    first, second = (rows.filter(pc.equal(rows["position"], position)) for position in (1, 2))
+    gap = np.asarray(first["helpfulness_mean"]) - np.asarray(second["helpfulness_mean"])
+    swap = pa.array(gap < 0)
+    pairs = pa.table(
+        {
+            "benchmark": pa.array([name] * len(first), pa.string()),
+            "pair_id": first["prompt_id"],
+            "subset": pa.array([name] * len(first), pa.string()),
+            "messages": first["messages"],
+            "chosen": pc.if_else(swap, second["response"], first["response"]),
+            "rejected": pc.if_else(swap, first["response"], second["response"]),
+        },
+        schema=PAIRS,
+    ).filter(pa.array(gap != 0))
+    if not len(pairs):
+        raise BenchmarkError(
+            f"benchmark {name}: the validation split has no pair with different helpfulness; collect more prompts"
+        )
+    return pairs

@@ -1,0 +1,70 @@
+"""Attribute weights: how the five predicted ratings make one score, the goodness."""
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.evaluation.schema import WEIGHTS
+from pipeline.settings import ATTRIBUTES
+
+PUBLISHED_70B = (0.65, 0.8, 0.45, 0.55, -0.4)
+PUBLISHED_340B = (0.3, 0.74, 0.46, 0.47, -0.33)
+"""HelpSteer2's weights (section 3; Nemotron-4-340B-Reward's model card), in the order of ATTRIBUTES. They were found by a search on
+RewardBench itself, so a score with them on RewardBench is tuned on its test set."""
+FEWEST_PAIRS = 5
+
+
+def fit_attribute_weights(
+    differences: npt.NDArray[np.float64], chosen: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float64]:
+    """Weights by logistic regression of preferences on differences in predicted ratings.
+
+    differences: (pairs, 5), prediction of the first response minus that of the second; chosen: whether people preferred the first.
+    No intercept: the order of a pair must not count. L2 penalty of strength 1 on differences in units of their spread, so that few pairs
+    can't make large weights. Scaled so that absolute weights sum to 1. Raises ValueError with fewer than FEWEST_PAIRS pairs.
+    """
+    if len(differences) < FEWEST_PAIRS:
+        raise ValueError(
+            f"{len(differences)} preference pairs are too few to fit attribute weights (at least {FEWEST_PAIRS}): "
+            "raise the recipe's development_share, or collect more prompts"
+        )
+    from sklearn.linear_model import LogisticRegression
+
+    scale = np.sqrt((differences**2).mean(axis=0))
+    scale[scale == 0] = 1.0
+    rows = np.concatenate([differences, -differences]) / scale
+    wins = np.concatenate([chosen, ~chosen])
+    fitted = LogisticRegression(C=1.0, fit_intercept=False, max_iter=1000).fit(rows, wins)
+    weights = fitted.coef_[0] / scale
+    total = np.abs(weights).sum()
+    normal: npt.NDArray[np.float64] = weights / total if total > 0 else weights
+    return normal
+
+
+def weights_of(predictions: pa.Table, simulated: bool) -> pa.Table:
+    """Weights from development predictions (schema PREDICTIONS), in the schema WEIGHTS.
+
+    Of each prompt's two responses the one with the higher mean of its kept helpfulness ratings is preferred; ties are dropped, counted.
+    """
+    order = predictions.sort_by([("prompt_id", "ascending"), ("position", "ascending")])
+    first, second = (order.filter(pc.equal(order["position"], position)) for position in (1, 2))
+    if not first["prompt_id"].equals(second["prompt_id"]):
+        raise ValueError("every development prompt needs exactly two responses")
+    gap = np.asarray(first["helpfulness_mean"]) - np.asarray(second["helpfulness_mean"])
+    decided = np.isfinite(gap) & (gap != 0)
+    differences = np.stack([np.asarray(first[a]) - np.asarray(second[a]) for a in ATTRIBUTES], axis=1)
+    weights = fit_attribute_weights(differences[decided], gap[decided] > 0)
+    n = len(ATTRIBUTES)
+    return pa.table(
+        {
+            "attribute": list(ATTRIBUTES),
+            "weight": weights,
+            "published_70b": list(PUBLISHED_70B),
+            "published_340b": list(PUBLISHED_340B),
+            "pairs": [int(decided.sum())] * n,
+            "ties_dropped": [int((~decided).sum())] * n,
+            "simulated": [simulated] * n,
+        },
+        schema=WEIGHTS,
+    )

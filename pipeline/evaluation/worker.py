@@ -1,0 +1,61 @@
+"""The stage's worker: scores both sides of every pair with a trained reward model, in float32.
+
+Spec: model (local folder), input (URI of pairs), max_tokens. Writes `predictions.parquet`: chosen and rejected, five predictions each.
+"""
+
+import time
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from upath import UPath
+
+from pipeline.reward_model.encoding import encode
+from pipeline.settings import ATTRIBUTES
+from pipeline.store import write_table
+from pipeline.worker import Log, Progress, Spec, run_worker
+
+
+def work(spec: Spec, log: Log) -> dict[str, Any]:
+    """Score; see the module's description."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from pipeline.reward_model.scoring import score
+
+    with UPath(spec["input"]).open("rb") as file:
+        pairs = pq.read_table(file, columns=["messages", "chosen", "rejected"])
+    tokenizer = AutoTokenizer.from_pretrained(spec["model"])
+    model = AutoModelForSequenceClassification.from_pretrained(
+        spec["model"], dtype=torch.float32, trust_remote_code=False
+    )
+    if model.config.num_labels != len(ATTRIBUTES):
+        raise ValueError(
+            f"{spec['model']} has {model.config.num_labels} outputs, {len(ATTRIBUTES)} are needed: one an attribute"
+        )
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    messages = pairs["messages"].to_pylist()
+    encoded = [
+        encode(tokenizer, m, response, spec["max_tokens"])
+        for side in ("chosen", "rejected")
+        for m, response in zip(messages, pairs[side].to_pylist(), strict=True)
+    ]
+    begun = time.monotonic()
+    scores = score(model, [ids for ids, _, _ in encoded], Progress(log, "scored", len(encoded)).update)
+    seconds = time.monotonic() - begun
+    columns = {
+        f"{side}_{a}": scores[k * len(pairs) : (k + 1) * len(pairs), n]
+        for k, side in enumerate(("chosen", "rejected"))
+        for n, a in enumerate(ATTRIBUTES)
+    }
+    write_table(pa.table(columns), UPath(spec["out"]) / "predictions.parquet")
+    return {
+        "scored": len(encoded),
+        "lost_oldest_turns": sum(bool(n) for _, n, _ in encoded),
+        "start_cut": sum(cut for *_, cut in encoded),
+        "tokens_per_second": round(sum(len(ids) for ids, _, _ in encoded) / seconds, 1),
+    }
+
+
+if __name__ == "__main__":
+    run_worker(work)

