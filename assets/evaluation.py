@@ -84,7 +84,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             for side in ("chosen", "rejected")
         ]
         fitted = store.read("attribute_weights", recipe)["weight"].to_numpy()
-        scores = summary.score_table(pairs, *sides, fitted)
+        scores = summary.score_table(pairs, sides[0], sides[1], fitted)
         totals = summary.summarise(scores, profile.seed)
         out.fs.rm(str(out), recursive=True)
         shown = totals.to_pandas().round(3)

@@ -1,6 +1,6 @@
 """The pool of candidate prompts, and each delivery's draw from it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 import numpy as np
@@ -190,7 +190,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             metadata={
                 **figures,
                 "against the original": _against_original(turns, characters),
-                "levels": _bars({"delivery": table, "pool": pool}, "Complexity"),
+                "levels": _bars({"delivery": table, "pool": pool}, "Complexity", wanted.sample.complexity_weights),
                 "turns": _histogram(turns, "User turns a prompt", "user turns"),
                 "lengths": _histogram(characters, "Length of a prompt's user turns", "characters"),
                 "topics, by prompts": count_table(table["topic_name"], "topic", most=50),
@@ -209,12 +209,12 @@ def _lengths(conversations: pa.Table) -> pa.ChunkedArray:
     return pc.list_value_length(conversations["turns"])
 
 
-def _bars(tables: dict[str, pa.Table], title: str) -> dg.MarkdownMetadataValue:
-    """Percent of each table's rows a complexity level."""
-    shares = {
-        name: list(100 * np.bincount(np.asarray(table["complexity"]), minlength=6)[1:] / max(len(table), 1))
-        for name, table in tables.items()
-    }
+def _bars(tables: dict[str, pa.Table], title: str, asked: Sequence[float] = ()) -> dg.MarkdownMetadataValue:
+    """Percent of each table's rows a complexity level, beside the shares asked for."""
+    counts = {name: np.bincount(np.asarray(table["complexity"]), minlength=6)[1:] for name, table in tables.items()}
+    if asked:
+        counts["asked for"] = np.array(asked)
+    shares = {name: list(100 * c / max(c.sum(), 1)) for name, c in counts.items()}
     return dg.MetadataValue.md(plots.grouped_bars(["1", "2", "3", "4", "5"], shares, title, "percent of prompts"))
 
 

@@ -1,6 +1,7 @@
 """When things run: jobs and the weekly schedule. What runs is defined in `assets`."""
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from assets import DELIVERIES
 from pipeline.settings import Profile
@@ -10,7 +11,7 @@ DELIVERY = "collect_delivery"
 RECIPE = "train_and_evaluate"
 
 
-def jobs(profile: Profile) -> list[dg.UnresolvedAssetJobDefinition]:
+def jobs(profile: Profile) -> list[UnresolvedAssetJobDefinition]:
     """The three jobs, in the order in which a first delivery needs them."""
     pool = dg.AssetSelection.assets("conversations", "candidate_prompts", "prompt_topics", "prompt_complexity")
     recipe = dg.AssetSelection.assets("reward_model", "attribute_weights", "benchmark_scores", "leaderboard")

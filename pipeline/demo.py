@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 
 import dagster as dg
 import psutil
-from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView, TemporalContext
+from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.definitions.temporal_context import TemporalContext
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -76,7 +77,7 @@ def main() -> int:
 def run(instance: dg.DagsterInstance, store: Store, job: str, partition: str | None, seconds: dict[str, float]) -> bool:
     """Run what is out of date of a job; False where the run failed. Adds each step's seconds."""
     stale = out_of_date(instance, store, job, partition)
-    title = f"{job} [{partition}]" if partition else job
+    title = escape(f"{job} [{partition}]" if partition else job)
     if not stale:
         console.print(f"[dim]{title}: up to date[/]")
         return True
@@ -103,7 +104,9 @@ def out_of_date(instance: dg.DagsterInstance, store: Store, job: str, partition:
     """Assets of a job that are missing from the store or stale, and those of the job that depend on them, parents first."""
     graph = definitions.defs.resolve_asset_graph()
     now = TemporalContext(effective_dt=datetime.now(UTC), last_event_id=None)
-    resolver = CachingStaleStatusResolver(instance, graph, AssetGraphView(now, instance, graph))
+    resolver = CachingStaleStatusResolver(
+        instance, graph, AssetGraphView(temporal_context=now, instance=instance, asset_graph=graph)
+    )
     members = next(j for j in automation.jobs(load_profile()) if j.name == job).selection.resolve(graph)
     stale: set[dg.AssetKey] = set()
     for key in graph.toposorted_asset_keys:
@@ -138,8 +141,9 @@ class Tail:
     """The events of the newest run, from where it was last looked at."""
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
-        self._instance, self._since, self._cursor = instance, datetime.now(UTC), None
+        self._instance, self._since = instance, datetime.now(UTC)
         self._run: str | None = None
+        self._cursor: str | None = None
         self._started = dict[str, float]()
         self.failure: str | None = None
 
@@ -158,7 +162,7 @@ class Tail:
     def _print(self, entry: dg.EventLogEntry) -> None:
         event = entry.dagster_event
         if event is None:
-            if entry.level >= logging.INFO:
+            if int(entry.level) >= logging.INFO and not entry.user_message.startswith("[pipes]"):
                 console.print(f"    [dim]{escape(entry.user_message)}[/]")
         elif event.event_type == dg.DagsterEventType.STEP_START:
             self._started[str(event.step_key)] = entry.timestamp

@@ -128,8 +128,10 @@ def evaluate(rules: Sequence[Rule], views: Mapping[str, pa.Table]) -> Iterator[O
         return
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
     import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
 
     gx_context = gx.get_context(mode="ephemeral")
+    gx_context.variables.progress_bars = ProgressBarsConfig(globally=False)
     for view in dict.fromkeys(rule.view for rule in rules):
         wanted = [rule for rule in rules if rule.view == view]
         columns = sorted(set().union(*(rule.columns for rule in wanted)))

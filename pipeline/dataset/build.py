@@ -35,7 +35,11 @@ def rows_of(agreed: pa.Table, pairs: pa.Table, delivery: str, validation_share: 
             f"{found.null_count} labelled responses of delivery {delivery} are not among its response pairs"
         )
     texts = pairs.take(found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found)
-    forged = np.array([MARKUP in json.dumps([m, t]) for m, t in zip(texts["messages"].to_pylist(), texts["text"].to_pylist(), strict=True)], dtype=bool)  # fmt: skip
+    both = zip(texts["messages"].to_pylist(), texts["text"].to_pylist(), strict=True)
+    forged = np.array(
+        [any(MARKUP in part for part in (text, *(m["content"] for m in messages))) for messages, text in both],
+        dtype=bool,
+    )
     bad = pc.unique(agreed["prompt_id"].filter(pa.array(forged)))
     columns = {name: agreed[name] for name in agreed.column_names if name in DATASET.names}
     columns |= {

@@ -13,9 +13,10 @@ from pipeline.settings import Profile
 
 def data_card(table: pa.Table, agreement: Mapping[str, pa.Table], left_out: int, profile: Profile) -> str:
     """README.md of the data set. table: schema DATASET; agreement: tables of `annotation_agreement` by delivery."""
+    # Markdown, with no stranger's text in it: names and licences of the profile, and numbers
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=False, undefined=jinja2.StrictUndefined
-    )  # noqa: S701 - Markdown, and no stranger's text in it
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), undefined=jinja2.StrictUndefined
+    )  # noqa: S701
     rules = profile.annotations
     generators = sorted(
         {

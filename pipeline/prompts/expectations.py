@@ -2,10 +2,13 @@
 
 from collections.abc import Collection, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.prompts.filters import prompt_id
+from pipeline.prompts.sampling import multi_turn_prompts
 from pipeline.prompts.sources import ReadReport
 from pipeline.rules import Rule
 from pipeline.settings import Prompts
@@ -75,6 +78,8 @@ PROMPTS = (
          "ExpectColumnValuesToBeInSet", {"column": "missing", "value_set": [0]}, view="totals"),
     Rule("multi_turn_share", "The share of multi-turn prompts is the profile's, to rounding. Else: the pool has too few of one kind.",
          "ExpectColumnValuesToBeInSet", {"column": "multi_turn_off", "value_set": [0]}, gating=False, view="totals"),
+    Rule("level_shares", "Complexity levels stand by the profile's weights, to within one prompt. Else: the pool has too few of a level.",
+         "ExpectColumnValuesToBeBetween", {"column": "level_off", "max_value": 1}, gating=False, view="totals"),
 )  # fmt: skip
 
 
@@ -108,15 +113,21 @@ def topic_views(topics: pa.Table, candidates: pa.Table) -> dict[str, pa.Table]:
 
 
 def prompt_views(prompts: pa.Table, taken: Collection[str], wanted: Prompts) -> dict[str, pa.Table]:
-    """Views `contents` (a row a prompt) and `totals` (prompts missing, multi-turn prompts off the share); taken: ids of other deliveries."""
+    """Views `contents` (a row a prompt) and `totals` (what is missing or off the shares); taken: ids of other deliveries."""
     contents = _contents(prompts, wanted.filters.language)
     contents["in_another"] = pc.is_in(prompts["prompt_id"], pa.array(list(taken), pa.string()))
     multi = pc.sum(pc.greater(prompts["n_turns"], 1)).as_py() or 0
+    levels, weights = _levels(prompts), np.array(wanted.sample.complexity_weights)
     totals = {
         "missing": [wanted.sample.prompts - len(prompts)],
-        "multi_turn_off": [multi - round(len(prompts) * wanted.sample.multi_turn_share)],
+        "multi_turn_off": [multi - multi_turn_prompts(len(prompts), wanted.sample)],
+        "level_off": [float(np.abs(levels - len(prompts) * weights / weights.sum()).max())],
     }
     return {"contents": pa.table(contents), "totals": pa.table(totals)}
+
+
+def _levels(prompts: pa.Table) -> npt.NDArray[np.float64]:
+    return np.array([pc.sum(pc.equal(prompts["complexity"], level)).as_py() or 0 for level in range(1, 6)], dtype=float)
 
 
 def _contents(prompts: pa.Table, language: str) -> dict[str, pa.Array | pa.ChunkedArray]:

@@ -26,6 +26,9 @@ class VLLMEngine:
             max_model_len=checkpoint.max_context,
             tensor_parallel_size=checkpoint.tensor_parallel,
             enforce_eager=device == "cpu",
+            # vLLM 0.32 on a CPU dies when it splits the prefill of a request with a seed ("CPU Generator does not use offset")
+            enable_chunked_prefill=device != "cpu",
+            max_num_batched_tokens=max(4096, checkpoint.max_context) if device == "cpu" else None,
             enable_prefix_caching=True,
             trust_remote_code=False,
             generation_config="vllm",

@@ -35,7 +35,9 @@ def test_a_workers_result_and_files_come_back(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_raises_gives_its_reason(tmp_path: Path) -> None:
-    assert failure(run(tmp_path, "raise")).startswith(f"{WORKER} failed: ValueError: the input has no rows: give it some\n")
+    assert failure(run(tmp_path, "raise")).startswith(
+        f"{WORKER} failed: ValueError: the input has no rows: give it some\n"
+    )
 
 
 def test_a_worker_that_is_killed_is_told_with_signal_and_last_words(tmp_path: Path) -> None:

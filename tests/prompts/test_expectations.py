@@ -56,7 +56,7 @@ def test_a_good_draw_breaks_no_rule() -> None:
     ],
 )
 def test_each_rule_of_prompts_is_broken_by_what_it_forbids(table: pa.Table, rules: set[str]) -> None:
-    assert rules <= of_prompts(table) <= rules | {"multi_turn_share", "turns_counted"}
+    assert rules <= of_prompts(table) <= rules | {"multi_turn_share", "level_shares", "turns_counted"}
 
 
 def test_a_prompt_of_another_delivery_breaks_a_gating_rule() -> None:
@@ -67,7 +67,7 @@ def test_a_prompt_of_another_delivery_breaks_a_gating_rule() -> None:
 def test_a_pool_that_is_too_small_breaks_a_gating_rule_and_one_without_multi_turn_prompts_only_warns() -> None:
     small, _ = draw(POOL.slice(0, 6), WANTED.sample, 1, "d1", ())
     assert "full" in of_prompts(small)
-    singles, _ = draw(pool_of([(1, n % 4, 3) for n in range(60)]), WANTED.sample, 1, "d1", ())
+    singles, _ = draw(pool_of([(1, n % 4, 1 + n % 5) for n in range(60)]), WANTED.sample, 1, "d1", ())
     assert of_prompts(singles) == {"multi_turn_share"}
     gating = {r.name: r.gating for r in expectations.PROMPTS}
     assert gating["full"]
@@ -114,3 +114,9 @@ def test_a_candidate_without_topic_and_a_topic_that_swallows_break_rules_of_topi
     assert rules(POOL.slice(1), POOL) == {"all_candidates"}
     lopsided = POOL.set_column(POOL.schema.get_field_index("topic"), "topic", topics)
     assert rules(lopsided, lopsided) == {"has_topic", "none_swallows"}
+
+
+def test_a_pool_without_a_level_only_warns() -> None:
+    without, _ = draw(pool_of([(1 + (n % 3 == 0), n % 4, 1 + n % 4) for n in range(60)]), WANTED.sample, 1, "d1", ())
+    assert of_prompts(without) == {"level_shares"}
+    assert not next(r for r in expectations.PROMPTS if r.name == "level_shares").gating

@@ -106,7 +106,8 @@ def test_a_plan_for_prompts_without_context_is_an_error() -> None:
 
 def answers(texts: list[str], reasons: list[str]) -> pa.Table:
     rows = [
-        {"request_key": f"k{n}", "text": t, "finish_reason": r, "detail": "too long" if r == "refused" else None, "prompt_tokens": 1, "output_tokens": 2}
+        {"request_key": f"k{n}", "text": t, "finish_reason": r, "detail": "too long" if r == "refused" else None,
+         "prompt_tokens": 1, "output_tokens": 2}
         for n, (t, r) in enumerate(zip(texts, reasons, strict=True))
     ]  # fmt: skip
     return pa.Table.from_pylist(rows, schema=ANSWERS)

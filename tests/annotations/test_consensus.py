@@ -1,0 +1,162 @@
+"""The rules of method and poster, against a plain oracle that loops."""
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.annotations.consensus import agreed_tasks, consensus_labels, most_agreeing, spreads
+from pipeline.annotations.schema import ANNOTATIONS
+from pipeline.settings import ATTRIBUTES
+
+Rows = list[tuple[str, list[int | None]]]
+rating = st.one_of(st.none(), st.integers(0, 4))
+rows_strategy = st.lists(
+    st.tuples(st.sampled_from("abcdef"), st.lists(rating, min_size=5, max_size=5)), min_size=1, max_size=30
+)
+
+
+def table(rows: Rows) -> pa.Table:
+    """Annotations of responses by name; prompt p has responses a and b, q has c and d, ..."""
+    records = [
+        {
+            "prompt_id": "pqr"["abcdef".index(response) // 2],
+            "response_id": response,
+            "annotator_id": f"n{n}",
+            "simulated": False,
+        }
+        | dict(zip(ATTRIBUTES, ratings, strict=True))
+        for n, (response, ratings) in enumerate(rows)
+    ]
+    return pa.Table.from_pylist(records, schema=ANNOTATIONS)
+
+
+def of_one(*ratings: int | None) -> pa.Table:
+    return table([("a", [r] * 5) for r in ratings])
+
+
+def cost(values: tuple[int, ...]) -> int:
+    return sum((x - y) ** 2 for x, y in combinations(values, 2))
+
+
+def oracle(rows: Rows, keep: int, rule: str) -> dict[tuple[str, int], list[int]]:
+    """Places (within the response) kept, for each response and attribute."""
+    kept = {}
+    for response in dict.fromkeys(r for r, _ in rows):
+        mine = [ratings for r, ratings in rows if r == response]
+        whole = [n for n, ratings in enumerate(mine) if None not in ratings]
+        for attribute in range(5):
+            if rule == "per_attribute":
+                candidates = [n for n, ratings in enumerate(mine) if ratings[attribute] is not None]
+                subsets = list(combinations(candidates, keep)) if len(candidates) > keep else [tuple(candidates)]
+                costs = [cost(tuple(mine[n][attribute] for n in s)) for s in subsets]
+            else:
+                subsets = list(combinations(whole, keep)) if len(whole) > keep else [tuple(range(len(mine)))]
+                costs = [sum(cost(tuple(mine[n][a] or 0 for n in s)) for a in range(5)) for s in subsets]
+            best = subsets[costs.index(min(costs))]
+            kept[response, attribute] = [n for n in best if mine[n][attribute] is not None]
+    return kept
+
+
+@settings(max_examples=400, deadline=None)
+@given(rows_strategy, st.integers(2, 4), st.sampled_from(["per_attribute", "annotator"]))
+def test_the_ratings_that_agree_most_are_those_of_the_oracle(rows: Rows, keep: int, rule: str) -> None:
+    given_, kept = table(rows), most_agreeing(table(rows), keep, rule)
+    places, counts = [], dict[str, int]()
+    for response, _ in rows:
+        places.append(counts.get(response, 0))
+        counts[response] = places[-1] + 1
+    left = {r["annotator_id"]: r for r in kept.to_pylist()}
+    wanted = oracle(rows, keep, rule)
+    for place, row in zip(places, given_.to_pylist(), strict=True):
+        for n, attribute in enumerate(ATTRIBUTES):
+            expected = row[attribute] if place in wanted[row["response_id"], n] else None
+            found = left[row["annotator_id"]][attribute] if row["annotator_id"] in left else None
+            assert found == expected
+    assert all(any(r[a] is not None for a in ATTRIBUTES) for r in left.values()), (
+        "annotations with none left are removed"
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(rows_strategy)
+def test_labels_are_means_rounded_half_up(rows: Rows) -> None:
+    labels = {r["response_id"]: r for r in consensus_labels(table(rows)).to_pylist()}
+    for response, label in labels.items():
+        for n, attribute in enumerate(ATTRIBUTES):
+            ratings = [r[n] for who, r in rows if who == response and r[n] is not None]
+            assert label[f"{attribute}_n"] == len(ratings)
+            assert label[f"{attribute}_votes"] == [ratings.count(level) for level in range(5)]
+            if ratings:
+                assert label[attribute] == int(np.floor(np.mean(ratings) + 0.5))
+                assert label[f"{attribute}_mean"] == pytest.approx(np.mean(ratings), abs=1e-6)
+                assert label[f"{attribute}_sd"] == pytest.approx(np.std(ratings), abs=1e-6)
+            else:
+                assert label[attribute] is None
+
+
+@pytest.mark.parametrize(
+    ("ratings", "label"),
+    # the data card's and the poster's examples (method.md D), and .5, which is rounded up
+    [
+        ((3, 3, 4), 3),
+        ((3, 4, 4), 4),
+        ((4, 3, 4), 4),
+        ((2, 2, 2), 2),
+        ((2, 1, 1), 1),
+        ((0, 0, 0, 0, 4), 0),
+        ((2, 3), 3),
+        ((0, 1), 1),
+    ],
+)
+def test_the_published_examples(ratings: tuple[int, ...], label: int) -> None:
+    assert consensus_labels(most_agreeing(of_one(*ratings)))["helpfulness"].to_pylist() == [label]
+
+
+def test_a_tie_goes_to_the_first() -> None:
+    # 0, 1, 2 and 2, 3, 4 agree as well as each other, as do 1, 2, 3
+    kept = most_agreeing(of_one(0, 1, 2, 3, 4))
+    assert kept["annotator_id"].to_pylist() == ["n0", "n1", "n2"]
+
+
+def test_pandas_gives_pandas_in_the_same_order() -> None:
+    frame = of_one(4, 0, 0, 0).to_pandas()
+    kept = most_agreeing(frame)
+    assert isinstance(kept, pd.DataFrame)
+    assert list(kept["annotator_id"]) == ["n1", "n2", "n3"]
+
+
+def test_keeping_fewer_than_two_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 2"):
+        most_agreeing(of_one(1, 2, 3), keep=1)
+
+
+def test_no_annotations_give_no_labels() -> None:
+    assert len(consensus_labels(most_agreeing(ANNOTATIONS.empty_table()))) == 0
+
+
+def test_a_task_stays_with_both_responses_or_not_at_all() -> None:
+    rows = [
+        ("a", [2] * 5),
+        ("a", [4] * 5),
+        ("b", [1] * 5),
+        ("b", [4] * 5),
+        ("c", [0] * 5),
+        ("c", [2] * 5),
+        ("d", [3] * 5),
+        ("d", [3] * 5),
+    ]
+    assert set(agreed_tasks(table(rows), max_spread=2)["response_id"].to_pylist()) == {"c", "d"}
+
+
+def test_a_task_with_one_response_or_without_helpfulness_is_dropped() -> None:
+    nothing = [None, 1, 1, 1, 1]
+    assert len(agreed_tasks(table([("a", [1] * 5), ("c", nothing), ("d", [1] * 5)]))) == 0
+
+
+def test_the_posters_disagreement_has_a_spread_of_three() -> None:
+    assert spreads(of_one(1, 2, 4))["spread"].to_pylist() == [3]

@@ -1,0 +1,230 @@
+"""Desks: the simulated panel and the drop folder, with every kind of row that can't be used."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from pipeline.annotations.consensus import spreads
+from pipeline.annotations.files import NotFinishedError, read_ratings, write_tasks
+from pipeline.annotations.schema import ANNOTATIONS, TASKS
+from pipeline.annotations.simulated import qualities, rate
+from pipeline.annotations.tasks import escalated, tasks_of, wanted_at_first
+from pipeline.responses.schema import RESPONSE_PAIRS
+from pipeline.settings import ATTRIBUTES, SimulatedDesk
+
+PANEL = SimulatedDesk(kind="simulated")
+GOOD = "The library lends books to the people of the town, and it keeps a list of what they have. You can ask for a card at the desk."
+GIBBERISH = "Zorp lantern quintuple marzipan velocity ocelot Primat furlough xylem bracken tundra ossify quartz."
+
+
+def tasks(n: int) -> pa.Table:
+    rows = [
+        {
+            "prompt_id": f"p{i:03d}",
+            "messages": [{"role": "user", "content": "What does the library of the town lend?"}],
+            "response_1_id": f"r{i:03d}a",
+            "response_1": GOOD,
+            "response_2_id": f"r{i:03d}b",
+            "response_2": GIBBERISH,
+        }
+        for i in range(n)
+    ]
+    return pa.Table.from_pylist(rows, schema=TASKS)
+
+
+def test_tasks_are_blind_and_pair_the_responses_in_order() -> None:
+    rows = [
+        {"prompt_id": "p", "position": position, "response_id": f"r{position}", "generator": "secret", "text": f"t{position}"}
+        for position in (2, 1)
+    ]
+    table = tasks_of(pa.Table.from_pylist(rows, schema=RESPONSE_PAIRS))
+    assert table.schema.equals(TASKS)
+    assert "secret" not in json.dumps(table.to_pylist())
+    assert table.to_pylist()[0]["response_1_id"] == "r1"
+
+
+def test_a_prompt_without_two_responses_is_an_error() -> None:
+    rows = [{"prompt_id": "p", "position": 1, "response_id": "r1"}]
+    with pytest.raises(ValueError, match="exactly two responses"):
+        tasks_of(pa.Table.from_pylist(rows, schema=RESPONSE_PAIRS))
+
+
+def test_the_panel_is_marked_and_rates_both_responses_by_the_same_people() -> None:
+    given = tasks(30)
+    ratings = rate(given, wanted_at_first(given, 3), 1, PANEL, 7).to_pandas()
+    assert ratings["simulated"].all()
+    assert (ratings["desk"] == "simulated").all()
+    assert (ratings.groupby("response_id").size() == 3).all()
+    people = ratings.groupby(["prompt_id", "response_id"])["annotator_id"].agg(lambda a: tuple(sorted(a)))
+    assert (people.groupby("prompt_id").nunique() == 1).all()
+    assert ratings[list(ATTRIBUTES)].min().min() >= 0
+    assert ratings[list(ATTRIBUTES)].max().max() <= 4
+
+
+def test_the_panel_prefers_sense_to_gibberish() -> None:
+    good, bad = qualities([GOOD, GIBBERISH], ["What does the library of the town lend?"] * 2)
+    assert good[0] > bad[0] + 1
+    assert good[2] > bad[2] + 1
+
+
+def test_a_rating_depends_on_the_response_and_the_annotator_alone() -> None:
+    few, many = (rate(t, wanted_at_first(t, 3), 1, PANEL, 7).to_pandas() for t in (tasks(5), tasks(40)))
+    merged = few.merge(many, on=["response_id", "annotator_id"], suffixes=("", "_many"))
+    assert len(merged) == len(few)
+    for attribute in ATTRIBUTES:
+        assert (merged[attribute] == merged[f"{attribute}_many"]).all()
+
+
+def test_only_a_wide_spread_asks_for_more_and_others_rate_it() -> None:
+    given = tasks(200)
+    first = rate(given, wanted_at_first(given, 3), 1, PANEL, 7)
+    more = escalated(first, 2, 2)
+    by_response = spreads(first).to_pandas().set_index("response_id")["spread"]
+    assert set(more["response_id"].to_pylist()) == set(by_response[by_response > 2].index)
+    assert 0.02 < len(more) / 400 < 0.5, "the panel disagrees now and then, as people do"
+    second = rate(given, more, 2, PANEL, 7)
+    assert len(second) == 2 * len(more)
+    together = pa.concat_tables([first, second]).to_pandas()
+    assert not together.duplicated(["response_id", "annotator_id"]).any()
+
+
+def test_no_extra_annotators_means_no_escalation() -> None:
+    given = tasks(50)
+    assert len(escalated(rate(given, wanted_at_first(given, 3), 1, PANEL, 7), 2, 0)) == 0
+
+
+def test_a_panel_that_is_too_small_is_an_error() -> None:
+    given = tasks(1)
+    with pytest.raises(ValueError, match="9 more annotators are asked for"):
+        rate(given, wanted_at_first(given, 9), 1, SimulatedDesk(kind="simulated", annotators=5), 1)
+
+
+# ------------------------------------------------------------------------------------------------------------------------ drop folder
+
+
+def row(response: str, annotator: str, **changes: Any) -> dict[str, Any]:
+    return {"response_id": response, "annotator_id": annotator, **dict.fromkeys(ATTRIBUTES, 3), **changes}
+
+
+def whole(given: pa.Table, annotators: int = 3) -> list[dict[str, Any]]:
+    responses = [r for t in given.to_pylist() for r in (t["response_1_id"], t["response_2_id"])]
+    return [row(r, f"ann{n}") for r in responses for n in range(annotators)]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    given = tasks(2)
+    write_tasks(given, wanted_at_first(given, 3), tmp_path)
+    return tmp_path
+
+
+def drop(desk: Path, name: str, rows: list[dict[str, Any]]) -> None:
+    path, frame = desk / "ratings" / name, pd.DataFrame(rows)
+    if path.suffix == ".parquet":
+        frame.to_parquet(path)
+    elif path.suffix == ".csv":
+        frame.to_csv(path, index=False)
+    else:
+        path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+
+
+def collect(desk: Path) -> tuple[pa.Table, pa.Table]:
+    return read_ratings(wanted_at_first(tasks(2), 3), 1, desk)
+
+
+def test_tasks_go_out_with_what_is_wanted(desk: Path) -> None:
+    lines = [json.loads(line) for line in (desk / "tasks.jsonl").read_text().splitlines()]
+    assert [line["prompt_id"] for line in lines] == ["p000", "p001"]
+    assert lines[0]["responses"][0] == {"response_id": "r000a", "response": GOOD, "ratings_wanted": 3, "not_by": []}
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
+def test_ratings_come_back_from_every_kind_of_file(desk: Path, ending: str) -> None:
+    extra = {"safe": "true", "confidence": 2, "comment": "fine", "lead_time_s": 31.5, "annotated_at": "2026-01-02T03:04:05Z"}
+    drop(desk, f"a.{ending}", [r | extra for r in whole(tasks(2))])
+    annotations, quarantine = collect(desk)
+    assert annotations.schema.equals(ANNOTATIONS)
+    assert len(annotations) == 12
+    assert len(quarantine) == 0
+    first = annotations.to_pylist()[0]
+    assert (first["helpfulness"], first["safe"], first["confidence"], first["comment"]) == (3, True, 2, "fine")
+    assert first["lead_time_s"] == 31.5
+    assert first["annotated_at"].isoformat() == "2026-01-02T03:04:05+00:00"
+    assert not first["simulated"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "field", "reason"),
+    [
+        (row("r000a", "x", helpfulness=7), "helpfulness", "is not a whole number from 0 to 4"),
+        (row("r000a", "x", coherence=-1), "coherence", "is not a whole number from 0 to 4"),
+        (row("r000a", "x", verbosity=2.5), "verbosity", "is not a whole number from 0 to 4"),
+        (row("r000a", "x", complexity="high"), "complexity", "is not a whole number from 0 to 4"),
+        (row("r000a", "x", correctness=True), "correctness", "is not a whole number from 0 to 4"),
+        (row("r000a", "x", confidence=9), "confidence", "is not a whole number from 1 to 3"),
+        (row("r000a", "x", helpfulness=None), "helpfulness", "is missing"),
+        (row("r000a", None), "annotator_id", "is missing"),  # type: ignore[arg-type]
+        (row("r000a", "  "), "annotator_id", "is missing"),
+        (row(None, "x"), "response_id", "is missing"),  # type: ignore[arg-type]
+        (row("elsewhere", "x"), "response_id", "is not a response of these tasks"),
+        (row("r000a", "x", prompt_id="p001"), "prompt_id", "is not the response's prompt"),
+        (row("r000a", "ann0"), "annotator_id", "has rated this response already"),
+        (row("r000a", "ann9"), "response_id", "has all the ratings that were asked for"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_set_aside_with_file_line_and_reason(desk: Path, bad: dict[str, Any], field: str, reason: str) -> None:
+    drop(desk, "a.jsonl", whole(tasks(2)))
+    drop(desk, "b.jsonl", [bad])
+    annotations, quarantine = collect(desk)
+    assert len(annotations) == 12
+    (entry,) = quarantine.to_pylist()
+    assert (entry["file"], entry["line"], entry["field"], entry["reason"]) == ("b.jsonl", 1, field, f"{field} {reason}")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("b.jsonl", b'{"response_id": "r000a", "annot'),
+        ("b.jsonl", b"[1, 2]\n"),
+        ("b.jsonl", b"\xff\xfe not UTF-8\n"),
+        ("b.parquet", b"PAR1 cut off"),
+        ("b.csv", b'response_id,annotator_id\n"r000a,x\n'),
+        ("b.csv", b"response_id,annotator_id\nr000a,x,too,many\n"),
+    ],
+)
+def test_a_broken_file_is_set_aside_and_loses_nothing_else(desk: Path, name: str, content: bytes) -> None:
+    drop(desk, "a.jsonl", whole(tasks(2)))
+    (desk / "ratings" / name).write_bytes(content)
+    annotations, quarantine = collect(desk)
+    assert len(annotations) == 12
+    assert quarantine["file"].to_pylist() == [name]
+
+
+def test_unfinished_work_says_what_is_missing_and_where_it_is_expected(desk: Path) -> None:
+    drop(desk, "a.jsonl", whole(tasks(2))[:10])
+    with pytest.raises(NotFinishedError, match="1 of 4 responses lack 2 ratings") as unfinished:
+        collect(desk)
+    assert str(desk / "ratings") in str(unfinished.value)
+
+
+def test_an_annotator_of_the_first_round_is_not_taken_in_the_second(desk: Path) -> None:
+    wanted = pa.Table.from_pylist(
+        [{"prompt_id": "p000", "response_id": "r000a", "ratings": 1, "seen_by": ["ann0"], "spread": 3}],
+        schema=escalated(ANNOTATIONS.empty_table(), 2, 2).schema,
+    )
+    drop(desk, "a.jsonl", [row("r000a", "ann0"), row("r000a", "ann7")])
+    annotations, quarantine = read_ratings(wanted, 2, desk)
+    assert annotations["annotator_id"].to_pylist() == ["ann7"]
+    assert quarantine["reason"].to_pylist() == ["annotator_id has rated this response in an earlier round"]
+
+
+def test_strangers_comments_are_kept_as_they_are(desk: Path) -> None:
+    comment = "<script>alert(1)</script> =HYPERLINK(1) ../../etc"
+    drop(desk, "a.jsonl", [r | {"comment": comment} for r in whole(tasks(2))])
+    assert set(collect(desk)[0]["comment"].to_pylist()) == {comment}
+    assert np.isfinite(collect(desk)[0]["helpfulness"].to_numpy()).all()
