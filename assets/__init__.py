@@ -29,6 +29,7 @@ def options(
     version: str,
     deps: Sequence[str] = (),
     kinds: Sequence[str] = ("parquet",),
+    table: bool = True,
     **more: Any,
 ) -> dict[str, Any]:
     """Arguments of `@dg.asset` that every asset here has."""
@@ -39,7 +40,7 @@ def options(
         "owners": OWNERS,
         "kinds": set(kinds),
         "code_version": version,
-        "check_specs": gate.check_specs(key, rules),
+        "check_specs": gate.check_specs(key, rules, table),
         **more,
     }
 

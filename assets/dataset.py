@@ -10,9 +10,7 @@ from assets import code_version, options, sample_table
 from pipeline import gate, plots
 from pipeline.dataset import build as building
 from pipeline.dataset import card, expectations, schema
-from pipeline.rules import ROWS
 from pipeline.settings import ATTRIBUTES, Profile
-from pipeline.store import DATA, write_table
 from resources.storage import Storage
 
 
@@ -45,29 +43,27 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             for key in deliveries
             if store.manifest("annotation_agreement", key)
         }
-        staged = store.staging("helpsteer_dataset")
-        write_table(table, staged / DATA)
-        write_table(table.select(schema.PROVENANCE.names), staged / "provenance.parquet")
-        write_table(bad, staged / "left_out.parquet")
-        for split in ("train", "validation"):
-            (staged / f"{split}.jsonl.gz").write_bytes(building.jsonl_gz(building.helpsteer_rows(table, split)))
-        text = card.data_card(table, agreement, len(bad), profile)
-        (staged / "README.md").write_text(text)
+        files = {
+            f"{split}.jsonl.gz": building.jsonl_gz(building.helpsteer_rows(table, split))
+            for split in ("train", "validation")
+        }
+        files["README.md"] = card.data_card(table, agreement, len(bad), profile).encode()
         means = table.to_pandas().groupby("generator")[list(ATTRIBUTES)].mean()
-        yield from gate.publish_folder(
+        yield from gate.publish(
             context,
             store,
             "helpsteer_dataset",
-            staged,
+            table,
+            schema.DATASET,
             expectations.DATASET,
-            views={ROWS: table, **expectations.dataset_views(table)},
-            rows=len(table),
+            views=expectations.dataset_views(table),
+            side_tables={"provenance.parquet": table.select(schema.PROVENANCE.names), "left_out.parquet": bad},
+            side_files=files,
             metadata={
                 "deliveries": len(deliveries),
                 "train prompts": len(pc.unique(table.filter(pc.equal(table["split"], "train"))["prompt_id"])),
                 "validation prompts": len(pc.unique(table.filter(pc.equal(table["split"], "validation"))["prompt_id"])),
                 "simulated ratings": profile.simulated,
-                "dagster/column_schema": dg.TableSchema([dg.TableColumn(f.name, str(f.type)) for f in schema.DATASET]),
                 "mean rating by generator": dg.MetadataValue.md(
                     plots.grouped_bars(
                         list(means.index),

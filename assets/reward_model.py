@@ -29,6 +29,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             code_version("1", *profile.recipes.values(), *used.values(), profile.seed),
             deps=["helpsteer_dataset"],
             kinds=["pytorch", "huggingface"],
+            table=False,
         ),
         description=f"A recipe's reward model in Hugging Face format: five ratings of a conversation's last response.{note}",
         partitions_def=dg.StaticPartitionsDefinition(list(profile.recipes)),

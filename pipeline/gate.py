@@ -32,13 +32,14 @@ class Outcome:
     error: str | None = None
 
 
-def check_specs(key: str, rules: Sequence[Rule]) -> list[dg.AssetCheckSpec]:
-    """Specs of an asset's checks: its schema, then each rule."""
+def check_specs(key: str, rules: Sequence[Rule], table: bool = True) -> list[dg.AssetCheckSpec]:
+    """Specs of an asset's checks: the schema of its table, where it is one, then each rule."""
     asset = asset_key(key)
-    schema = dg.AssetCheckSpec(
-        SCHEMA_CHECK, asset=asset, blocking=True, description="The declared columns with the declared types."
-    )
-    return [schema, *(dg.AssetCheckSpec(r.name, asset=asset, blocking=r.gating, description=r.says) for r in rules)]
+    specs = [dg.AssetCheckSpec(r.name, asset=asset, blocking=r.gating, description=r.says) for r in rules]
+    if table:
+        says = "The declared columns with the declared types."
+        specs.insert(0, dg.AssetCheckSpec(SCHEMA_CHECK, asset=asset, blocking=True, description=says))
+    return specs
 
 
 def publish(
@@ -51,13 +52,14 @@ def publish(
     *,
     views: Mapping[str, pa.Table] | None = None,
     side_tables: Mapping[str, pa.Table] | None = None,
+    side_files: Mapping[str, bytes] | None = None,
     metadata: Mapping[str, Any] | None = None,
     info: Mapping[str, Any] | None = None,
 ) -> Iterator[Event]:
     """Check a table, then publish it under its asset key and the run's partition.
 
     views: frames that rules with `view=` look at. side_tables: further Parquet files of the same version, by file name (rejected rows,
-    say). metadata: for the UI. info: facts about the run for the manifest, not part of the content hash.
+    say); side_files: files of another kind. metadata: for the UI. info: facts about the run for the manifest, not part of the content hash.
     Raises `dg.Failure` when a gating rule fails.
     """
     problems = schema_problems(table.schema, schema)
@@ -74,6 +76,8 @@ def publish(
     write_table(table, staged / DATA)
     for name, side in (side_tables or {}).items():
         write_table(side, staged / name)
+    for name, content in (side_files or {}).items():
+        (staged / name).write_bytes(content)
     shown = {
         "dagster/column_schema": dg.TableSchema([dg.TableColumn(f.name, str(f.type)) for f in schema]),
         **(metadata or {}),
@@ -103,7 +107,7 @@ def publish_folder(
     metadata: Mapping[str, Any] | None = None,
     info: Mapping[str, Any] | None = None,
 ) -> Iterator[Event]:
-    """Check the views of a staged folder (a model, a data set of several files), then publish it. See `publish`."""
+    """Check the views of a staged folder (a model), then publish it. See `publish`."""
     failed = []
     for outcome in evaluate(rules, views):
         yield _check_result(key, outcome)
@@ -232,8 +236,8 @@ def asset_key(key: str) -> dg.AssetKey:
 
 
 def partition_of(context: dg.AssetExecutionContext) -> str | None:
-    """The run's partition, or None."""
-    return context.partition_key if context.has_partition_key else None
+    """The run's partition, where the asset has partitions; a run for a partition may include assets that have none."""
+    return context.partition_key if context.assets_def.partitions_def is not None else None
 
 
 def _refused(key: str, reasons: Sequence[str]) -> dg.Failure:

@@ -61,7 +61,9 @@ def _delivery(store: Store, key: str) -> dict[str, Any]:
     annotations, pairs = store.read("annotations", key), store.read("response_pairs", key)
     labels = store.read("agreed_tasks", key)
     kappa = store.read("annotation_agreement", key).to_pandas()
-    counts = {a: list(annotations.to_pandas()[a].value_counts().reindex(range(5)).fillna(0)) for a in ATTRIBUTES}
+    counts: dict[str, list[float]] = {
+        a: list(annotations.to_pandas()[a].value_counts().reindex(range(5)).fillna(0)) for a in ATTRIBUTES
+    }
     per_response = annotations.group_by("response_id").aggregate([([], "count_all")])["count_all"]
     return {
         "key": key,

@@ -187,9 +187,9 @@ class SimulatedDesk(Section):
 
     kind: Literal["simulated"]
     annotators: int = Field(24, ge=5)
-    careless_share: Share = 0.1
-    noise: float = Field(0.5, ge=0, le=3, description="sd of an annotator's error, in rating levels")
-    bias: float = Field(0.3, ge=0, le=2, description="sd of an annotator's constant shift, in rating levels")
+    careless_share: Share = 0.15
+    noise: float = Field(1.0, ge=0, le=3, description="sd of an annotator's error, in rating levels")
+    bias: float = Field(0.4, ge=0, le=2, description="sd of an annotator's constant shift, in rating levels")
 
 
 class FilesDesk(Section):

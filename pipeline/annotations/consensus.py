@@ -6,7 +6,7 @@ published; these rules are ours, and reproduce the published kappas (see `agreem
 """
 
 from itertools import combinations
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +46,7 @@ def most_agreeing(annotations: Table, keep: int = 3, rule: Rule = "per_attribute
     if rule == "per_attribute":
         kept = np.stack([_keep(cube[:, :, [n]], keep) for n in range(len(ATTRIBUTES))], axis=2)
     else:
-        whole = np.isfinite(cube).all(axis=2)
+        whole: npt.NDArray[np.bool_] = np.asarray(np.isfinite(cube).all(axis=2))
         chosen = _keep(np.where(whole[:, :, None], cube, np.nan), keep)
         few = whole.sum(axis=1) <= keep
         kept = np.where(few[:, None], True, chosen)[:, :, None] & np.isfinite(cube)
@@ -55,9 +55,8 @@ def most_agreeing(annotations: Table, keep: int = 3, rule: Rule = "per_attribute
         column = pc.if_else(pa.array(mask[:, n]), table[attribute], pa.scalar(None, table[attribute].type))
         table = table.set_column(table.column_names.index(attribute), attribute, column)
     table = table.filter(pa.array(mask.any(axis=1)))
-    if isinstance(annotations, pa.Table):
-        return table
-    return cast(Table, table.to_pandas(ignore_metadata=True))
+    result: Table = table if isinstance(annotations, pa.Table) else table.to_pandas(ignore_metadata=True)
+    return result
 
 
 def _layout(ids: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], tuple[int, int]]:
@@ -77,7 +76,7 @@ def _floats(column: pa.ChunkedArray) -> Ratings:
 
 def _keep(ratings: Ratings, keep: int) -> npt.NDArray[np.bool_]:
     """Which candidates of each response to keep. ratings: (responses, places, attributes), NaN for no candidate -> (responses, places)."""
-    candidate = cast(npt.NDArray[np.bool_], np.isfinite(ratings).all(axis=2))
+    candidate: npt.NDArray[np.bool_] = np.asarray(np.isfinite(ratings).all(axis=2))
     kept = candidate.copy()
     counts = candidate.sum(axis=1)
     for count in np.unique(counts[counts > keep]):

@@ -13,10 +13,6 @@ from pipeline.settings import Profile
 
 def data_card(table: pa.Table, agreement: Mapping[str, pa.Table], left_out: int, profile: Profile) -> str:
     """README.md of the data set. table: schema DATASET; agreement: tables of `annotation_agreement` by delivery."""
-    # Markdown, with no stranger's text in it: names and licences of the profile, and numbers
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), undefined=jinja2.StrictUndefined
-    )  # noqa: S701
     rules = profile.annotations
     generators = sorted(
         {
@@ -47,7 +43,9 @@ def data_card(table: pa.Table, agreement: Mapping[str, pa.Table], left_out: int,
         ]
         + [{"what": f"responses of {g} ({m})", "licence": licence} for g, m, licence in generators],
     }
-    return environment.get_template("card.md.jinja").render(facts) + "\n"
+    # Markdown, with no stranger's text in it: names and licences of the profile, and numbers
+    template = jinja2.Template((Path(__file__).parent / "card.md.jinja").read_text(), undefined=jinja2.StrictUndefined)
+    return str(template.render(facts)) + "\n"
 
 
 def _split(table: pa.Table, split: str) -> dict[str, Any]:

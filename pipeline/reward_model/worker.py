@@ -144,7 +144,7 @@ def _card(
     import jinja2
 
     template = jinja2.Template((Path(__file__).parent / "card.md.jinja").read_text(), undefined=jinja2.StrictUndefined)
-    return template.render(
+    card: str = template.render(
         recipe=spec["recipe_name"],
         simulated=spec["simulated"],
         licence=base.licence,
@@ -159,6 +159,7 @@ def _card(
         development=len(development),
         attributes=[{"attribute": a, "pearson": chosen[f"{a}_pearson"], "mse": chosen[f"{a}_mse"]} for a in ATTRIBUTES],
     )
+    return card
 
 
 if __name__ == "__main__":

@@ -104,7 +104,9 @@ def test_the_known_values_of_370_real_units(units: pa.Table) -> None:
 def test_the_known_values_of_the_whole_file(shared_data: Path) -> None:
     matrices = json.loads((shared_data / "helpsteer2" / "full_pair_matrices.json").read_text())["pair_matrices"]
     for part, wanted in KNOWN_WHOLE.items():
-        assert [weighted_kappa_from_counts(matrices[a][part]["pairs"]) for a in ATTRIBUTES] == pytest.approx(wanted, abs=1e-3)
+        assert [weighted_kappa_from_counts(matrices[a][part]["pairs"]) for a in ATTRIBUTES] == pytest.approx(
+            wanted, abs=1e-3
+        )
 
 
 def test_selection_raises_kappa_by_itself_and_the_null_says_how_much() -> None:

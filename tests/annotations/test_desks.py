@@ -39,7 +39,13 @@ def tasks(n: int) -> pa.Table:
 
 def test_tasks_are_blind_and_pair_the_responses_in_order() -> None:
     rows = [
-        {"prompt_id": "p", "position": position, "response_id": f"r{position}", "generator": "secret", "text": f"t{position}"}
+        {
+            "prompt_id": "p",
+            "position": position,
+            "response_id": f"r{position}",
+            "generator": "secret",
+            "text": f"t{position}",
+        }
         for position in (2, 1)
     ]
     table = tasks_of(pa.Table.from_pylist(rows, schema=RESPONSE_PAIRS))
@@ -145,7 +151,13 @@ def test_tasks_go_out_with_what_is_wanted(desk: Path) -> None:
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
 def test_ratings_come_back_from_every_kind_of_file(desk: Path, ending: str) -> None:
-    extra = {"safe": "true", "confidence": 2, "comment": "fine", "lead_time_s": 31.5, "annotated_at": "2026-01-02T03:04:05Z"}
+    extra = {
+        "safe": "true",
+        "confidence": 2,
+        "comment": "fine",
+        "lead_time_s": 31.5,
+        "annotated_at": "2026-01-02T03:04:05Z",
+    }
     drop(desk, f"a.{ending}", [r | extra for r in whole(tasks(2))])
     annotations, quarantine = collect(desk)
     assert annotations.schema.equals(ANNOTATIONS)
@@ -177,7 +189,9 @@ def test_ratings_come_back_from_every_kind_of_file(desk: Path, ending: str) -> N
         (row("r000a", "ann9"), "response_id", "has all the ratings that were asked for"),
     ],
 )
-def test_a_row_that_cannot_be_used_is_set_aside_with_file_line_and_reason(desk: Path, bad: dict[str, Any], field: str, reason: str) -> None:
+def test_a_row_that_cannot_be_used_is_set_aside_with_file_line_and_reason(
+    desk: Path, bad: dict[str, Any], field: str, reason: str
+) -> None:
     drop(desk, "a.jsonl", whole(tasks(2)))
     drop(desk, "b.jsonl", [bad])
     annotations, quarantine = collect(desk)
