@@ -1,0 +1,186 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+
+from pipeline.dataset.schema import DATASET
+from pipeline.evaluation.benchmarks import BenchmarkError, load
+from pipeline.evaluation.schema import PAIRS
+from pipeline.evaluation.summary import leaderboard, score_table, summarise
+from pipeline.evaluation.weights import fit_attribute_weights, weights_of
+from pipeline.reward_model.schema import PREDICTIONS
+from pipeline.settings import ATTRIBUTES, BuiltinBenchmark, CollectedBenchmark, FileBenchmark
+
+NOTHING = DATASET.empty_table()
+PAIR = {"id": 1, "subset": "s", "prompt": "q", "chosen": "a", "rejected": "b"}
+
+
+def read(tmp_path: Path, *lines: Any) -> tuple[pa.Table, pa.Table]:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines))
+    return load("mine", FileBenchmark(kind="file", path=str(path)), NOTHING)
+
+
+def test_smoke_has_forty_pairs_or_more_over_four_sections_and_length_gives_nothing_away() -> None:
+    pairs, rejected = load("smoke", BuiltinBenchmark(kind="builtin", name="smoke"), NOTHING)
+    assert len(rejected) == 0
+    assert len(pairs) >= 40
+    frame = pairs.to_pandas()
+    assert set(frame["subset"]) == {"smoke-chat", "smoke-chat-hard", "smoke-safety", "smoke-reasoning"}
+    assert frame["pair_id"].is_unique
+    longer = (frame["chosen"].str.len() > frame["rejected"].str.len()).mean()
+    assert 0.3 < longer < 0.7
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ({k: v for k, v in PAIR.items() if k != "chosen"}, "field chosen is missing"),
+        (PAIR | {"rejected": "  "}, "field rejected is not a text, or blank"),
+        (PAIR | {"prompt": [{"role": "assistant", "content": "x"}]}, "field prompt is neither"),
+        (PAIR | {"prompt": 3}, "field prompt is neither"),
+        ("[1]\n", "not a JSON object"),
+        ('{"id": 1, "subs', "not a JSON object"),
+    ],
+)
+def test_a_record_that_is_no_pair_is_set_aside_with_its_reason(tmp_path: Path, bad: Any, reason: str) -> None:
+    pairs, rejected = read(tmp_path, PAIR, bad)
+    assert len(pairs) == 1
+    assert rejected["line"].to_pylist() == [2]
+    assert rejected["reason"].to_pylist()[0].startswith(reason)
+
+
+def test_a_benchmark_without_a_usable_pair_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(BenchmarkError, match="no usable pair"):
+        read(tmp_path, {"prompt": "q"})
+    with pytest.raises(BenchmarkError, match="no benchmark file"):
+        load("mine", FileBenchmark(kind="file", path=str(tmp_path / "gone.jsonl")), NOTHING)
+
+
+def test_a_prompt_may_be_a_conversation(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
+    pairs, _ = read(tmp_path, PAIR | {"prompt": turns})
+    assert pairs["messages"].to_pylist() == [turns]
+
+
+def test_the_rewardbench_part_is_read_whole(shared_data: Path) -> None:
+    file = FileBenchmark(kind="file", path=str(shared_data / "eval" / "rewardbench_part.jsonl"))
+    pairs, rejected = load("part", file, NOTHING)
+    assert len(pairs) + len(rejected) == 747
+    assert len(rejected) == 0
+
+
+def test_collected_pairs_are_of_the_validation_split_and_ties_are_left_out() -> None:
+    rows = [
+        {"split": split, "prompt_id": p, "response_id": f"{p}{n}", "position": n, "response": f"{p}-{n}", "helpfulness_mean": h,
+         "messages": [{"role": "user", "content": "q"}]}
+        for split, p, means in (("validation", "a", (1, 3)), ("validation", "b", (4, 2)), ("validation", "tie", (2, 2)), ("train", "c", (0, 4)))
+        for n, h in enumerate(means, start=1)
+    ]  # fmt: skip
+    pairs, _ = load("held_out", CollectedBenchmark(kind="collected"), pa.Table.from_pylist(rows, schema=DATASET))
+    assert pairs.select(["chosen", "rejected"]).to_pylist() == [
+        {"chosen": "a-2", "rejected": "a-1"},
+        {"chosen": "b-1", "rejected": "b-2"},
+    ]
+
+
+def scored(wins: list[int], subset: str = "s") -> pa.Table:
+    n = len(wins)
+    rows = [
+        {"benchmark": "b", "pair_id": str(k), "subset": subset, "messages": [], "chosen": "long one", "rejected": "x"}
+        for k in range(n)
+    ]
+    chosen, rejected = np.zeros((n, 5)), np.zeros((n, 5))
+    chosen[:, 0] = wins
+    return score_table(pa.Table.from_pylist(rows, schema=PAIRS), chosen, rejected, [1, 0, 0, 0, 0])
+
+
+def test_a_tie_loses() -> None:
+    assert scored([1, 0, -1])["win"].to_pylist() == [True, False, False]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.sampled_from([1, 0, -1]), min_size=1, max_size=60))
+def test_accuracy_is_the_share_of_wins_within_its_interval(wins: list[int]) -> None:
+    (subset, section, total) = summarise(scored(wins), seed=1).to_pylist()
+    accuracy = sum(w > 0 for w in wins) / len(wins)
+    for row in (subset, section, total):
+        assert row["accuracy"] == pytest.approx(accuracy)
+        assert row["low"] - 1e-9 <= accuracy <= row["high"] + 1e-9
+        assert row["longest_accuracy"] == 1
+
+
+def test_the_interval_is_as_wide_as_the_binomial_says() -> None:
+    row = summarise(scored([1, -1] * 200), seed=1).to_pylist()[0]
+    half = 1.96 * np.sqrt(0.25 / 400)
+    assert row["low"] == pytest.approx(0.5 - half, abs=0.01)
+    assert row["high"] == pytest.approx(0.5 + half, abs=0.01)
+
+
+def test_ours_never_stand_under_rewardbench_and_published_rows_are_marked() -> None:
+    table = leaderboard({"recipe": summarise(scored([1, 1, -1], "smoke-chat"), seed=1)}, simulated=True).to_pylist()
+    ours = [r for r in table if r["origin"] == "ours"]
+    assert [(r["benchmark"], r["simulated"]) for r in ours] == [("b", True)]
+    assert {r["benchmark"] for r in table if r["origin"] == "published"} == {"RewardBench"}
+    assert ours[0]["chat"] == pytest.approx(200 / 3)
+
+
+# ------------------------------------------------------------------------------------------------------------------- attribute weights
+
+
+def test_weights_find_the_attribute_that_people_go_by() -> None:
+    differences = np.random.default_rng(0).normal(size=(400, 5))
+    weights = fit_attribute_weights(differences, differences[:, 1] > 0)
+    assert weights.argmax() == 1
+    assert weights[1] > 0.8
+    assert np.abs(weights).sum() == pytest.approx(1)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6))
+def test_weights_do_not_depend_on_the_order_within_pairs(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    differences, chosen = generator.normal(size=(40, 5)), generator.random(40) < 0.5
+    flip = generator.random(40) < 0.5
+    other = fit_attribute_weights(np.where(flip[:, None], -differences, differences), chosen ^ flip)
+    assert fit_attribute_weights(differences, chosen) == pytest.approx(other, abs=1e-4)
+
+
+def test_weights_are_the_plain_logistic_regression_in_units_of_spread() -> None:
+    generator = np.random.default_rng(3)
+    differences, chosen = generator.normal(size=(60, 5)) * [1, 2, 3, 4, 5], generator.random(60) < 0.5
+    scale = np.sqrt((differences**2).mean(axis=0))
+    model = LogisticRegression(C=1.0, fit_intercept=False).fit(
+        np.r_[differences, -differences] / scale, np.r_[chosen, ~chosen]
+    )
+    wanted = model.coef_[0] / scale
+    assert fit_attribute_weights(differences, chosen) == pytest.approx(wanted / np.abs(wanted).sum(), abs=1e-3)
+
+
+def test_too_few_pairs_are_an_error_that_says_what_to_do() -> None:
+    with pytest.raises(ValueError, match=r"4 preference pairs are too few .* raise the recipe's development_share"):
+        fit_attribute_weights(np.zeros((4, 5)), np.ones(4, dtype=bool))
+
+
+def test_ties_are_dropped_and_counted() -> None:
+    rows = [
+        {
+            "prompt_id": f"p{k}",
+            "response_id": f"r{k}{n}",
+            "position": n,
+            "helpfulness_mean": float(h),
+            **dict.fromkeys(ATTRIBUTES, float(h)),
+        }
+        for k in range(12)
+        for n, h in ((1, k % 4), (2, 2))
+    ]
+    table = weights_of(pa.Table.from_pylist(rows, schema=PREDICTIONS), simulated=True)
+    assert table["pairs"].to_pylist() == [9] * 5
+    assert table["ties_dropped"].to_pylist() == [3] * 5
+    assert all(w > 0 for w in table["weight"].to_pylist())

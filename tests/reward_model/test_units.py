@@ -1,0 +1,132 @@
+"""Loss, encoding and batches against plain references; the tokenizer is built here."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.reward_model.encoding import encode, prepare_tokenizer
+from pipeline.reward_model.scoring import batches, pad
+from pipeline.reward_model.training import curve_of, development_figures, masked_mse, ridge_head
+from pipeline.settings import ATTRIBUTES
+from tests.reward_model.small import CHATML, small_tokenizer
+
+CONVERSATION = [
+    {"role": "user", "content": "one"},
+    {"role": "assistant", "content": "two"},
+    {"role": "user", "content": "three"},
+]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.lists(st.one_of(st.none(), st.integers(0, 4)), min_size=5, max_size=5), min_size=1, max_size=8),
+    st.integers(0, 99),
+)
+def test_the_loss_is_the_plain_masked_mean(labels: list[list[int | None]], seed: int) -> None:
+    predictions = torch.randn(len(labels), 5, generator=torch.Generator().manual_seed(seed), requires_grad=True)
+    wanted = torch.tensor([[float("nan") if v is None else float(v) for v in row] for row in labels])
+    loss = masked_mse(predictions, wanted)
+    squares = [
+        (float(predictions[i, j]) - v) ** 2 for i, row in enumerate(labels) for j, v in enumerate(row) if v is not None
+    ]
+    assert float(loss) == pytest.approx(sum(squares) / max(len(squares), 1), abs=1e-6)
+    loss.backward()
+    assert torch.isfinite(predictions.grad).all()
+    assert (predictions.grad[torch.isnan(wanted)] == 0).all()
+
+
+def test_a_conversation_ends_with_the_end_of_turn_token_and_begins_with_one_bos() -> None:
+    tokenizer = prepare_tokenizer(small_tokenizer())
+    ids, dropped, cut = encode(tokenizer, CONVERSATION, "four", 100)
+    assert tokenizer.convert_ids_to_tokens(ids)[-1] == "<|im_end|>"
+    assert (dropped, cut) == (0, False)
+    assert tokenizer.pad_token_id != tokenizer.convert_tokens_to_ids("<|im_end|>")
+    with_bos = prepare_tokenizer(small_tokenizer(adds_bos=True))
+    ids, _, _ = encode(with_bos, CONVERSATION, "four", 100)
+    assert ids.count(with_bos.bos_token_id) == 1
+    assert ids[0] == with_bos.bos_token_id
+
+
+def test_anyones_plain_template_gives_the_same_tokens() -> None:
+    tokenizer = prepare_tokenizer(small_tokenizer())
+    plain = tokenizer.apply_chat_template(
+        [*CONVERSATION, {"role": "assistant", "content": "four"}], tokenize=True, return_dict=False
+    )
+    assert plain == encode(tokenizer, CONVERSATION, "four", 100)[0]
+
+
+def test_an_over_long_conversation_loses_its_oldest_turns_and_then_its_start() -> None:
+    tokenizer = prepare_tokenizer(small_tokenizer())
+    whole = len(encode(tokenizer, CONVERSATION, "four", 1000)[0])
+    ids, dropped, cut = encode(tokenizer, CONVERSATION, "four", whole - 1)
+    assert (dropped, cut) == (2, False)
+    assert ids == encode(tokenizer, CONVERSATION[2:], "four", 1000)[0]
+    ids, dropped, cut = encode(tokenizer, CONVERSATION, "four", 4)
+    assert (len(ids), dropped, cut) == (4, 2, True)
+    assert tokenizer.convert_ids_to_tokens(ids)[-1] == "<|im_end|>"
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (None, "no chat template"),
+        (CHATML + "{{ strftime_now('%d') }}", "writes the date"),
+        ("{% for m in messages %}{{ m['content'] }} {% endfor %}", "no special token"),
+    ],
+)
+def test_a_template_that_cannot_serve_is_refused(template: str | None, said: str) -> None:
+    tokenizer = small_tokenizer()
+    tokenizer.chat_template = template
+    with pytest.raises(ValueError, match=said):
+        prepare_tokenizer(tokenizer)
+
+
+@given(st.lists(st.integers(1, 900), min_size=1, max_size=60), st.integers(100, 2000))
+def test_batches_hold_every_row_once_within_their_budget(lengths: list[int], tokens: int) -> None:
+    found = list(batches(lengths, tokens))
+    assert sorted(int(r) for rows in found for r in rows) == list(range(len(lengths)))
+    assert all(len(rows) == 1 or len(rows) * max(lengths[r] for r in rows) <= tokens for rows in found)
+
+
+def test_padding_is_on_the_right() -> None:
+    ids, mask = pad([[5, 6], [7]], 0)
+    assert ids.tolist() == [[5, 6], [7, 0]]
+    assert mask.tolist() == [[1, 1], [1, 0]]
+
+
+def test_the_ridge_head_finds_a_linear_rule_and_skips_what_nobody_rated() -> None:
+    generator = np.random.default_rng(0)
+    states, weights = generator.normal(size=(300, 12)), generator.normal(size=(5, 12))
+    labels = states @ weights.T
+    labels[:, 3] = np.nan
+    labels[::2, 1] = np.nan
+    head = ridge_head(states[:200], labels[:200], states[200:], labels[200:])
+    assert head[[0, 1, 2, 4]] == pytest.approx(weights[[0, 1, 2, 4]], abs=0.05)
+    assert (head[3] == 0).all()
+
+
+def test_development_figures_are_numpys() -> None:
+    generator = np.random.default_rng(0)
+    predictions, labels = generator.normal(size=(30, 5)), generator.integers(0, 5, (30, 5)).astype(float)
+    labels[:10, 0] = np.nan
+    figures = development_figures(predictions, labels)
+    assert figures["correctness_pearson"] == pytest.approx(np.corrcoef(predictions[:, 1], labels[:, 1])[0, 1])
+    assert figures["helpfulness_mse"] == pytest.approx(np.mean((predictions[10:, 0] - labels[10:, 0]) ** 2))
+    rated = np.isfinite(labels)
+    assert figures["loss"] == pytest.approx(np.mean((predictions - labels)[rated] ** 2))
+
+
+def test_the_curve_has_a_row_an_evaluation_with_the_loss_in_between() -> None:
+    figures = {f"eval_{a}_{f}": 0.0 for a in ATTRIBUTES for f in ("mse", "pearson")}
+    history = [
+        {"step": 0, "eval_loss": 3.0, **figures},
+        {"step": 1, "loss": 2.0},
+        {"step": 2, "loss": 1.0},
+        {"step": 2, "eval_loss": 2.5, **figures},
+    ]
+    assert [(r["step"], r["train_loss"], r["development_loss"]) for r in curve_of(history)] == [
+        (0, None, 3.0),
+        (2, 1.5, 2.5),
+    ]
