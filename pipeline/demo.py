@@ -75,7 +75,7 @@ def main() -> int:
 
 
 def run(instance: dg.DagsterInstance, store: Store, job: str, partition: str | None, seconds: dict[str, float]) -> bool:
-    """Run what is out of date of a job; False where the run failed. Adds each step's seconds."""
+    """Run what is out of date of a job; False where the run failed. Adds the seconds of each asset's step."""
     stale = out_of_date(instance, store, job, partition)
     title = escape(f"{job} [{partition}]" if partition else job)
     if not stale:
@@ -91,9 +91,13 @@ def run(instance: dg.DagsterInstance, store: Store, job: str, partition: str | N
             tags={"dagster/partition": partition} if partition else {},
             asset_selection=stale,
         )
-    for step in instance.get_run_step_stats(result.run_id):
+    steps = {step.step_key: step for step in instance.get_run_step_stats(result.run_id)}
+    for record in instance.get_records_for_run(
+        result.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
+    ).records:
+        step = steps[str(record.event_log_entry.step_key)]
         if step.start_time and step.end_time:
-            seconds[step.step_key] = step.end_time - step.start_time
+            seconds[str(record.asset_key and record.asset_key.to_user_string())] = step.end_time - step.start_time
     if not result.success:
         console.print(f"[bold red]{title} failed[/] (run {result.run_id})\n", style="red")
         console.print(tail.failure or "no reason was recorded: see the run in the UI, `make ui`", markup=False)
@@ -225,10 +229,7 @@ def table_rows(store: Store, plan: Sequence[tuple[str, str | None]], seconds: di
             if key in jobs[job]:
                 name = key.to_user_string()
                 first = next((count(d.asset_key, partition) for d in declared[key].deps), None)
-                step = next((s for s in seconds if s == name.replace("/", "__")), None)
-                rows.append(
-                    Row(str(declared[key].group_name), name, first, count(key, partition), seconds.get(step or ""))
-                )
+                rows.append(Row(str(declared[key].group_name), name, first, count(key, partition), seconds.get(name)))
     return rows
 
 

@@ -4,6 +4,7 @@ Spec: model (local folder), input (URI of pairs), max_tokens. Writes `prediction
 """
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -18,22 +19,19 @@ from pipeline.worker import Log, Progress, Spec, run_worker
 
 def work(spec: Spec, log: Log) -> dict[str, Any]:
     """Score; see the module's description."""
-    import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoTokenizer
 
     from pipeline.reward_model.scoring import score
+    from pipeline.reward_model.training import load_model
 
     with UPath(spec["input"]).open("rb") as file:
         pairs = pq.read_table(file, columns=["messages", "chosen", "rejected"])
     tokenizer = AutoTokenizer.from_pretrained(spec["model"])
-    model = AutoModelForSequenceClassification.from_pretrained(
-        spec["model"], dtype=torch.float32, trust_remote_code=False
-    )
+    model = load_model(Path(spec["model"]))
     if model.config.num_labels != len(ATTRIBUTES):
         raise ValueError(
             f"{spec['model']} has {model.config.num_labels} outputs, {len(ATTRIBUTES)} are needed: one an attribute"
         )
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
     messages = pairs["messages"].to_pylist()
     encoded = [
         encode(tokenizer, m, response, spec["max_tokens"])

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors.torch import load_model as load_into
+from safetensors.torch import save_model
 from torch import nn
 from transformers import AutoModelForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
 
-from pipeline.reward_model.scoring import batches, pad, score
+from pipeline.reward_model.scoring import batches, pad
 from pipeline.settings import ATTRIBUTES, Recipe
 from pipeline.worker import Log, Progress
 
@@ -51,7 +53,13 @@ def new_model(folder: Path, pad_token_id: int) -> Any:
     head = FullPrecisionHead(model.score.in_features, len(ATTRIBUTES), bias=model.score.bias is not None)
     head.load_state_dict(model.score.state_dict())
     model.score = head
-    return model
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_model(folder: Path) -> Any:
+    """A trained model in float32, as anyone loads it."""
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @torch.no_grad()
@@ -155,6 +163,7 @@ def train(
     encoded, labels: training conversations and their ratings (NaN where missing); development, wanted: those that pick the checkpoint.
     Checkpoints are kept in `work`; a later call with the same arguments goes on from the last one.
     """
+    work.mkdir(parents=True, exist_ok=True)
     steps = max(1, -(-len(encoded) // recipe.batch_size)) * recipe.epochs
     every = max(1, steps // recipe.evaluations)
     cpu = not torch.cuda.is_available()
@@ -190,7 +199,8 @@ def train(
         report_to="none",
         disable_tqdm=True,
     )
-    initial = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    start = work / "start.safetensors"
+    save_model(model, str(start))
     trainer = RegressionTrainer(
         model=model,
         args=arguments,
@@ -207,7 +217,7 @@ def train(
     curve = curve_of(trainer.state.log_history)
     best = min(curve, key=lambda row: row["development_loss"])
     if best["step"] == 0:
-        model.load_state_dict(initial)  # the ridge start was never beaten
+        load_into(model, str(start))  # the ridge start was never beaten
     for row in curve:
         row["chosen"] = row is best
     return curve
@@ -252,6 +262,3 @@ def _items(encoded: Sequence[Sequence[int]], labels: Labels) -> Any:
         "labels": labels.tolist(),
     }
     return datasets.Dataset.from_dict(rows)
-
-
-__all__ = ["development_figures", "last_states", "masked_mse", "new_model", "ridge_head", "score", "train"]

@@ -32,6 +32,7 @@ def work(spec: Spec, log: Log) -> dict[str, Any]:
     from transformers import AutoTokenizer
 
     from pipeline.reward_model import training
+    from pipeline.reward_model.scoring import score
 
     recipe, base = Recipe.model_validate(spec["recipe"]), Checkpoint.model_validate(spec["checkpoint"])
     torch.manual_seed(spec["seed"])
@@ -44,7 +45,7 @@ def work(spec: Spec, log: Log) -> dict[str, Any]:
     )
     figures = {name: cut[name] + cut_too[name] for name in cut}
 
-    model = training.new_model(folder, tokenizer.pad_token_id).to("cuda" if torch.cuda.is_available() else "cpu")
+    model = training.new_model(folder, tokenizer.pad_token_id)
     checkpoints = Path(spec["work"]) / digest([spec["recipe"], spec["checkpoint"], spec["data_version"], spec["seed"]])
     states = [
         training.last_states(model, ids, Progress(log, "states for the head's start", len(ids)))
@@ -58,13 +59,16 @@ def work(spec: Spec, log: Log) -> dict[str, Any]:
         model, train_ids, train_labels, development_ids, wanted, recipe, spec["seed"], checkpoints, log
     )
     seconds = time.monotonic() - begun
-    progress = Progress(log, "development predictions", len(development_ids))
-    predictions = training.score(model, development_ids, progress.update)
 
     out = local_path(UPath(spec["out"]))
-    model.config.architectures = [type(model).__name__]
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
+    del model
+    published = training.load_model(
+        out
+    )  # predictions are of what is published, not of the trainer's mixed-precision copy
+    progress = Progress(log, "development predictions", len(development_ids))
+    predictions = score(published, development_ids, progress.update)
     write_table(pa.Table.from_pylist(curve, schema=CURVE), UPath(out / "training_curve.parquet"))
     write_table(_predictions(development, predictions, wanted), UPath(out / "development_predictions.parquet"))
     chosen = next(row for row in curve if row["chosen"])

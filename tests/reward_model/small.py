@@ -12,7 +12,7 @@ WORDS = [
     "user",
     "assistant",
     "system",
-    *"one two three four five six seven eight nine ten good bad yes no".split(),
+    *"one two three four five six seven eight nine ten good bad yes no a b".split(),
     "\n",
 ]
 

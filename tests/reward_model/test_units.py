@@ -31,7 +31,7 @@ def test_the_loss_is_the_plain_masked_mean(labels: list[list[int | None]], seed:
     squares = [
         (float(predictions[i, j]) - v) ** 2 for i, row in enumerate(labels) for j, v in enumerate(row) if v is not None
     ]
-    assert float(loss) == pytest.approx(sum(squares) / max(len(squares), 1), abs=1e-6)
+    assert loss.item() == pytest.approx(sum(squares) / max(len(squares), 1), rel=1e-6, abs=1e-6)
     loss.backward()
     assert torch.isfinite(predictions.grad).all()
     assert (predictions.grad[torch.isnan(wanted)] == 0).all()
