@@ -7,6 +7,7 @@ import logging
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ def resolve_job(name: str) -> dg.JobDefinition:
 
 def main() -> int:
     """Run the chain; 0 where everything is published."""
+    warnings.filterwarnings("ignore", category=dg.PreviewWarning)  # of Dagster's own parts, about each other
     profile = load_profile()
     store, instance = Store(profile.store), dg.DagsterInstance.get()
     begun, seconds = time.monotonic(), dict[str, float]()
