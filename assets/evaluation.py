@@ -12,7 +12,7 @@ from assets import ENGINE_POOL, code_version, count_table, options, sample_table
 from pipeline import gate, plots
 from pipeline.evaluation import benchmarks, expectations, schema, summary, weights
 from pipeline.settings import ATTRIBUTES, Profile
-from pipeline.store import write_table
+from pipeline.store import local_path, write_table
 from resources.compute import LocalCompute
 from resources.storage import Storage
 
@@ -23,7 +23,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     note = " (simulated annotators)" if profile.simulated else ""
 
     @dg.asset(
-        **options("attribute_weights", "evaluation", expectations.WEIGHTS, code_version("1"), deps=["reward_model"]),
+        **options("attribute_weights", "evaluation", expectations.WEIGHTS, code_version("2"), deps=["reward_model"]),
         partitions_def=recipes,
     )
     def attribute_weights(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
@@ -55,7 +55,9 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             "benchmark_scores",
             "evaluation",
             expectations.SCORES,
-            code_version("1", *profile.benchmarks.values(), profile.seed),
+            code_version(
+                "2", *profile.benchmarks.values(), *map(benchmarks.content, profile.benchmarks.values()), profile.seed
+            ),
             deps=["reward_model", "attribute_weights", "helpsteer_dataset"],
             kinds=["pytorch", "parquet"],
         ),
@@ -67,12 +69,14 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     ) -> Iterator[gate.Event]:
         """Every pair of the profile's benchmarks scored, with accuracy and its interval by subset, section and benchmark; ties lose."""
         store, recipe = storage.store(), context.partition_key
-        loaded = [benchmarks.load(name, b, store.read("helpsteer_dataset")) for name, b in profile.benchmarks.items()]
-        pairs, rejected = (pa.concat_tables(parts) for parts in zip(*loaded, strict=True))
+        data = store.read("helpsteer_dataset", columns=benchmarks.COLLECTED)
+        loaded = [benchmarks.load(name, benchmark, data) for name, benchmark in profile.benchmarks.items()]
+        pairs = pa.concat_tables(b.pairs for b in loaded)
+        rejected = pa.concat_tables(b.rejected for b in loaded)
         out = store.staging("benchmark_scores", recipe)
         write_table(pairs, out / "pairs.parquet")
         spec = {
-            "model": str(store.path("reward_model", recipe)),
+            "model": str(local_path(store.path("reward_model", recipe))),
             "input": str(out / "pairs.parquet"),
             "max_tokens": profile.recipes[recipe].max_tokens,
         }
@@ -100,6 +104,8 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             metadata={
                 **figures,
                 "accuracy": sample_table(pa.Table.from_pandas(shown, preserve_index=False), rows=60),
+                "accuracy of a coin": 0.5,
+                "ties left out": sum(b.ties for b in loaded),
                 "unusable records": count_table(rejected["reason"], "reason"),
                 "simulated ratings": profile.simulated,
             },

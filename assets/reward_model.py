@@ -3,17 +3,18 @@
 from collections.abc import Iterator
 
 import dagster as dg
-import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import safe_open
 
 from assets import ENGINE_POOL, code_version, options, sample_table
 from pipeline import gate, plots
-from pipeline.reward_model import expectations
-from pipeline.settings import ATTRIBUTES, Profile
+from pipeline.reward_model import expectations, summary
+from pipeline.settings import Profile
 from pipeline.store import local_path
 from resources.compute import LocalCompute
 from resources.storage import Storage
+
+TABLES = ("training_curve", "development_predictions", "training_prompts")
 
 
 def build(profile: Profile) -> list[dg.AssetsDefinition]:
@@ -26,7 +27,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             "reward_model",
             "reward_model",
             expectations.REWARD_MODEL,
-            code_version("1", *profile.recipes.values(), *used.values(), profile.seed),
+            code_version("2", *profile.recipes.values(), *used.values(), profile.seed),
             deps=["helpsteer_dataset"],
             kinds=["pytorch", "huggingface"],
             table=False,
@@ -40,11 +41,11 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     ) -> Iterator[gate.Event]:
         store, name = storage.store(), context.partition_key
         recipe = profile.recipes[name]
-        data = store.manifest("helpsteer_dataset")
+        data, work = store.manifest("helpsteer_dataset"), store.work("reward_model", name)
         spec = {
             "input": str(store.path("helpsteer_dataset", None, "data.parquet")),
             "data_version": data.version if data else "",
-            "work": str(local_path(store.work("reward_model", name))),
+            "work": str(local_path(work)),
             "cache": str(store.cache()),
             "checkpoint": profile.checkpoints[recipe.base].model_dump(mode="json"),
             "recipe": recipe.model_dump(mode="json"),
@@ -54,18 +55,11 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         }
         out = store.staging("reward_model", name)
         figures = compute.run(context, "pipeline.reward_model.worker", spec, out)
-        curve, predictions = (
-            pq.read_table(local_path(out / f"{part}.parquet")) for part in ("training_curve", "development_predictions")
-        )
+        curve, predictions, trained_on = (pq.read_table(local_path(out / f"{table}.parquet")) for table in TABLES)
         with safe_open(local_path(out / "model.safetensors"), "np") as weights:
             outputs = weights.get_slice("score.weight").get_shape()[0]
-        best = next(row for row in curve.to_pylist() if row["chosen"])
-        per_attribute = pa.table(
-            {
-                "attribute": list(ATTRIBUTES),
-                **{f: [round(best[f"{a}_{f}"], 3) for a in ATTRIBUTES] for f in ("pearson", "mse")},
-            }
-        )
+        table = store.read("helpsteer_dataset", columns=["split", "prompt_id", "response_id", "messages", "response"])
+        mean_mse, baseline = figures.pop("mean_baseline_mse"), figures["mean_baseline_loss"]
         losses = {"development": curve["development_loss"].to_pylist(), "training": curve["train_loss"].to_pandas()}
         yield from gate.publish_folder(
             context,
@@ -73,7 +67,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             "reward_model",
             out,
             expectations.REWARD_MODEL,
-            views=expectations.model_views(curve, predictions, outputs, figures["mean_baseline_loss"]),
+            views=expectations.model_views(curve, predictions, trained_on, table, outputs, baseline),
             rows=figures["train_responses"],
             metadata={
                 **figures,
@@ -81,9 +75,11 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
                 "training curve": dg.MetadataValue.md(
                     plots.line_chart(curve["step"].to_pylist(), losses, "Training", "step", "loss")
                 ),
-                "development": sample_table(per_attribute),
+                "development": sample_table(summary.attribute_figures(curve, mean_mse)),
+                "highest and lowest": sample_table(summary.best_and_worst(predictions, table)),
             },
             info=figures,
         )
+        work.fs.rm(str(work), recursive=True)  # published: nothing is left to go on from
 
     return [reward_model]

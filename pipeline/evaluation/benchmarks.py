@@ -1,7 +1,9 @@
 """Benchmarks as tables of pairs: a conversation, the response that people prefer, and the other."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,39 +15,64 @@ import pyarrow.parquet as pq
 from pipeline.evaluation.schema import PAIRS, REJECTED_PAIRS
 from pipeline.settings import PROJECT, Benchmark, BuiltinBenchmark, CollectedBenchmark, FileBenchmark, HubBenchmark
 
-BUILTIN = Path(__file__).parent
 TEXTS = ("subset", "chosen", "rejected")
+COLLECTED = ["split", "prompt_id", "position", "messages", "response", "helpfulness_mean"]
+"""Columns of our data set that make its benchmark."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A benchmark: `pairs` (schema PAIRS), `rejected` (schema REJECTED_PAIRS), and how many pairs of equal helpfulness were left out."""
+
+    pairs: pa.Table
+    rejected: pa.Table
+    ties: int = 0
 
 
 class BenchmarkError(RuntimeError):
     """A benchmark that can't be read; the message says what to do."""
 
 
-def load(name: str, benchmark: Benchmark, collected: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Pairs of a benchmark in the schema PAIRS, and records that are no pairs in the schema REJECTED_PAIRS.
+def load(name: str, benchmark: Benchmark, collected: pa.Table) -> Loaded:
+    """Pairs of a benchmark, and its records that are no pairs, or a pair that was there before.
 
     collected: our data set (schema DATASET), whose validation split is the benchmark of kind `collected`.
     Raises `BenchmarkError` where nothing can be read, or nothing is left.
     """
     match benchmark:
-        case BuiltinBenchmark(name=builtin):
-            records: Iterable[tuple[int, Any]] = _file(BUILTIN / f"{builtin}.jsonl")
+        case BuiltinBenchmark():
+            records: Iterable[tuple[int, Any]] = _file(_builtin(benchmark))
         case FileBenchmark(path=path):
             records = _file(PROJECT / Path(path).expanduser())
         case HubBenchmark():
             records = _hub(benchmark)
         case CollectedBenchmark():
-            return _collected(name, collected), REJECTED_PAIRS.empty_table()
-    pairs, rejected = [], []
+            return _collected(name, collected)
+    pairs, rejected, seen = [], [], set()
     for line, record in records:
         try:
-            pairs.append({"benchmark": name, **_pair(line, record)})
+            pair = _pair(line, record)
+            if (pair["subset"], pair["pair_id"]) in seen:
+                raise ValueError("a pair of this subset with this id was there before")
+            seen.add((pair["subset"], pair["pair_id"]))
+            pairs.append({"benchmark": name, **pair})
         except ValueError as error:
             rejected.append({"benchmark": name, "line": line, "reason": str(error)})
     if not pairs:
         first = f"; the first record: {rejected[0]['reason']}" if rejected else ""
         raise BenchmarkError(f"benchmark {name}: no usable pair in {benchmark}{first}")
-    return pa.Table.from_pylist(pairs, schema=PAIRS), pa.Table.from_pylist(rejected, schema=REJECTED_PAIRS)
+    return Loaded(pa.Table.from_pylist(pairs, schema=PAIRS), pa.Table.from_pylist(rejected, schema=REJECTED_PAIRS))
+
+
+def content(benchmark: Benchmark) -> str:
+    """Hash of the pairs that ship with the project; nothing for a benchmark from elsewhere, which a profile names."""
+    if not isinstance(benchmark, BuiltinBenchmark):
+        return ""
+    return hashlib.sha256(_builtin(benchmark).read_bytes()).hexdigest()
+
+
+def _builtin(benchmark: BuiltinBenchmark) -> Path:
+    return Path(__file__).parent / f"{benchmark.name}.jsonl"
 
 
 def _pair(line: int, record: Any) -> dict[str, Any]:
@@ -104,14 +131,19 @@ def _hub(benchmark: HubBenchmark) -> Iterator[tuple[int, Any]]:
     yield from enumerate(rows, start=1)
 
 
-def _collected(name: str, data: pa.Table) -> pa.Table:
-    """Validation pairs: of a prompt's two responses the one with the higher mean of kept helpfulness ratings is chosen; ties are left out."""
+def _collected(name: str, data: pa.Table) -> Loaded:
+    """Validation pairs: of a prompt's two responses the one with the higher mean of kept helpfulness ratings is chosen.
+
+    Ties, and prompts without such ratings, are left out.
+    """
     rows = data.filter(pc.equal(data["split"], "validation")).sort_by(
         [("prompt_id", "ascending"), ("position", "ascending")]
     )
     first, second = (rows.filter(pc.equal(rows["position"], position)) for position in (1, 2))
+    if not first["prompt_id"].equals(second["prompt_id"]):
+        raise BenchmarkError(f"benchmark {name}: every validation prompt of the data set needs exactly two responses")
     gap = np.asarray(first["helpfulness_mean"]) - np.asarray(second["helpfulness_mean"])
-    swap = pa.array(gap < 0)
+    decided, swap = np.isfinite(gap) & (gap != 0), pa.array(gap < 0)
     pairs = pa.table(
         {
             "benchmark": pa.array([name] * len(first), pa.string()),
@@ -122,9 +154,9 @@ def _collected(name: str, data: pa.Table) -> pa.Table:
             "rejected": pc.if_else(swap, first["response"], second["response"]),
         },
         schema=PAIRS,
-    ).filter(pa.array(gap != 0))
+    ).filter(pa.array(decided))
     if not len(pairs):
         raise BenchmarkError(
             f"benchmark {name}: the validation split has no pair with different helpfulness; collect more prompts"
         )
-    return pairs
+    return Loaded(pairs, REJECTED_PAIRS.empty_table(), int((~decided).sum()))

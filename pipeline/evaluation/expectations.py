@@ -11,7 +11,8 @@ from pipeline.settings import ATTRIBUTES
 WEIGHTS = (
     Rule("five_attributes", "Each attribute has one weight.", "ExpectTableRowCountToBeBetween", {"min_value": 5, "max_value": 5}),
     Rule("known_attributes", "Attributes are the five.", "ExpectColumnValuesToBeInSet", {"column": "attribute", "value_set": list(ATTRIBUTES)}),
-    Rule("in_range", "Weights lie between -1 and 1.", "ExpectColumnValuesToBeBetween", {"column": "weight", "min_value": -1, "max_value": 1}),
+    Rule("scaled", "Absolute weights sum to one: else the model predicts the same for every response.", "ExpectColumnValuesToBeBetween",
+         {"column": "size", "min_value": 0.999, "max_value": 1.001}, view="totals"),
     Rule("helpfulness_counts", "A more helpful response scores higher, all else equal.", "ExpectColumnValuesToBeBetween",
          {"column": "weight", "min_value": 0}, gating=False, view="helpfulness"),
     Rule("enough_pairs", "At least a hundred pairs: else the weights are mostly chance.", "ExpectColumnValuesToBeBetween",
@@ -41,8 +42,12 @@ LEADERBOARD = (
 
 
 def weight_views(weights: pa.Table) -> dict[str, pa.Table]:
-    """View `helpfulness`: its row."""
-    return {"helpfulness": weights.filter(pc.equal(weights["attribute"], "helpfulness"))}
+    """Views `helpfulness`, its row, and `totals`, the sum of absolute weights."""
+    size = float(np.abs(np.asarray(weights["weight"])).sum())
+    return {
+        "helpfulness": weights.filter(pc.equal(weights["attribute"], "helpfulness")),
+        "totals": pa.table({"size": [size]}),
+    }
 
 
 def score_views(scores: pa.Table, pairs: pa.Table, rejected: pa.Table, summary: pa.Table) -> dict[str, pa.Table]:

@@ -5,6 +5,7 @@ Source: allenai/reward-bench, constants of version 1 (method.md G1); HelpSteer2'
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 REWARDBENCH: dict[str, dict[str, int]] = {
     "Chat": {
@@ -57,24 +58,29 @@ def section_of(subset: str) -> str:
     return SUBSET_SECTION.get(subset) or SMOKE_SECTION.get(subset) or subset
 
 
-def section_scores(accuracies: Mapping[str, float], pairs: Mapping[str, int]) -> dict[str, float]:
-    """Accuracy of each section: subset accuracies weighted by RewardBench's counts; a subset of another benchmark by its own number of pairs."""
-    totals: dict[str, list[float]] = {}
+def section_scores(accuracies: Mapping[str, Any], pairs: Mapping[str, int]) -> dict[str, Any]:
+    """Accuracy of each section: subset accuracies weighted by RewardBench's counts; a subset of another benchmark by its own number of pairs.
+
+    accuracies: numbers, or arrays of one shape (bootstrap draws).
+    """
+    totals: dict[str, Any] = {}
+    weights: dict[str, int] = {}
     for subset, accuracy in accuracies.items():
-        weight = REWARDBENCH.get(SUBSET_SECTION.get(subset, ""), {}).get(subset, pairs[subset])
-        total = totals.setdefault(section_of(subset), [0.0, 0.0])
-        total[0] += weight * accuracy
-        total[1] += weight
-    return {section: value / weight for section, (value, weight) in totals.items() if weight}
+        section = section_of(subset)
+        weight = REWARDBENCH.get(section, {}).get(subset, pairs[subset])
+        totals[section] = totals.get(section, 0.0) + weight * accuracy
+        weights[section] = weights.get(section, 0) + weight
+    return {section: total / weights[section] for section, total in totals.items()}
 
 
-def overall(sections: Mapping[str, float], prior_sets: float | None = None) -> float:
-    """Plain mean of the sections; with Prior Sets, which count half, where given. NaN without sections."""
-    weights = dict.fromkeys(sections, 1.0)
-    values = dict(sections)
+def overall(sections: Mapping[str, Any], prior_sets: float | None = None) -> Any:
+    """Plain mean of the sections; with Prior Sets, which count half, where given (NaN: not given). Raises ValueError without sections."""
+    if not sections:
+        raise ValueError("no sections to take the mean of")
+    total, weight = sum(sections.values()), float(len(sections))
     if prior_sets is not None and not math.isnan(prior_sets):
-        values["Prior Sets"], weights["Prior Sets"] = prior_sets, 0.5
-    return sum(values[s] * w for s, w in weights.items()) / sum(weights.values()) if weights else float("nan")
+        total, weight = total + 0.5 * prior_sets, weight + 0.5
+    return total / weight
 
 
 PUBLISHED_SOURCE = "HelpSteer2 (arXiv 2406.08673), Table 3"

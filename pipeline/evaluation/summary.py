@@ -44,17 +44,15 @@ def summarise(scores: pa.Table, seed: int) -> pa.Table:
         drawn = _resampled(wins, subsets, np.random.default_rng(seed))
         point = {s: float(wins[index].mean()) for s, index in subsets.items()}
         by_length = {s: float(longer[index].mean()) for s, index in subsets.items()}
-        draws = [section_scores({s: d[n] for s, d in drawn.items()}, counts) for n in range(BOOTSTRAPS)]
+        draws = section_scores(drawn, counts)
         sections, length_sections = section_scores(point, counts), section_scores(by_length, counts)
         sizes = {s: sum(n for subset, n in counts.items() if section_of(subset) == s) for s in sections}
         rows += [_row(benchmark, "subset", s, counts[s], point[s], drawn[s], by_length[s]) for s in subsets]
-        rows += [
-            _row(benchmark, "section", s, sizes[s], sections[s], np.array([d[s] for d in draws]), length_sections[s])
-            for s in sections
-        ]
-        every = np.array([overall(d) for d in draws])
+        rows += [_row(benchmark, "section", s, sizes[s], sections[s], draws[s], length_sections[s]) for s in sections]
         rows.append(
-            _row(benchmark, "overall", benchmark, len(part), overall(sections), every, overall(length_sections))
+            _row(
+                benchmark, "overall", benchmark, len(part), overall(sections), overall(draws), overall(length_sections)
+            )
         )
     return pa.Table.from_pylist(rows, schema=SUMMARY)
 

@@ -49,15 +49,18 @@ def prepare_tokenizer(tokenizer: Any) -> Any:
 def encode(tokenizer: Any, messages: Sequence[Message], response: str, max_tokens: int) -> tuple[list[int], int, bool]:
     """Token ids of a conversation with its response, ending at the end-of-turn token; turns dropped; whether its start was cut.
 
-    A conversation of more than `max_tokens` tokens loses its oldest turns, two at a time, down to the user turn that is answered; if it
-    is too long even so, its first tokens.
+    messages: an optional system message, then turns, of which the last is the user's. A conversation of more than `max_tokens` tokens
+    begins at a later user turn, the system message before it, at most at the one that is answered; if it is too long even so, it loses
+    its first tokens.
     """
-    rest = [*messages, {"role": "assistant", "content": response}]
-    ids = _ids(tokenizer, rest)
-    while len(ids) > max_tokens and len(rest) > 2:
-        rest = rest[2:]
-        ids = _ids(tokenizer, rest)
-    return ids[-max_tokens:], len(messages) + 1 - len(rest), len(ids) > max_tokens
+    system = list(messages[:1]) if messages[0]["role"] == "system" else []
+    users = [n for n, message in enumerate(messages) if message["role"] == "user" and n > len(system)]
+    answer = {"role": "assistant", "content": response}
+    for begin in (len(system), *users):
+        ids = _ids(tokenizer, [*system, *messages[begin:], answer])
+        if len(ids) <= max_tokens:
+            break
+    return ids[-max_tokens:], begin - len(system), len(ids) > max_tokens
 
 
 def _ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:

@@ -26,3 +26,5 @@ PREDICTIONS = pa.schema(
     ]
 )
 """Predictions on the development prompts, beside the labels."""
+
+TRAINING_PROMPTS = pa.schema([("prompt_id", pa.string())])

@@ -17,7 +17,8 @@ from pipeline.settings import ATTRIBUTES, Recipe
 from pipeline.worker import Log, Progress
 
 Labels = npt.NDArray[np.float64]
-RIDGE = 10.0 ** np.arange(-3, 5)
+RIDGE = 10.0 ** np.arange(-7, 2)
+"""Strengths of the head's ridge regression that are tried, in units of the largest squared singular value of the states."""
 
 
 def masked_mse(predictions: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -49,17 +50,24 @@ def new_model(folder: Path, pad_token_id: int) -> Any:
         pad_token_id=pad_token_id,
         dtype=torch.float32,
         trust_remote_code=False,
-    )
+    ).to("cuda" if torch.cuda.is_available() else "cpu")
     head = FullPrecisionHead(model.score.in_features, len(ATTRIBUTES), bias=model.score.bias is not None)
-    head.load_state_dict(model.score.state_dict())
-    model.score = head
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model.score = head.to(model.device)
+    return model
 
 
 def load_model(folder: Path) -> Any:
     """A trained model in float32, as anyone loads it."""
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def set_head(model: Any, weights: npt.NDArray[np.float64]) -> None:
+    """Give the head its weights: shape (outputs, width). A bias, where the architecture has one, starts at zero."""
+    with torch.no_grad():
+        model.score.weight.copy_(torch.tensor(weights, dtype=torch.float32))
+        if model.score.bias is not None:
+            model.score.bias.zero_()
 
 
 @torch.no_grad()
@@ -79,26 +87,29 @@ def last_states(model: Any, encoded: Sequence[Sequence[int]], progress: Progress
     return states
 
 
-def ridge_head(
-    train: npt.NDArray[np.float64], labels: Labels, development: npt.NDArray[np.float64], wanted: Labels
-) -> npt.NDArray[np.float64]:
-    """Head weights (attributes, width) by ridge regression on frozen states, for each attribute the strength with the least development error.
+def ridge_head(states: npt.NDArray[np.float64], labels: Labels) -> npt.NDArray[np.float64]:
+    """Head weights (attributes, width) by ridge regression of labels (rows, attributes; NaN: missing) on frozen states (rows, width).
 
-    Training starts from here: from zero, the first hundreds of steps only find the mean. An attribute without labels gets zeros.
+    For each attribute the strength with the least leave-one-out error on these rows, in closed form: residual / (1 - leverage). The
+    development prompts have no say, so that the loss before training can be compared with the others of the curve. Training starts
+    from here: from zero, the first hundreds of steps only find the mean. An attribute without labels gets zeros.
     """
-    weights = np.zeros((labels.shape[1], train.shape[1]))
-    for n in range(labels.shape[1]):
-        rated, checked = np.isfinite(labels[:, n]), np.isfinite(wanted[:, n])
+    weights = np.zeros((labels.shape[1], states.shape[1]))
+    patterns, pattern_of = np.unique(np.isfinite(labels), axis=1, return_inverse=True)
+    for number, rated in enumerate(patterns.T):
+        attributes = np.flatnonzero(pattern_of == number)
         if not rated.any():
             continue
-        left, scale, right = np.linalg.svd(train[rated], full_matrices=False)
-        projected = left.T @ labels[rated, n]
-        options = [right.T @ (scale / (scale**2 + strength * scale.max()) * projected) for strength in RIDGE]
-        errors = [
-            np.mean((development[checked] @ w - wanted[checked, n]) ** 2) if checked.any() else strength
-            for w, strength in zip(options, RIDGE, strict=True)
-        ]
-        weights[n] = options[int(np.argmin(errors))]
+        left, scale, right = np.linalg.svd(states[rated], full_matrices=False)
+        wanted = labels[rated][:, attributes]
+        projected, least = left.T @ wanted, np.full(len(attributes), np.inf)
+        for strength in RIDGE:
+            shrunk = scale**2 / (scale**2 + strength * scale[0] ** 2)
+            residual = wanted - left @ (shrunk[:, None] * projected)
+            error = np.mean((residual / (1 - left**2 @ shrunk)[:, None]) ** 2, axis=0)
+            fitted = ((shrunk / np.maximum(scale, np.finfo(float).tiny))[:, None] * projected).T @ right
+            better = error < least
+            weights[attributes[better]], least[better] = fitted[better], error[better]
     return weights
 
 
@@ -112,6 +123,11 @@ def development_figures(predictions: Labels, labels: Labels) -> dict[str, float]
         figures[f"{attribute}_mse"] = float(np.mean((p - y) ** 2)) if len(y) else float("nan")
         figures[f"{attribute}_pearson"] = float(np.corrcoef(p, y)[0, 1]) if varied else float("nan")
     return figures
+
+
+def mean_baseline(train: Labels, labels: Labels) -> dict[str, float]:
+    """Figures, as `development_figures` gives them, of predicting each attribute's mean of the training labels."""
+    return development_figures(np.broadcast_to(np.nanmean(train, axis=0), labels.shape), labels)
 
 
 class RegressionTrainer(Trainer):
@@ -157,15 +173,16 @@ def train(
     seed: int,
     work: Path,
     log: Log,
-) -> list[dict[str, Any]]:
-    """Train in place, and leave the model at the checkpoint with the least development loss; the curve, a row an evaluation.
+) -> tuple[list[dict[str, Any]], int]:
+    """Train in place, and leave the model at the checkpoint with the least development loss; the curve, and the steps of this call.
 
-    encoded, labels: training conversations and their ratings (NaN where missing); development, wanted: those that pick the checkpoint.
-    Checkpoints are kept in `work`; a later call with the same arguments goes on from the last one.
+    The curve has a row an evaluation. encoded, labels: training conversations and their ratings (NaN where missing); development,
+    wanted: those that pick the checkpoint.
+    Checkpoints are kept in `work`; a later call with the same arguments goes on from the last whole one.
     """
     work.mkdir(parents=True, exist_ok=True)
-    steps = max(1, -(-len(encoded) // recipe.batch_size)) * recipe.epochs
-    every = max(1, steps // recipe.evaluations)
+    steps = -(-len(encoded) // recipe.batch_size) * recipe.epochs
+    every = -(-steps // recipe.evaluations)
     cpu = not torch.cuda.is_available()
     arguments = TrainingArguments(
         output_dir=str(work),
@@ -210,17 +227,18 @@ def train(
         compute_metrics=lambda e: development_figures(np.asarray(e.predictions), np.asarray(e.label_ids)),
         callbacks=[Say(log)],
     )
-    last = sorted(work.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    whole = [state.parent for state in work.glob("checkpoint-*/trainer_state.json")]  # the file that is written last
+    last = max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
     if last:
-        log(f"going on from {last[-1].name}")
-    trainer.train(resume_from_checkpoint=str(last[-1]) if last else None)
+        log(f"going on from {last.name}")
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
     curve = curve_of(trainer.state.log_history)
     best = min(curve, key=lambda row: row["development_loss"])
     if best["step"] == 0:
         load_into(model, str(start))  # the ridge start was never beaten
     for row in curve:
         row["chosen"] = row is best
-    return curve
+    return curve, trainer.state.global_step - (int(last.name.rpartition("-")[2]) if last else 0)
 
 
 def curve_of(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

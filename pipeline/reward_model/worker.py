@@ -1,7 +1,8 @@
 """The stage's worker: trains a recipe's reward model.
 
 Spec: input (URI of the data set's table), data_version, work (local folder for checkpoints), cache, checkpoint, recipe, recipe_name, seed,
-simulated. Writes a model folder in Hugging Face format: weights, config, tokenizer, training_curve.parquet, development_predictions.parquet, card.
+simulated. Writes a model folder in Hugging Face format (weights, config, tokenizer, card) with training_curve.parquet,
+development_predictions.parquet, and training_prompts.parquet, the prompts that it was trained on.
 """
 
 import shutil
@@ -18,7 +19,7 @@ from upath import UPath
 from pipeline.checkpoints import identity, resolve
 from pipeline.draws import uniforms
 from pipeline.reward_model.encoding import encode, prepare_tokenizer
-from pipeline.reward_model.schema import CURVE, PREDICTIONS
+from pipeline.reward_model.schema import CURVE, PREDICTIONS, TRAINING_PROMPTS
 from pipeline.settings import ATTRIBUTES, Checkpoint, Recipe, digest
 from pipeline.store import local_path, write_table
 from pipeline.worker import Log, Progress, Spec, run_worker
@@ -44,38 +45,33 @@ def work(spec: Spec, log: Log) -> dict[str, Any]:
         _encode(tokenizer, t, recipe) for t in (train, development)
     )
     figures = {name: cut[name] + cut_too[name] for name in cut}
+    if not np.isfinite(train_labels).any() or not np.isfinite(wanted).any():
+        raise ValueError("no rating among the responses to train on, or among those that pick the checkpoint")
 
     model = training.new_model(folder, tokenizer.pad_token_id)
+    states = training.last_states(model, train_ids, Progress(log, "states for the head's start", len(train_ids)))
+    training.set_head(model, training.ridge_head(states, train_labels))
     checkpoints = Path(spec["work"]) / digest([spec["recipe"], spec["checkpoint"], spec["data_version"], spec["seed"]])
-    states = [
-        training.last_states(model, ids, Progress(log, "states for the head's start", len(ids)))
-        for ids in (train_ids, development_ids)
-    ]
-    head = training.ridge_head(states[0], train_labels, states[1], wanted)
-    with torch.no_grad():
-        model.score.weight.copy_(torch.tensor(head, dtype=torch.float32))
+    _remove_others(checkpoints)
     begun = time.monotonic()
-    curve = training.train(
+    curve, steps = training.train(
         model, train_ids, train_labels, development_ids, wanted, recipe, spec["seed"], checkpoints, log
     )
     seconds = time.monotonic() - begun
+    chosen = next(row for row in curve if row["chosen"])
 
     out = local_path(UPath(spec["out"]))
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     del model
-    published = training.load_model(
-        out
-    )  # predictions are of what is published, not of the trainer's mixed-precision copy
+    published = training.load_model(out)  # predictions are of this, not of the trainer's copy in lower precision
     progress = Progress(log, "development predictions", len(development_ids))
     predictions = score(published, development_ids, progress.update)
     write_table(pa.Table.from_pylist(curve, schema=CURVE), UPath(out / "training_curve.parquet"))
     write_table(_predictions(development, predictions, wanted), UPath(out / "development_predictions.parquet"))
-    chosen = next(row for row in curve if row["chosen"])
-    baseline = float(np.nanmean((np.nanmean(train_labels, axis=0) - wanted) ** 2))
-    (out / "README.md").write_text(_card(spec, base, recipe, train, development, chosen, baseline))
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    tokens = sum(map(len, train_ids)) * recipe.epochs
+    write_table(_prompts(train), UPath(out / "training_prompts.parquet"))
+    baseline = training.mean_baseline(train_labels, wanted)
+    (out / "README.md").write_text(_card(spec, base, recipe, train, development, chosen, baseline["loss"]))
     return {
         **figures,
         "train_responses": len(train),
@@ -83,9 +79,10 @@ def work(spec: Spec, log: Log) -> dict[str, Any]:
         "steps": curve[-1]["step"],
         "chosen_step": chosen["step"],
         "development_loss": chosen["development_loss"],
-        "mean_baseline_loss": baseline,
+        "mean_baseline_loss": baseline["loss"],
+        "mean_baseline_mse": [baseline[f"{a}_mse"] for a in ATTRIBUTES],
         "train_seconds": round(seconds, 1),
-        "tokens_per_second": round(tokens / seconds, 1),
+        "tokens_per_second": round(sum(map(len, train_ids)) * recipe.epochs * steps / curve[-1]["step"] / seconds, 1),
     }
 
 
@@ -106,6 +103,18 @@ def split_development(table: pa.Table, share: float) -> tuple[pa.Table, pa.Table
             "Collect more prompts, or change the recipe's development_share"
         )
     return train, development
+
+
+def _remove_others(checkpoints: Path) -> None:
+    """Remove what runs on other data or settings left beside a folder: nobody goes on from it."""
+    checkpoints.parent.mkdir(parents=True, exist_ok=True)
+    for other in checkpoints.parent.iterdir():
+        if other != checkpoints:
+            shutil.rmtree(other)
+
+
+def _prompts(table: pa.Table) -> pa.Table:
+    return pa.table({"prompt_id": pc.unique(table["prompt_id"]).sort()}, schema=TRAINING_PROMPTS)
 
 
 def _read(uri: str) -> pa.Table:

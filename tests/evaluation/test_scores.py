@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from pipeline.dataset.schema import DATASET
-from pipeline.evaluation.benchmarks import BenchmarkError, load
+from pipeline.evaluation.benchmarks import BenchmarkError, Loaded, content, load
 from pipeline.evaluation.schema import PAIRS
 from pipeline.evaluation.summary import leaderboard, score_table, summarise
 from pipeline.evaluation.weights import fit_attribute_weights, weights_of
@@ -21,21 +21,23 @@ NOTHING = DATASET.empty_table()
 PAIR = {"id": 1, "subset": "s", "prompt": "q", "chosen": "a", "rejected": "b"}
 
 
-def read(tmp_path: Path, *lines: Any) -> tuple[pa.Table, pa.Table]:
+def read(tmp_path: Path, *lines: Any) -> Loaded:
     path = tmp_path / "pairs.jsonl"
     path.write_text("".join(line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines))
     return load("mine", FileBenchmark(kind="file", path=str(path)), NOTHING)
 
 
-def test_smoke_has_forty_pairs_or_more_over_four_sections_and_length_gives_nothing_away() -> None:
-    pairs, rejected = load("smoke", BuiltinBenchmark(kind="builtin", name="smoke"), NOTHING)
-    assert len(rejected) == 0
-    assert len(pairs) >= 40
-    frame = pairs.to_pandas()
-    assert set(frame["subset"]) == {"smoke-chat", "smoke-chat-hard", "smoke-safety", "smoke-reasoning"}
+def test_smoke_has_twelve_short_pairs_in_each_of_four_subsets_and_length_gives_nothing_away() -> None:
+    loaded = load("smoke", BuiltinBenchmark(kind="builtin", name="smoke"), NOTHING)
+    assert len(loaded.rejected) == 0
+    frame = loaded.pairs.to_pandas()
+    names = ("smoke-chat", "smoke-chat-hard", "smoke-safety", "smoke-reasoning")
+    assert frame["subset"].value_counts().to_dict() == dict.fromkeys(names, 12)
     assert frame["pair_id"].is_unique
-    longer = (frame["chosen"].str.len() > frame["rejected"].str.len()).mean()
-    assert 0.3 < longer < 0.7
+    lengths = frame[["chosen", "rejected"]].map(len)
+    assert (lengths["chosen"] > lengths["rejected"]).groupby(frame["subset"]).sum().to_dict() == dict.fromkeys(names, 6)
+    assert (lengths["chosen"] != lengths["rejected"]).all()
+    assert frame[["chosen", "rejected"]].map(lambda text: len(text.split())).max().max() < 80
 
 
 @pytest.mark.parametrize(
@@ -45,15 +47,16 @@ def test_smoke_has_forty_pairs_or_more_over_four_sections_and_length_gives_nothi
         (PAIR | {"rejected": "  "}, "field rejected is not a text, or blank"),
         (PAIR | {"prompt": [{"role": "assistant", "content": "x"}]}, "field prompt is neither"),
         (PAIR | {"prompt": 3}, "field prompt is neither"),
+        (PAIR | {"chosen": "other texts"}, "a pair of this subset with this id was there before"),
         ("[1]\n", "not a JSON object"),
         ('{"id": 1, "subs', "not a JSON object"),
     ],
 )
 def test_a_record_that_is_no_pair_is_set_aside_with_its_reason(tmp_path: Path, bad: Any, reason: str) -> None:
-    pairs, rejected = read(tmp_path, PAIR, bad)
-    assert len(pairs) == 1
-    assert rejected["line"].to_pylist() == [2]
-    assert rejected["reason"].to_pylist()[0].startswith(reason)
+    loaded = read(tmp_path, PAIR, bad)
+    assert len(loaded.pairs) == 1
+    assert loaded.rejected["line"].to_pylist() == [2]
+    assert loaded.rejected["reason"].to_pylist()[0].startswith(reason)
 
 
 def test_a_benchmark_without_a_usable_pair_is_an_error(tmp_path: Path) -> None:
@@ -65,29 +68,53 @@ def test_a_benchmark_without_a_usable_pair_is_an_error(tmp_path: Path) -> None:
 
 def test_a_prompt_may_be_a_conversation(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
-    pairs, _ = read(tmp_path, PAIR | {"prompt": turns})
-    assert pairs["messages"].to_pylist() == [turns]
+    assert read(tmp_path, PAIR | {"prompt": turns}).pairs["messages"].to_pylist() == [turns]
+
+
+def test_an_id_may_stand_in_two_subsets(tmp_path: Path) -> None:
+    assert len(read(tmp_path, PAIR, PAIR | {"subset": "t"}).pairs) == 2
+
+
+def test_the_hash_of_pairs_is_of_those_that_ship_alone() -> None:
+    assert len(content(BuiltinBenchmark(kind="builtin", name="smoke"))) == 64
+    assert content(FileBenchmark(kind="file", path="somewhere.jsonl")) == ""
 
 
 def test_the_rewardbench_part_is_read_whole(shared_data: Path) -> None:
     file = FileBenchmark(kind="file", path=str(shared_data / "eval" / "rewardbench_part.jsonl"))
-    pairs, rejected = load("part", file, NOTHING)
-    assert len(pairs) + len(rejected) == 747
-    assert len(rejected) == 0
+    loaded = load("part", file, NOTHING)
+    assert (len(loaded.pairs), len(loaded.rejected)) == (747, 0)
 
 
-def test_collected_pairs_are_of_the_validation_split_and_ties_are_left_out() -> None:
+def collected(*prompts: tuple[str, str, tuple[float | None, ...]]) -> Loaded:
     rows = [
         {"split": split, "prompt_id": p, "response_id": f"{p}{n}", "position": n, "response": f"{p}-{n}", "helpfulness_mean": h,
          "messages": [{"role": "user", "content": "q"}]}
-        for split, p, means in (("validation", "a", (1, 3)), ("validation", "b", (4, 2)), ("validation", "tie", (2, 2)), ("train", "c", (0, 4)))
-        for n, h in enumerate(means, start=1)
+        for split, p, means in prompts for n, h in enumerate(means, start=1)
     ]  # fmt: skip
-    pairs, _ = load("held_out", CollectedBenchmark(kind="collected"), pa.Table.from_pylist(rows, schema=DATASET))
-    assert pairs.select(["chosen", "rejected"]).to_pylist() == [
+    return load("held_out", CollectedBenchmark(kind="collected"), pa.Table.from_pylist(rows, schema=DATASET))
+
+
+def test_collected_pairs_are_of_the_validation_split_and_ties_are_left_out_and_counted() -> None:
+    loaded = collected(
+        ("validation", "a", (1, 3)),
+        ("validation", "b", (4, 2)),
+        ("validation", "tie", (2, 2)),
+        ("validation", "unrated", (2, None)),
+        ("train", "c", (0, 4)),
+    )
+    assert loaded.pairs.select(["chosen", "rejected"]).to_pylist() == [
         {"chosen": "a-2", "rejected": "a-1"},
         {"chosen": "b-1", "rejected": "b-2"},
     ]
+    assert loaded.ties == 2
+
+
+def test_collected_pairs_need_two_responses_a_prompt_and_one_that_is_better() -> None:
+    with pytest.raises(BenchmarkError, match="exactly two responses"):
+        collected(("validation", "a", (1, 3)), ("validation", "b", (4,)))
+    with pytest.raises(BenchmarkError, match="no pair with different helpfulness"):
+        collected(("validation", "a", (1, 1)))
 
 
 def scored(wins: list[int], subset: str = "s") -> pa.Table:
@@ -114,6 +141,17 @@ def test_accuracy_is_the_share_of_wins_within_its_interval(wins: list[int]) -> N
         assert row["accuracy"] == pytest.approx(accuracy)
         assert row["low"] - 1e-9 <= accuracy <= row["high"] + 1e-9
         assert row["longest_accuracy"] == 1
+
+
+def test_subset_weights_hold_in_every_draw_of_a_sections_interval() -> None:
+    # math-prm weighs 984 in Reasoning however few of its pairs are here, hep-cpp 164
+    parts = [scored([1, -1] * 50, "math-prm"), scored([1] * 10, "hep-cpp")]
+    section = next(r for r in summarise(pa.concat_tables(parts), seed=1).to_pylist() if r["level"] == "section")
+    share = 984 / (984 + 164)
+    assert section["accuracy"] == pytest.approx(share * 0.5 + (1 - share))
+    half = 1.96 * share * np.sqrt(0.25 / 100)
+    assert section["high"] - section["low"] == pytest.approx(2 * half, abs=0.02)
+    assert section["pairs"] == 110
 
 
 def test_the_interval_is_as_wide_as_the_binomial_says() -> None:

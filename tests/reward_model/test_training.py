@@ -139,6 +139,37 @@ def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_the_same(
     assert figures["steps"] == whole[-1]["step"]
 
 
+def test_a_checkpoint_that_was_cut_off_is_not_gone_on_from_and_what_other_settings_left_is_removed(
+    trained: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    given, said = spec(tmp_path), list[str]()
+    (tmp_path / "work" / "of_other_settings" / "checkpoint-1").mkdir(parents=True)
+    work(given, quiet)
+    (mine,) = (tmp_path / "work").iterdir()
+    (mine / "checkpoint-999").mkdir()
+    (mine / "checkpoint-999" / "model.safetensors").write_bytes(b"cut off")
+    # all was done before: nothing is trained again, and the same model comes out
+    figures = work(given, said.append)
+    assert any(line == f"going on from checkpoint-{figures['steps']}" for line in said)
+    assert not any(line.startswith("training steps") for line in said)
+    ours, first = ((folder / "model.safetensors").read_bytes() for folder in (tmp_path / "out", trained[0]))
+    assert ours == first
+
+
+def test_the_prompts_that_were_trained_on_are_published(trained: tuple[Path, dict[str, Any]]) -> None:
+    seen = pq.read_table(trained[0] / "training_prompts.parquet")["prompt_id"].to_pylist()
+    train, _ = split_development(data(), RECIPE.development_share)
+    assert seen == sorted(set(train["prompt_id"].to_pylist()))
+
+
+def test_data_without_a_rating_is_an_error(tmp_path: Path) -> None:
+    given = spec(tmp_path)
+    unrated = pa.Table.from_pylist([row | dict.fromkeys(ATTRIBUTES) for row in data().to_pylist()], schema=DATASET)
+    pq.write_table(unrated, tmp_path / "data.parquet")
+    with pytest.raises(ValueError, match="no rating among the responses"):
+        work(given, quiet)
+
+
 def test_development_prompts_are_others_than_training_prompts() -> None:
     train, development = split_development(data(), 0.3)
     assert not set(train["prompt_id"].to_pylist()) & set(development["prompt_id"].to_pylist())

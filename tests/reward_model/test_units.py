@@ -1,14 +1,17 @@
 """Loss, encoding and batches against plain references; the tokenizer is built here."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.reward_model.encoding import encode, prepare_tokenizer
+from pipeline.reward_model.schema import CURVE, PREDICTIONS
 from pipeline.reward_model.scoring import batches, pad
-from pipeline.reward_model.training import curve_of, development_figures, masked_mse, ridge_head
+from pipeline.reward_model.summary import attribute_figures, best_and_worst
+from pipeline.reward_model.training import RIDGE, curve_of, development_figures, masked_mse, mean_baseline, ridge_head
 from pipeline.settings import ATTRIBUTES
 from tests.reward_model.small import CHATML, small_tokenizer
 
@@ -68,6 +71,30 @@ def test_an_over_long_conversation_loses_its_oldest_turns_and_then_its_start() -
     assert tokenizer.convert_ids_to_tokens(ids)[-1] == "<|im_end|>"
 
 
+def test_the_system_message_stays_when_turns_go() -> None:
+    tokenizer = prepare_tokenizer(small_tokenizer())
+    system = {"role": "system", "content": "good"}
+    whole = len(encode(tokenizer, [system, *CONVERSATION], "four", 1000)[0])
+    ids, dropped, cut = encode(tokenizer, [system, *CONVERSATION], "four", whole - 1)
+    assert ids == encode(tokenizer, [system, CONVERSATION[2]], "four", 1000)[0]
+    assert (dropped, cut) == (2, False)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.booleans(), st.integers(8, 90))
+def test_no_more_turns_go_than_must(words: list[int], system: bool, most: int) -> None:
+    tokenizer = prepare_tokenizer(small_tokenizer())
+    head = [{"role": "system", "content": "good"}] if system else []
+    roles = ("user", "assistant")
+    turns = [{"role": roles[n % 2], "content": " ".join(["one"] * w)} for n, w in enumerate([*words, *words[:-1]])]
+    ids, dropped, cut = encode(tokenizer, [*head, *turns], "four", most)
+    lengths = [len(encode(tokenizer, [*head, *turns[n:]], "four", 1000)[0]) for n in range(0, len(turns), 2)]
+    fitting = [2 * n for n, length in enumerate(lengths) if length <= most]
+    assert dropped == (fitting[0] if fitting else len(turns) - 1)
+    assert cut == (not fitting)
+    assert ids == encode(tokenizer, [*head, *turns[dropped:]], "four", 1000)[0][-most:]
+
+
 @pytest.mark.parametrize(
     ("template", "said"),
     [
@@ -102,9 +129,45 @@ def test_the_ridge_head_finds_a_linear_rule_and_skips_what_nobody_rated() -> Non
     labels = states @ weights.T
     labels[:, 3] = np.nan
     labels[::2, 1] = np.nan
-    head = ridge_head(states[:200], labels[:200], states[200:], labels[200:])
+    head = ridge_head(states, labels)
     assert head[[0, 1, 2, 4]] == pytest.approx(weights[[0, 1, 2, 4]], abs=0.05)
     assert (head[3] == 0).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.integers(4, 14), st.integers(1, 20))
+def test_the_ridge_strength_is_the_one_that_leaving_out_each_row_in_turn_finds(
+    seed: int, rows: int, width: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    states, labels = generator.normal(size=(rows, width)), generator.integers(0, 5, (rows, 1)).astype(float)
+    penalties = RIDGE * np.linalg.norm(states, 2) ** 2
+
+    def fit(x: np.ndarray, y: np.ndarray, penalty: float) -> np.ndarray:
+        return np.linalg.solve(x.T @ x + penalty * np.eye(width), x.T @ y)
+
+    def left_out(penalty: float) -> float:
+        errors = []
+        for n in range(rows):
+            rest = np.arange(rows) != n
+            errors.append(float(states[n] @ fit(states[rest], labels[rest, 0], penalty) - labels[n, 0]) ** 2)
+        return float(np.mean(errors))
+
+    errors = np.array([left_out(p) for p in penalties])
+    found = ridge_head(states, labels)[0]
+    # any strength whose error ties with the least will do
+    best = [
+        fit(states, labels[:, 0], p) for p, e in zip(penalties, errors, strict=True) if e <= errors.min() * (1 + 1e-6)
+    ]
+    assert any(np.allclose(found, weights, rtol=1e-4, atol=1e-6) for weights in best)
+
+
+def test_the_mean_baseline_is_the_error_of_the_training_mean() -> None:
+    train, labels = np.array([[0.0] * 5, [4.0] * 5]), np.array([[1.0] * 5, [2.0] * 4 + [np.nan]])
+    figures = mean_baseline(train, labels)
+    assert figures["helpfulness_mse"] == pytest.approx(0.5)
+    assert figures["verbosity_mse"] == pytest.approx(1.0)
+    assert figures["loss"] == pytest.approx(5 / 9)
 
 
 def test_development_figures_are_numpys() -> None:
@@ -130,3 +193,21 @@ def test_the_curve_has_a_row_an_evaluation_with_the_loss_in_between() -> None:
         (0, None, 3.0),
         (2, 1.5, 2.5),
     ]
+
+
+def test_figures_of_attributes_are_those_of_the_chosen_checkpoint() -> None:
+    rows = [
+        {"step": step, "development_loss": 1.0, "chosen": step == 4}
+        | {f"{a}_{f}": step / 10 for a in ATTRIBUTES for f in ("mse", "pearson")}
+        for step in (0, 4, 8)
+    ]
+    table = attribute_figures(pa.Table.from_pylist(rows, schema=CURVE), [1, 2, 3, 4, 5.12345])
+    assert table.to_pylist()[4] == {"attribute": "verbosity", "pearson": 0.4, "mse": 0.4, "mse of the mean": 5.123}
+
+
+def test_the_responses_shown_are_those_with_the_highest_and_lowest_predictions() -> None:
+    rows = [{"response_id": f"r{n}", "helpfulness": n / 10, "helpfulness_label": 1.0} for n in (3, 1, 4, 0, 5)]
+    data = pa.table({"response_id": [f"r{n}" for n in range(6)], "messages": [[]] * 6, "response": list("abcdef")})
+    shown = best_and_worst(pa.Table.from_pylist(rows, schema=PREDICTIONS), data, each=2)
+    assert shown["response"].to_pylist() == ["f", "e", "b", "a"]
+    assert len(best_and_worst(pa.Table.from_pylist(rows[:1], schema=PREDICTIONS), data)) == 0

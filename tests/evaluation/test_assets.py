@@ -1,0 +1,110 @@
+"""From the data set to the leaderboard through Dagster, with a small Llama for the base model."""
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+import torch
+
+from assets import evaluation, reward_model
+from pipeline.settings import Checkpoint, Profile, load_profile
+from pipeline.store import DATA, Store, write_table
+from resources.compute import LocalCompute
+from resources.storage import Storage
+from tests.reward_model.small import save_small_model
+from tests.reward_model.test_training import RECIPE, data
+
+pytestmark = pytest.mark.engine
+
+
+class Chain:
+    """The stages' assets on a small data set, in a store and an instance of their own, run once."""
+
+    def __init__(self, folder: Path) -> None:
+        torch.manual_seed(0)
+        save_small_model(folder / "base")
+        self.uri = str(folder / "store")
+        self.store = Store(self.uri)
+        self.instance = dg.DagsterInstance.ephemeral()
+        table = data(60)
+        prompts = table["prompt_id"].to_pylist()
+        split = pa.array(["validation" if int(p[1:]) >= 45 else "train" for p in prompts])
+        staged = self.store.staging("helpsteer_dataset")
+        write_table(table.set_column(table.schema.get_field_index("split"), "split", split), staged / DATA)
+        self.store.publish("helpsteer_dataset", None, staged)
+        checkpoint = Checkpoint(folder=str(folder / "base"), licence="none")
+        self.profile = load_profile("tiny").model_copy(
+            update={"checkpoints": {"small": checkpoint}, "recipes": {"first": RECIPE, "second": RECIPE}}
+        )
+        self.result = self.run(["reward_model", "attribute_weights", "benchmark_scores"], "first")
+        self.board = self.run(["leaderboard"])
+
+    def run(
+        self, keys: list[str], recipe: str | None = None, profile: Profile | None = None
+    ) -> dg.ExecuteInProcessResult:
+        wanted = profile or self.profile
+        return dg.materialize(
+            [*reward_model.build(wanted), *evaluation.build(wanted)],
+            selection=keys,
+            partition_key=recipe,
+            instance=self.instance,
+            resources={"storage": Storage(uri=self.uri), "compute": LocalCompute()},
+            raise_on_error=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    return Chain(tmp_path_factory.mktemp("chain"))
+
+
+def metadata(result: dg.ExecuteInProcessResult, key: str) -> dict[str, Any]:
+    (event,) = result.asset_materializations_for_node(key)
+    return dict(event.metadata)
+
+
+def test_the_chain_publishes_and_shows_what_a_person_looks_for(chain: Chain) -> None:
+    assert chain.result.success
+    assert chain.board.success
+    model = metadata(chain.result, "reward_model")
+    assert {"training curve", "development", "highest and lowest", "tokens_per_second", "simulated ratings"} <= set(
+        model
+    )
+    scores = metadata(chain.result, "benchmark_scores")
+    assert {"accuracy", "accuracy of a coin", "ties left out", "unusable records", "tokens_per_second"} <= set(scores)
+    failed = [
+        f"{e.asset_key.to_user_string()}: {e.check_name}"
+        for result in (chain.result, chain.board)
+        for e in result.get_asset_check_evaluations()
+        if not e.passed and e.severity == dg.AssetCheckSeverity.ERROR
+    ]
+    assert failed == []
+
+
+def test_every_pair_of_every_benchmark_is_scored(chain: Chain) -> None:
+    scores = chain.store.read("benchmark_scores", "first")
+    ties = metadata(chain.result, "benchmark_scores")["ties left out"].value
+    counts = {c["values"]: c["counts"] for c in pc.value_counts(scores["benchmark"]).to_pylist()}
+    assert counts == {"smoke": 48, "held_out": 15 - ties}
+
+
+def test_what_training_went_on_from_is_gone_once_the_model_is_published(chain: Chain) -> None:
+    assert not (Path(chain.uri) / ".work" / "reward_model" / "first").exists()
+
+
+def test_the_leaderboard_has_the_recipes_that_are_done(chain: Chain) -> None:
+    table = chain.store.read("leaderboard").to_pandas()
+    assert set(table.loc[table["origin"] == "ours", "model"]) == {"first"}
+    assert (table["origin"] == "published").sum() == 19
+
+
+def test_the_same_data_and_profile_give_the_same_model_byte_by_byte(chain: Chain) -> None:
+    before = chain.store.manifest("reward_model", "first")
+    assert chain.run(["reward_model"], "first").success
+    after = chain.store.manifest("reward_model", "first")
+    assert before is not None
+    assert after is not None
+    assert after.version == before.version

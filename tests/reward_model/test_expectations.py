@@ -1,0 +1,71 @@
+"""Each rule is broken by what it forbids."""
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from pipeline.gate import evaluate
+from pipeline.reward_model.expectations import REWARD_MODEL, model_views
+from pipeline.reward_model.schema import CURVE, PREDICTIONS, TRAINING_PROMPTS
+from pipeline.settings import ATTRIBUTES
+
+NAN = float("nan")
+# every prediction is one off: a development loss of 1
+PREDICTED = [
+    {"prompt_id": p, "response_id": f"{p}{n}", "position": n}
+    | dict.fromkeys(ATTRIBUTES, 3.0)
+    | {f"{a}_label": 2.0 for a in ATTRIBUTES}
+    for p in ("d", "e")
+    for n in (1, 2)
+]
+LOSSES = [(0, 1.5, False), (5, 1.0, True), (9, 1.2, False)]
+
+
+def broken(
+    losses: list[tuple[int, float, bool]] = LOSSES,
+    trained_on: str = "abc",
+    outputs: int = 5,
+    baseline: float = 2.0,
+    **changes: float,
+) -> set[str]:
+    rows: list[dict[str, Any]] = [{"step": s, "development_loss": loss, "chosen": c} for s, loss, c in losses]
+    views = model_views(
+        pa.Table.from_pylist(rows, schema=CURVE),
+        pa.Table.from_pylist([PREDICTED[0] | changes, *PREDICTED[1:]], schema=PREDICTIONS),
+        pa.table({"prompt_id": list(trained_on)}, schema=TRAINING_PROMPTS),
+        pa.table({"split": ["train"] * 5 + ["validation"], "prompt_id": list("abcdev")}),
+        outputs,
+        baseline,
+    )
+    outcomes = list(evaluate(REWARD_MODEL, views))
+    assert not [o.error for o in outcomes if o.error]
+    return {o.rule.name for o in outcomes if not o.passed}
+
+
+def test_a_good_model_breaks_no_rule() -> None:
+    assert broken() == set()
+
+
+@pytest.mark.parametrize(
+    ("given", "rules"),
+    [
+        ({"losses": LOSSES[1:2]}, {"evaluated"}),
+        ({"losses": [*LOSSES, (12, NAN, False)]}, {"loss_finite"}),
+        ({"losses": [(0, 1.0, True), (5, 1.0, True)]}, {"one_checkpoint"}),
+        ({"losses": [(0, 1.5, False), (5, 1.0, True), (9, 0.9, False)]}, {"lowest_loss"}),
+        ({"losses": [(0, 1.5, False), (5, 1.1, True)]}, {"same_model"}),
+        ({"outputs": 1}, {"five_outputs"}),
+        ({"trained_on": "abcd"}, {"unseen_development"}),
+        ({"trained_on": "abcv"}, {"unseen_validation"}),
+        ({"coherence": NAN}, {"coherence_predicted"}),
+        ({"coherence": 25.0}, {"coherence_finite", "same_model"}),
+        ({"baseline": 0.9}, {"better_than_the_mean"}),
+    ],
+)
+def test_each_rule_is_broken_by_what_it_forbids(given: dict[str, Any], rules: set[str]) -> None:
+    assert broken(**given) == rules
+
+
+def test_only_a_model_that_is_no_better_than_the_mean_is_published_with_a_warning() -> None:
+    assert [r.name for r in REWARD_MODEL if not r.gating] == ["better_than_the_mean"]
