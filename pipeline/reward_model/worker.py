@@ -26,6 +26,9 @@ from pipeline.worker import Log, Progress, Spec, run_worker
 
 COLUMNS = ["split", "prompt_id", "response_id", "position", "messages", "response", "helpfulness_mean", *ATTRIBUTES]
 
+FOLDS = 5
+"""Folds of prompts that choose the strength of the head's ridge regression."""
+
 
 def work(spec: Spec, log: Log) -> dict[str, Any]:
     """Train; see the module's description."""
@@ -50,7 +53,8 @@ def work(spec: Spec, log: Log) -> dict[str, Any]:
 
     model = training.new_model(folder, tokenizer.pad_token_id)
     states = training.last_states(model, train_ids, Progress(log, "states for the head's start", len(train_ids)))
-    training.set_head(model, training.ridge_head(states, train_labels))
+    folds = (FOLDS * uniforms(train["prompt_id"].to_pylist(), "helpsteer/folds")[:, 0]).astype(np.int64)
+    training.set_head(model, training.ridge_head(states, train_labels, folds))
     checkpoints = Path(spec["work"]) / digest([spec["recipe"], spec["checkpoint"], spec["data_version"], spec["seed"]])
     _remove_others(checkpoints)
     begun = time.monotonic()
