@@ -246,6 +246,14 @@ class Recipe(Section):
         description="of the train split's prompts, held out of training: they pick the checkpoint and fit the attribute weights",
     )
 
+    @model_validator(mode="after")
+    def _whole_micro_batches(self) -> Self:
+        if self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size}"
+            )
+        return self
+
 
 # ------------------------------------------------------------------------------------------------------------------------ evaluation
 
