@@ -80,7 +80,7 @@ class Server:
         )
 
     @staticmethod
-    def wait(state: Any, ends: set[str], seconds: float = 120) -> str:
+    def wait(state: Any, ends: set[str], seconds: float = 300) -> str:
         deadline = time.monotonic() + seconds
         while (now := state()) not in ends:
             assert time.monotonic() < deadline, f"still {now} after {seconds} s"
