@@ -33,6 +33,38 @@ HELPSTEER = pa.schema(
 )
 """A row of nvidia/HelpSteer2's train and validation files."""
 
+DISAGREEMENTS = pa.schema(
+    [
+        ("prompt", pa.string()),
+        ("response", pa.string()),
+        *(
+            pa.field(a, pa.list_(pa.int64())) for a in ATTRIBUTES
+        ),  # index i is the i-th annotator of this response alone
+    ]
+)
+"""A row of nvidia/HelpSteer2's `disagreements` file: every rating, before any is removed."""
+
+PREFERENCE = pa.schema(
+    [
+        ("split", pa.string()),  # train | val: the one file holds both
+        ("prompt", pa.string()),
+        ("response_1", pa.string()),
+        ("response_2", pa.string()),
+        ("preference_strength", pa.int64()),  # -3 to 3; negative: response 1 is better
+        ("preference_statement", pa.string()),
+        ("preference_elaboration", pa.string()),
+        (
+            "three_most_similar_preferences",
+            pa.list_(pa.struct([("statement", pa.string()), ("elaboration", pa.string()), ("strength", pa.int64())])),
+        ),
+        (
+            "all_preferences_unprocessed",
+            pa.list_(pa.struct([("strength", pa.int64()), ("justification", pa.string())])),
+        ),
+    ]
+)
+"""A row of nvidia/HelpSteer2's `preference` file (method: published files)."""
+
 PROVENANCE = pa.schema([f for f in DATASET if f.name not in ("messages", "response", *ATTRIBUTES)])
 
 LEFT_OUT = pa.schema([("prompt_id", pa.string()), ("delivery", pa.string()), ("reason", pa.string())])
