@@ -197,15 +197,18 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         **delivered(
             "annotation_agreement",
             expectations.AGREEMENT,
-            code_version("1", wanted.keep, wanted.rule, wanted.max_spread, profile.seed),
+            code_version("2", wanted.keep, wanted.rule, wanted.max_spread, profile.seed),
             ["annotations"],
         )
     )
     def annotation_agreement(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
-        """Weighted kappa per attribute: of all ratings, of those kept, of agreed tasks, beside what the selection alone would give."""
+        """Kappa and alpha per attribute: of all ratings, of those kept, of agreed tasks, beside what the selection alone would give."""
         store = storage.store()
-        ratings = store.read("annotations", context.partition_key)
-        table = agreement.agreement(ratings, wanted.keep, wanted.rule, wanted.max_spread, profile.seed)
+        given = store.read("annotations", context.partition_key)
+        table = agreement.agreement(
+            consensus.Ratings.of(given), wanted.keep, wanted.rule, wanted.max_spread, profile.seed, profile.simulated
+        )
+        annotators = agreement.annotator_agreement(given, profile.simulated)
         rows = table.to_pandas()
         chart = {stage: list(part["kappa"]) for stage, part in rows.groupby("stage", sort=False)}
         chart |= {
@@ -222,8 +225,10 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             schema.AGREEMENT,
             expectations.AGREEMENT,
             views={"helpfulness": table.filter(pc.equal(table["attribute"], "helpfulness"))},
+            side_tables={"annotators.parquet": annotators},
             metadata={
-                "kappa": sample_table(pa.Table.from_pandas(rounded, preserve_index=False), rows=15),
+                "agreement": sample_table(pa.Table.from_pandas(rounded, preserve_index=False), rows=15),
+                "annotators, least agreement on helpfulness first": sample_table(_least_agreeing(annotators), rows=20),
                 "chart": dg.MetadataValue.md(
                     plots.grouped_bars(list(ATTRIBUTES), chart, f"Weighted kappa, {who}", "kappa")
                 ),
@@ -266,6 +271,13 @@ def _shown(table: pa.Table, quarantine: pa.Table, who: str) -> dict[str, Any]:
         "in quarantine": len(quarantine),
         "quarantine by reason": count_table(quarantine["reason"], "reason"),
     }
+
+
+def _least_agreeing(annotators: pa.Table) -> pa.Table:
+    rows = annotators.filter(pc.equal(annotators["attribute"], "helpfulness")).to_pandas().round(3)
+    return pa.Table.from_pandas(
+        rows.drop(columns=["attribute", "simulated"]).sort_values("kappa"), preserve_index=False
+    )
 
 
 def _label_chart(table: pa.Table, title: str) -> str:

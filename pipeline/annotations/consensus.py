@@ -5,6 +5,8 @@ kept helpfulness ratings differ by more than 2 is dropped. Closeness, ties and w
 published; these rules are ours, and reproduce the published kappas (see `agreement`).
 """
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal, TypeVar
 
@@ -17,40 +19,62 @@ import pyarrow.compute as pc
 from pipeline.annotations.schema import LABELS
 from pipeline.settings import ATTRIBUTES
 
-Ratings = npt.NDArray[np.float64]
+Levels = npt.NDArray[np.int8]
+"""Ratings 0 to 4, or MISSING."""
 Table = TypeVar("Table", pa.Table, pd.DataFrame)
 Rule = Literal["per_attribute", "annotator"]
+
+MISSING = -1
+LEVELS = 5
+BLOCK = 1 << 18
+"""Rows that `in_whole_prompts` takes at a time."""
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """The ratings of a table as one array, 5 bytes a rating and no text.
+
+    levels: (responses, places, attributes), MISSING where there is no rating; a response's ratings stand in the table's order.
+    prompt: (responses,), the number of each response's prompt. response, place: (rows,), where each row of the table went.
+    """
+
+    levels: Levels
+    prompt: npt.NDArray[np.int64]
+    response: npt.NDArray[np.int64]
+    place: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, annotations: pa.Table) -> "Ratings":
+        """Of a table with prompt_id, response_id and the five attributes.
+
+        Raises ValueError for a rating that is no whole number from 0 to 4, and for a row without ids.
+        """
+        response, place, (responses, places) = _layout(annotations["response_id"], "response_id")
+        levels = np.full((responses, places, len(ATTRIBUTES)), MISSING, dtype=np.int8)
+        for n, attribute in enumerate(ATTRIBUTES):
+            levels[response, place, n] = _levels(annotations[attribute], attribute)
+        prompt = np.zeros(responses, dtype=np.int64)
+        prompt[response] = _codes(annotations["prompt_id"], "prompt_id")
+        return cls(levels, prompt, response, place)
 
 
 def most_agreeing(annotations: Table, keep: int = 3, rule: Rule = "per_attribute") -> Table:
     """Keep, of each response's ratings, the `keep` that agree most.
 
-    annotations: a table in the schema ANNOTATIONS (columns response_id and the five attributes are used), Arrow or pandas; the same kind
-    comes back, in the same order, with the ratings that are not kept set to null, and annotations with none left removed.
+    annotations: a table in the schema ANNOTATIONS (columns prompt_id, response_id and the five attributes are used), Arrow or pandas; the
+    same kind comes back, in the same order, with the ratings that are not kept set to null, and annotations with none left removed.
 
     Those kept have the least sum of squared differences between pairs; ties go to the first in the table's order. `keep` ratings or
-    fewer are all kept. rule `per_attribute`: each attribute for itself; a missing rating is no candidate. rule `annotator`: the same
-    annotators for all attributes, by the sum over the five; only annotators who rated all five are candidates where there are more than
-    `keep` of those, and nobody is removed where there are not.
+    fewer are all kept: of two ratings both, of six as of five the three. rule `per_attribute`: each attribute for itself; a missing rating
+    is no candidate. rule `annotator`: the same annotators for all attributes, by the sum over the five; only annotators who rated all
+    five are candidates where there are more than `keep` of those, and nobody is removed where there are not.
+    Raises ValueError as `Ratings.of` does.
     """
-    if keep < 2:
-        raise ValueError(f"keep: at least 2 ratings can agree, not {keep}")
     table = (
         annotations if isinstance(annotations, pa.Table) else pa.Table.from_pandas(annotations, preserve_index=False)
     )
-    response, place, (responses, places) = _layout(table["response_id"])
-    cube: Ratings = np.full((responses, places, len(ATTRIBUTES)), np.nan)
-    for n, attribute in enumerate(ATTRIBUTES):
-        cube[response, place, n] = _floats(table[attribute])
-    kept: npt.NDArray[np.bool_]
-    if rule == "per_attribute":
-        kept = np.stack([_keep(cube[:, :, [n]], keep) for n in range(len(ATTRIBUTES))], axis=2)
-    else:
-        whole: npt.NDArray[np.bool_] = np.asarray(np.isfinite(cube).all(axis=2))
-        chosen = _keep(np.where(whole[:, :, None], cube, np.nan), keep)
-        few = whole.sum(axis=1) <= keep
-        kept = np.where(few[:, None], True, chosen)[:, :, None] & np.isfinite(cube)
-    mask = kept[response, place]
+    ratings = Ratings.of(table)
+    mask = kept(ratings.levels, keep, rule)[ratings.response, ratings.place]
     for n, attribute in enumerate(ATTRIBUTES):
         column = pc.if_else(pa.array(mask[:, n]), table[attribute], pa.scalar(None, table[attribute].type))
         table = table.set_column(table.column_names.index(attribute), attribute, column)
@@ -59,71 +83,115 @@ def most_agreeing(annotations: Table, keep: int = 3, rule: Rule = "per_attribute
     return result
 
 
-def _layout(ids: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], tuple[int, int]]:
-    """Row -> (number of its response, place within the response), and (responses, most ratings of one)."""
-    codes = np.asarray(pc.dictionary_encode(ids).combine_chunks().indices if len(ids) else [], dtype=np.int64)
-    order = np.argsort(codes, kind="stable")
-    counts = np.bincount(codes)
-    place = np.empty(len(codes), dtype=np.int64)
-    place[order] = np.arange(len(codes)) - np.repeat(counts.cumsum() - counts, counts)
-    return codes, place, (len(counts), int(counts.max(initial=0)))
+def kept(levels: Levels, keep: int, rule: Rule) -> npt.NDArray[np.bool_]:
+    """Which ratings `most_agreeing` keeps. levels: (responses, places, attributes) -> the same shape."""
+    if keep < 2:
+        raise ValueError(f"keep: at least 2 ratings can agree, not {keep}")
+    rated: npt.NDArray[np.bool_] = levels != MISSING
+    if rule == "per_attribute":
+        return np.stack([_closest(levels[:, :, [n]], rated[:, :, n], keep) for n in range(levels.shape[2])], axis=2)
+    whole: npt.NDArray[np.bool_] = np.asarray(rated.all(axis=2))
+    few = whole.sum(axis=1) <= keep
+    chosen = _closest(levels, whole, keep)
+    mask: npt.NDArray[np.bool_] = np.where(few[:, None], True, chosen)[:, :, None] & rated
+    return mask
 
 
-def _floats(column: pa.ChunkedArray) -> Ratings:
-    values: Ratings = np.asarray(pc.fill_null(pc.cast(column, pa.float64()), float("nan")), dtype=np.float64)
-    return values
-
-
-def _keep(ratings: Ratings, keep: int) -> npt.NDArray[np.bool_]:
-    """Which candidates of each response to keep. ratings: (responses, places, attributes), NaN for no candidate -> (responses, places)."""
-    candidate: npt.NDArray[np.bool_] = np.asarray(np.isfinite(ratings).all(axis=2))
-    kept = candidate.copy()
+def _closest(levels: Levels, candidate: npt.NDArray[np.bool_], keep: int) -> npt.NDArray[np.bool_]:
+    """Which candidates to keep. levels: (responses, places, attributes); candidate: (responses, places) -> (responses, places)."""
+    chosen = candidate.copy()
     counts = candidate.sum(axis=1)
     for count in np.unique(counts[counts > keep]):
         rows = np.flatnonzero(counts == count)
         places = np.nonzero(candidate[rows])[1].reshape(len(rows), count)
-        values = np.take_along_axis(ratings[rows], places[:, :, None], axis=1)
-        subsets = np.array(list(combinations(range(count), keep)))
-        # sum over pairs of (x_i - x_j)^2 = keep * sum x^2 - (sum x)^2, summed over the attributes
-        costs = np.stack(
-            [(keep * (values[:, s] ** 2).sum(axis=1) - values[:, s].sum(axis=1) ** 2).sum(axis=1) for s in subsets],
-            axis=1,
-        )
-        best = np.take_along_axis(places, subsets[costs.argmin(axis=1)], axis=1)
-        kept[rows] = False
-        kept[rows[:, None], best] = True
-    return kept
+        values = np.take_along_axis(levels[rows], places[:, :, None], axis=1).astype(np.int16)
+        apart = {
+            (i, j): ((values[:, i] - values[:, j]) ** 2).sum(axis=1, dtype=np.int16)
+            for i, j in combinations(range(count), 2)
+        }
+        least, best = np.full(len(rows), np.iinfo(np.int32).max), np.zeros((len(rows), keep), dtype=np.int64)
+        for subset in combinations(range(count), keep):  # in the order of places, so that a tie goes to the first
+            cost = np.zeros(len(rows), dtype=np.int32)
+            for pair in combinations(subset, 2):
+                cost += apart[pair]
+            better = cost < least
+            least[better], best[better] = cost[better], subset
+        chosen[rows] = False
+        chosen[rows[:, None], np.take_along_axis(places, best, axis=1)] = True
+    return chosen
+
+
+def _codes(column: pa.ChunkedArray, name: str) -> npt.NDArray[np.int64]:
+    """Number of each row's value, in the order in which values first come. Raises ValueError where one is missing."""
+    if column.null_count:
+        raise ValueError(f"{column.null_count} annotations have no {name}")
+    if not len(column):
+        return np.zeros(0, dtype=np.int64)
+    codes: npt.NDArray[np.int64] = column.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    return codes
+
+
+def _layout(ids: pa.ChunkedArray, name: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], tuple[int, int]]:
+    """Row -> (number of its response, place within the response), and (responses, most ratings of one)."""
+    codes = _codes(ids, name)
+    counts = np.bincount(codes)
+    place = np.empty(len(codes), dtype=np.int64)
+    within = np.arange(len(codes)) - np.repeat(counts.cumsum() - counts, counts)
+    if (np.diff(codes) < 0).any():
+        place[np.argsort(codes, kind="stable")] = within
+    else:
+        place = within
+    return codes, place, (len(counts), int(counts.max(initial=0)))
+
+
+def _levels(column: Any, attribute: str) -> Levels:
+    """Ratings as int8, MISSING for null. Raises ValueError for what is no whole number from 0 to 4."""
+    try:
+        levels: Levels = np.asarray(pc.fill_null(pc.cast(column, pa.int8()), MISSING), dtype=np.int8)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{attribute}: ratings are whole numbers from 0 to {LEVELS - 1}: {error}") from None
+    given = pc.min_max(column).as_py()
+    if given["min"] is not None and (given["min"] < 0 or given["max"] >= LEVELS):
+        wrong = given["min"] if given["min"] < 0 else given["max"]
+        raise ValueError(f"{attribute}: ratings are whole numbers from 0 to {LEVELS - 1}, not {wrong}")
+    return levels
+
+
+def votes(levels: Levels) -> npt.NDArray[np.int64]:
+    """How many ratings of each level: (..., places) -> (..., 5)."""
+    counts: npt.NDArray[np.int64] = np.stack([(levels == level).sum(axis=-1) for level in range(LEVELS)], axis=-1)
+    return counts
 
 
 def consensus_labels(kept: pa.Table) -> pa.Table:
     """Labels of each response from its kept ratings, in the schema LABELS, sorted by prompt and response.
 
-    label: the mean rounded by floor(x + 0.5); sd: of the population; n: ratings; votes: how many said 0 to 4. An attribute without
-    ratings has nulls and no votes.
+    label: the mean rounded by floor(x + 0.5), as two ratings may average to a half; sd: of the population; n: ratings; votes: how many
+    said 0 to 4. An attribute without ratings has nulls and no votes.
     """
-    response, _, (responses, _) = _layout(kept["response_id"])
-    first = np.unique(response, return_index=True)[1]
-    columns = {name: kept[name].take(pa.array(first)) for name in ("prompt_id", "response_id")}
-    for attribute in ATTRIBUTES:
-        ratings = _floats(kept[attribute])
-        rated = np.isfinite(ratings)
-        votes = np.bincount(response[rated] * 5 + ratings[rated].astype(np.int64), minlength=5 * responses).reshape(
-            responses, 5
-        )
-        n = votes.sum(axis=1)
-        levels = np.arange(5)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = votes @ levels / n
-            sd = np.sqrt(np.maximum(votes @ levels**2 / n - mean**2, 0))
-        missing = n == 0
-        columns[attribute] = pa.array(np.floor(np.nan_to_num(mean) + 0.5), mask=missing).cast(pa.int8())
+    ratings = Ratings.of(kept)
+    first = pa.array(np.unique(ratings.response, return_index=True)[1])
+    ids = {name: kept[name].take(first) for name in ("prompt_id", "response_id")}
+    order = [("prompt_id", "ascending"), ("response_id", "ascending")]
+    columns = ids | label_columns(ratings.levels)
+    return pa.table({name: columns[name] for name in LABELS.names}, schema=LABELS).sort_by(order)
+
+
+def label_columns(levels: Levels) -> dict[str, pa.Array]:
+    """The columns of LABELS but its ids, from kept ratings (responses, places, attributes)."""
+    columns: dict[str, pa.Array] = {}
+    for number, attribute in enumerate(ATTRIBUTES):
+        counts, scale = votes(levels[:, :, number]), np.arange(LEVELS)
+        n = counts.sum(axis=1)
+        missing, divisor = n == 0, np.maximum(n, 1)
+        mean = counts @ scale / divisor
+        sd = np.sqrt(np.maximum(counts @ scale**2 / divisor - mean**2, 0))
+        columns[attribute] = pa.array(np.floor(mean + 0.5).astype(np.int8), mask=missing)
         columns[f"{attribute}_mean"] = pa.array(mean.astype(np.float32), mask=missing)
         columns[f"{attribute}_sd"] = pa.array(sd.astype(np.float32), mask=missing)
         columns[f"{attribute}_n"] = pa.array(n, pa.int8())
-        columns[f"{attribute}_votes"] = pa.FixedSizeListArray.from_arrays(pa.array(votes.ravel(), pa.int8()), 5)
-    return pa.table({name: columns[name] for name in LABELS.names}, schema=LABELS).sort_by(
-        [("prompt_id", "ascending"), ("response_id", "ascending")]
-    )
+        columns[f"{attribute}_votes"] = pa.FixedSizeListArray.from_arrays(pa.array(counts.ravel(), pa.int8()), LEVELS)
+    return columns
 
 
 def spreads(annotations: pa.Table) -> pa.Table:
@@ -147,12 +215,58 @@ def agreed_tasks(kept: pa.Table, max_spread: int = 2) -> pa.Table:
 
     A prompt stays with both of its responses or not at all.
     """
-    by_response = spreads(kept)
-    good = pc.fill_null(pc.less_equal(by_response["spread"], max_spread), False)
-    by_prompt = (
-        by_response.append_column("good", good.cast(pa.int8())).group_by("prompt_id").aggregate([("good", "sum")])
+    ratings = Ratings.of(kept)
+    return kept.filter(pa.array(agreed(ratings.levels, ratings.prompt, max_spread)[ratings.response]))
+
+
+def agreed(levels: Levels, prompt: npt.NDArray[np.int64], max_spread: int, responses: int = 2) -> npt.NDArray[np.bool_]:
+    """Which responses are of tasks that people agree on.
+
+    levels: kept ratings (responses, places, attributes); prompt: number of each response's prompt; responses: how many a prompt has.
+    """
+    helpfulness = levels[:, :, ATTRIBUTES.index("helpfulness")].astype(np.int16)
+    rated = helpfulness != MISSING
+    widest = np.where(rated, helpfulness, -9).max(axis=1, initial=-9) - np.where(rated, helpfulness, 9).min(
+        axis=1, initial=9
     )
-    agreed = by_prompt["prompt_id"].filter(pc.equal(by_prompt["good_sum"], 2))
-    return kept.filter(
-        pc.is_in(kept["prompt_id"], agreed.combine_chunks() if isinstance(agreed, pa.ChunkedArray) else agreed)
-    )
+    good = rated.any(axis=1) & (widest <= max_spread)
+    whole: npt.NDArray[np.bool_] = np.bincount(prompt, weights=good)[prompt] == responses if len(prompt) else good
+    return whole
+
+
+# --------------------------------------------------------------------------------------------------------------------------- streams
+
+
+def in_whole_prompts(batches: Iterable[pa.RecordBatch | pa.Table], rows: int = BLOCK) -> Iterator[pa.Table]:
+    """A stream of annotations as tables of about `rows` rows in which every prompt is whole, in the stream's order.
+
+    A prompt's rows must stand together, as they do in the pipeline's own tables. Raises ValueError at the end of the stream where a
+    prompt came back after others; what was made of the stream until then is not right.
+    """
+    seen: list[npt.NDArray[np.uint64]] = []
+    pending: list[pa.Table] = []
+    for batch in batches:
+        pending.append(pa.table(batch) if isinstance(batch, pa.RecordBatch) else batch)
+        if sum(map(len, pending)) >= rows:
+            table = pa.concat_tables(pending)
+            ids = table["prompt_id"]
+            others = np.flatnonzero(np.asarray(pc.not_equal(ids, ids[-1])))
+            end = int(others[-1]) + 1 if len(others) else 0
+            pending = [table.slice(end)]
+            if end:
+                yield _noted(table.slice(0, end), seen)
+    if pending and sum(map(len, pending)):
+        yield _noted(pa.concat_tables(pending), seen)
+    prompts = np.concatenate([np.zeros(0, dtype=np.uint64), *seen])
+    again = len(prompts) - len(np.unique(prompts))
+    if again:
+        raise ValueError(
+            f"the rows of {again} prompts don't stand together: sort the annotations by prompt_id, or give more memory, so that they are read whole"
+        )
+
+
+def _noted(table: pa.Table, seen: list[npt.NDArray[np.uint64]]) -> pa.Table:
+    """The table; notes a 64-bit hash of each of its prompts."""
+    prompts = pc.unique(table["prompt_id"].combine_chunks())
+    seen.append(pd.util.hash_array(prompts.to_numpy(zero_copy_only=False), categorize=False))
+    return table

@@ -68,11 +68,32 @@ AGREED = LABELS.append(pa.field("simulated", pa.bool_()))
 AGREEMENT = pa.schema(
     [
         ("attribute", pa.string()),
-        ("stage", pa.string()),
-        ("kappa", pa.float64()),
-        ("kappa_null", pa.float64()),
+        ("stage", pa.string()),  # all | outliers removed | tasks removed
+        *(
+            pa.field(f"{figure}{part}", pa.float64())
+            for figure in ("kappa", "alpha_interval", "alpha_ordinal")
+            for part in (
+                "",
+                "_low",
+                "_high",
+                "_null",
+            )  # 95 % bootstrap interval; the same selection of ratings by chance
+        ),
+        ("ratings", pa.int64()),
         ("responses", pa.int64()),
-        ("published", pa.float64()),
+        ("published", pa.float64()),  # HelpSteer2's kappa
+        ("simulated", pa.bool_()),
+    ]
+)
+
+ANNOTATOR_AGREEMENT = pa.schema(
+    [
+        ("annotator_id", pa.string()),
+        ("attribute", pa.string()),
+        ("responses", pa.int64()),  # that others rated too
+        ("kappa", pa.float64()),
+        ("bias", pa.float64()),
+        ("rmse", pa.float64()),
         ("simulated", pa.bool_()),
     ]
 )

@@ -1,7 +1,10 @@
 import json
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import assume, given, settings
@@ -10,13 +13,15 @@ from sklearn.metrics import cohen_kappa_score
 
 from pipeline.annotations.agreement import (
     agreement,
+    annotator_agreement,
+    bootstrap,
+    krippendorff_alpha,
     pair_counts,
     permuted,
-    rating_rows,
     weighted_kappa,
     weighted_kappa_from_counts,
 )
-from pipeline.annotations.consensus import agreed_tasks, most_agreeing
+from pipeline.annotations.consensus import MISSING, Ratings, agreed_tasks, most_agreeing, votes
 from pipeline.annotations.schema import ANNOTATIONS
 from pipeline.settings import ATTRIBUTES
 
@@ -76,8 +81,14 @@ def units(shared_data: Path) -> pa.Table:
     return annotations_of([json.loads(line) for line in lines])
 
 
+def rows_of(table: pa.Table, attribute: str) -> np.ndarray:
+    """Ratings as NaN-padded rows, a response each."""
+    levels = Ratings.of(table).levels[:, :, ATTRIBUTES.index(attribute)].astype(float)
+    return np.where(levels == MISSING, np.nan, levels)
+
+
 def kappas(table: pa.Table) -> tuple[float, ...]:
-    return tuple(weighted_kappa(rating_rows(table, a)) for a in ATTRIBUTES)
+    return tuple(weighted_kappa(rows_of(table, a)) for a in ATTRIBUTES)
 
 
 def with_three(table: pa.Table) -> pa.Table:
@@ -118,21 +129,147 @@ def test_selection_raises_kappa_by_itself_and_the_null_says_how_much() -> None:
         for i in range(5)
     ]
     table = agreement(
-        pa.Table.from_pylist(rows, schema=ANNOTATIONS), 3, "per_attribute", 2, seed=1, permutations=3
+        Ratings.of(pa.Table.from_pylist(rows, schema=ANNOTATIONS)),
+        3,
+        "per_attribute",
+        2,
+        1,
+        True,
+        permutations=3,
+        draws=50,
     ).to_pandas()
     by = table.set_index(["stage", "attribute"])
     assert abs(by.loc[("all", "coherence"), "kappa"]) < 0.05
     kept = by.loc[("outliers removed", "coherence")]
-    assert kept["kappa"] > 0.5, "pure noise looks like agreement after selection"
-    assert kept["kappa"] == pytest.approx(kept["kappa_null"], abs=0.06)
+    for figure in ("kappa", "alpha_interval", "alpha_ordinal"):
+        assert kept[figure] > 0.5, "pure noise looks like agreement after selection"
+        assert kept[figure] == pytest.approx(kept[f"{figure}_null"], abs=0.06)
+    assert table["simulated"].all()
+
+
+def test_every_figure_of_the_370_real_units_lies_within_its_interval_and_above_its_null(units: pa.Table) -> None:
+    table = agreement(Ratings.of(units), 3, "per_attribute", 2, 1, False, permutations=5, draws=300, responses=1)
+    rows = {(r["stage"], r["attribute"]): r for r in table.to_pylist()}
+    for row in rows.values():
+        for figure in ("kappa", "alpha_interval", "alpha_ordinal"):
+            assert row[f"{figure}_low"] < row[figure] < row[f"{figure}_high"]
+            assert row[figure] > row[f"{figure}_null"]
+    last = rows["tasks removed", "helpfulness"]
+    # the README's words: selection alone takes ratings that don't agree at all to 0.6
+    assert last["kappa"] == pytest.approx(0.806, abs=2e-3)
+    assert last["kappa_null"] == pytest.approx(0.6, abs=0.03)
+    assert (rows["all", "helpfulness"]["responses"], last["responses"]) == (370, 349)
 
 
 def test_the_null_breaks_who_rated_what_and_keeps_the_histogram(units: pa.Table) -> None:
-    shuffled = permuted(units, 3)
-    for attribute in ATTRIBUTES:
-        assert sorted(shuffled[attribute].to_pylist()) == sorted(units[attribute].to_pylist())
-        assert abs(weighted_kappa(rating_rows(shuffled, attribute))) < 0.1
+    levels = Ratings.of(units).levels
+    shuffled = permuted(levels, np.random.default_rng(3))
+    assert ((shuffled == MISSING) == (levels == MISSING)).all()
+    for n in range(len(ATTRIBUTES)):
+        assert (votes(shuffled[:, :, n]).sum(axis=0) == votes(levels[:, :, n]).sum(axis=0)).all()
+        rows = np.where(shuffled[:, :, n] == MISSING, np.nan, shuffled[:, :, n])
+        assert abs(weighted_kappa(rows)) < 0.1
 
 
 def test_agreed_tasks_need_both_responses(units: pa.Table) -> None:
     assert len(agreed_tasks(units)) == 0, "here a prompt has one response"
+
+
+# ---------------------------------------------------------------------------------------------------------------------------- alpha
+
+
+rating_lists = st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=6), min_size=1, max_size=20)
+
+
+def ordinal_distance(rows: list[list[int]]) -> Callable[[int, int], float]:
+    """Krippendorff 2011: the ratings between two levels, half of those at the ends."""
+    counts = Counter(x for row in rows if len(row) > 1 for x in row)
+
+    def distance(a: int, b: int) -> float:
+        low, high = min(a, b), max(a, b)
+        return (sum(counts[k] for k in range(low, high + 1)) - (counts[low] + counts[high]) / 2) ** 2
+
+    return distance
+
+
+@pytest.mark.parametrize("metric", ["interval", "ordinal"])
+@settings(max_examples=60, deadline=None)
+@given(rows=rating_lists)
+def test_alpha_is_crowd_kits(metric: str, rows: list[list[int]]) -> None:
+    from crowdkit.metrics.data import alpha_krippendorff
+
+    several = [row for row in rows if len(row) > 1]
+    assume(len({x for row in several for x in row}) > 1)
+    answers = pd.DataFrame(
+        [{"task": n, "worker": i, "label": x} for n, row in enumerate(several) for i, x in enumerate(row)]
+    )
+    distance = ordinal_distance(rows) if metric == "ordinal" else lambda a, b: float((a - b) ** 2)
+    assert krippendorff_alpha(rows, metric) == pytest.approx(alpha_krippendorff(answers, distance), abs=1e-9)
+
+
+# ---------------------------------------------------------------------------------------------------------------------------- doubt
+
+
+def test_the_interval_is_that_of_drawing_whole_prompts_with_replacement(units: pa.Table) -> None:
+    ratings = Ratings.of(units)
+    prompt = ratings.prompt // 2  # two responses a prompt
+    counts = votes(ratings.levels.swapaxes(1, 2))
+    ours = bootstrap(counts, prompt, seed=1, draws=3000)["kappa"][:, 0]
+    generator, plain = np.random.default_rng(2), []
+    rows = rows_of(units, "helpfulness")
+    for _ in range(400):
+        drawn = generator.integers(0, 185, 185)
+        plain.append(weighted_kappa(np.concatenate([rows[2 * d : 2 * d + 2] for d in drawn])))
+    assert ours.mean() == pytest.approx(np.mean(plain), abs=0.01)
+    assert ours.std() == pytest.approx(np.std(plain), rel=0.15)
+
+
+def test_prompts_in_many_chunks_are_each_drawn_once_a_draw() -> None:
+    counts = np.zeros((10_000, 1, 5), dtype=np.int64)
+    counts[:, 0, 0], counts[:, 0, 4] = 1, 1  # nobody agrees, in any sample
+    prompt = np.random.default_rng(1).permutation(10_000) // 2 * 3  # in no order, and with gaps
+    drawn = bootstrap(counts, prompt, seed=1, draws=20)
+    assert drawn["kappa"] == pytest.approx(np.full((20, 1), -1.0))
+
+
+# ----------------------------------------------------------------------------------------------------------------------- annotators
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 5), st.integers(0, 3), st.one_of(st.none(), st.integers(0, 4))),
+        max_size=30,
+        unique_by=lambda r: r[:2],
+    )
+)
+def test_an_annotators_agreement_with_the_rest_is_that_of_a_plain_loop(
+    given_: list[tuple[int, int, int | None]],
+) -> None:
+    rows = [
+        {"prompt_id": f"p{r}", "response_id": f"r{r}", "annotator_id": f"a{a}", "simulated": False} | dict.fromkeys(ATTRIBUTES, x)
+        for r, a, x in given_
+    ]  # fmt: skip
+    found = annotator_agreement(pa.Table.from_pylist(rows, schema=ANNOTATIONS), False, fewest=1).to_pylist()
+    by = {r["annotator_id"]: r for r in found if r["attribute"] == "complexity"}
+    for annotator in range(4):
+        differences, first, second = list[float](), list[int](), list[int]()
+        for response, who, own in given_:
+            others = [x for r, a, x in given_ if r == response and a != who and x is not None]
+            if who == annotator and own is not None and others:
+                differences.append(own - float(np.mean(others)))
+                first += [own] * len(others)
+                second += others
+        assert (f"a{annotator}" in by) == bool(differences)
+        if differences:
+            row = by[f"a{annotator}"]
+            assert row["responses"] == len(differences)
+            assert row["bias"] == pytest.approx(np.mean(differences))
+            assert row["rmse"] == pytest.approx(np.sqrt(np.mean(np.square(differences))))
+            if len({*first, *second}) > 1:
+                wanted = cohen_kappa_score(first, second, weights="quadratic", labels=range(5))
+                assert row["kappa"] == pytest.approx(wanted, abs=1e-9)
+
+
+def test_ratings_without_annotators_that_come_again_have_no_agreement_with_the_rest(units: pa.Table) -> None:
+    assert len(annotator_agreement(units, False)) == 0

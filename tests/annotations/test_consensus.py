@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.annotations.consensus import agreed_tasks, consensus_labels, most_agreeing, spreads
+from pipeline.annotations.consensus import agreed_tasks, consensus_labels, in_whole_prompts, most_agreeing, spreads
 from pipeline.annotations.schema import ANNOTATIONS
 from pipeline.settings import ATTRIBUTES
 
@@ -62,7 +62,7 @@ def oracle(rows: Rows, keep: int, rule: str) -> dict[tuple[str, int], list[int]]
     return kept
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(rows_strategy, st.integers(2, 4), st.sampled_from(["per_attribute", "annotator"]))
 def test_the_ratings_that_agree_most_are_those_of_the_oracle(rows: Rows, keep: int, rule: str) -> None:
     given_, kept = table(rows), most_agreeing(table(rows), keep, rule)
@@ -160,3 +160,53 @@ def test_a_task_with_one_response_or_without_helpfulness_is_dropped() -> None:
 
 def test_the_posters_disagreement_has_a_spread_of_three() -> None:
     assert spreads(of_one(1, 2, 4))["spread"].to_pylist() == [3]
+
+
+@settings(max_examples=2000, deadline=None)
+@given(st.lists(rating, min_size=1, max_size=7), st.integers(2, 4))
+def test_of_two_to_seven_ratings_with_gaps_and_ties_the_closest_are_kept(ratings: list[int | None], keep: int) -> None:
+    kept = most_agreeing(of_one(*ratings), keep)
+    wanted = oracle([("a", [r] * 5) for r in ratings], keep, "per_attribute")["a", 0]
+    assert kept["annotator_id"].to_pylist() == [f"n{n}" for n in wanted]
+
+
+@pytest.mark.parametrize("wrong", [7, -2])
+def test_what_is_no_rating_is_refused_by_its_attribute(wrong: int) -> None:
+    with pytest.raises(ValueError, match=f"helpfulness: ratings are whole numbers from 0 to 4, not {wrong}"):
+        most_agreeing(of_one(1, wrong, 3))
+
+
+def test_a_rating_between_two_levels_is_refused() -> None:
+    frame = of_one(1, 2, 3).to_pandas().astype({"coherence": float})
+    frame.loc[1, "coherence"] = 2.5
+    with pytest.raises(ValueError, match="coherence: ratings are whole numbers"):
+        most_agreeing(frame)
+
+
+def test_an_annotation_without_a_response_is_refused() -> None:
+    rows = [*of_one(1, 2).to_pylist(), of_one(3).to_pylist()[0] | {"response_id": None}]
+    with pytest.raises(ValueError, match="1 annotations have no response_id"):
+        most_agreeing(pa.Table.from_pylist(rows, schema=ANNOTATIONS))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(1, 5)), max_size=12, unique_by=lambda p: p[0]),
+    st.integers(1, 7),
+    st.integers(1, 9),
+)
+def test_a_stream_in_blocks_of_whole_prompts_is_the_stream(
+    prompts: list[tuple[int, int]], rows: int, size: int
+) -> None:
+    ids = [f"p{p}" for p, n in prompts for _ in range(n)]
+    whole = pa.table({"prompt_id": pa.array(ids, pa.string()), "row": pa.array(range(len(ids)), pa.int64())})
+    blocks = list(in_whole_prompts(whole.to_batches(max_chunksize=size), rows))
+    assert pa.concat_tables([whole.slice(0, 0), *blocks]).equals(whole.combine_chunks())
+    found = [p for block in blocks for p in set(block["prompt_id"].to_pylist())]
+    assert len(found) == len(set(found)), "no prompt is in two blocks"
+
+
+def test_a_stream_in_which_a_prompt_comes_back_is_refused() -> None:
+    stream = pa.table({"prompt_id": ["a", "a", "b", "c", "a", "d"]}).to_batches(max_chunksize=1)
+    with pytest.raises(ValueError, match="the rows of 1 prompts don't stand together"):
+        list(in_whole_prompts(stream, rows=2))
