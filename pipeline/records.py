@@ -1,0 +1,367 @@
+"""Files of records, read as a stream: JSON lines, CSV and Parquet, the first two gzipped or not.
+
+What can't be read is told with its place, and the rest goes on. Memory stays flat: a file is read in pieces, and a line of more than
+LONGEST bytes is no record.
+"""
+
+import csv
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+PIECE = 1 << 22
+LONGEST = 1 << 26
+ENDINGS = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".parquet")
+BOM = b"\xef\xbb\xbf"
+"""The mark with which some programs begin UTF-8."""
+
+
+class FileError(ValueError):
+    """A file that can't be used at all; the message names it and says why."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A place that gives no record: the reason, the text as far as it is known, and whether the file breaks off here."""
+
+    reason: str
+    text: str | None = None
+    cut: bool = False
+
+
+def ending_of(path: Path, among: tuple[str, ...] = ENDINGS) -> str:
+    """The ending of a file's name that says how it is read. Raises FileError for any other."""
+    found = next((e for e in sorted(among, key=len, reverse=True) if path.name.lower().endswith(e)), None)
+    if found is None:
+        raise FileError(f"{path}: its name must end in one of {', '.join(among)}")
+    return found
+
+
+class Bytes(io.RawIOBase):
+    """A file's bytes, unpacked where its name ends in .gz. What comes before a break is given; `cut` then says what broke."""
+
+    def __init__(self, path: Path, seen: Callable[[int], None] = lambda _: None) -> None:
+        """seen: called with the number of bytes of the file that a piece took."""
+        self.cut: str | None = None
+        self._file = path.open("rb")
+        self._seen = seen
+        pieces = self._unpacked() if path.name.lower().endswith(".gz") else self._pieces()
+        self._left, self._rest = memoryview(b""), pieces
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer; 0 at the end."""
+        while not self._left:
+            piece = next(self._rest, None)
+            if piece is None:
+                return 0
+            self._left = memoryview(piece)
+        n = min(len(buffer), len(self._left))
+        buffer[:n], self._left = self._left[:n], self._left[n:]
+        return n
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
+
+    def _pieces(self) -> Iterator[bytes]:
+        while piece := self._file.read(PIECE):
+            self._seen(len(piece))
+            yield piece
+
+    def _unpacked(self) -> Iterator[bytes]:
+        member, empty = zlib.decompressobj(31), True
+        try:
+            for piece in self._pieces():
+                packed = piece
+                while packed:
+                    if member.eof:  # further members follow, or the zeros of a tape's block
+                        packed = packed.lstrip(b"\0")
+                        if not packed:
+                            break
+                        member = zlib.decompressobj(31)
+                    before = member.copy()
+                    try:
+                        unpacked = member.decompress(packed, PIECE)
+                    except zlib.error:
+                        yield from _up_to_the_break(before, packed)
+                        raise
+                    if unpacked:
+                        yield unpacked
+                    packed, empty = member.unconsumed_tail or member.unused_data, False
+            if not member.eof and not empty:
+                self.cut = "the compressed data end too early"
+        except zlib.error as error:
+            self.cut = f"the compressed data are broken: {error}"
+
+
+def _up_to_the_break(member: Any, packed: bytes) -> Iterator[bytes]:
+    """What can be unpacked before an error, by ever smaller steps towards it."""
+    size = PIECE
+    while size:
+        before = member.copy()
+        try:
+            unpacked = member.decompress(packed, size)
+        except zlib.error:
+            member, size = before, size // 16
+        else:
+            yield unpacked
+            packed = member.unconsumed_tail
+
+
+def line_blocks(stream: Bytes) -> Iterator[tuple[int, bytes | Unreadable]]:
+    """Whole lines of a stream, a few MB at a time, with the number of the first (from 1). The last line may lack its end."""
+    number, rest, skipping = 1, b"", False
+    while piece := stream.read(PIECE):
+        if number == 1 and not rest:
+            piece = piece.removeprefix(BOM)
+        if skipping:
+            _, newline, piece = piece.partition(b"\n")
+            if not newline:
+                continue
+            skipping, number = False, number + 1
+        head, newline, tail = piece.rpartition(b"\n")
+        if not newline:
+            rest += piece
+            if len(rest) > LONGEST:
+                yield number, Unreadable(f"a line of more than {LONGEST >> 20} MiB", _shown(rest[:200]))
+                rest, skipping = b"", True
+            continue
+        block = rest + head + newline
+        yield number, block
+        number, rest = number + block.count(b"\n"), tail
+    if rest and (not stream.cut or rest.endswith(b"}")):
+        yield number, rest
+        number, rest = number + 1, b""
+    if stream.cut:
+        yield number, Unreadable(f"the file breaks off: {stream.cut}", _shown(rest[:200]) or None, cut=True)
+
+
+def json_lines(first: int, block: bytes) -> Iterator[tuple[int, Any]]:
+    """Line number and content of each line of a block that isn't blank; an `Unreadable` for one that is no JSON."""
+    lines = block.split(b"\n")
+    for number, line in enumerate(lines, start=first):
+        if line.strip():
+            try:
+                yield number, json.loads(line.decode(), object_pairs_hook=_once, parse_constant=_no_constant)
+            except (ValueError, RecursionError) as error:
+                last = number == first + len(lines) - 1  # without a line end: cut off, or broken
+                reason = "the file breaks off in the middle of this line" if last else f"not JSON: {error}"
+                yield number, Unreadable(reason, _shown(line[:2000]), cut=last)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"field {next(n for n in names if names.count(n) > 1)} is there twice")
+    return record
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _shown(text: bytes) -> str:
+    return text.decode(errors="replace")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of a table file: the rows, a function that gives the line (CSV) or row (Parquet) of each, and what is no row."""
+
+    table: pa.Table
+    numbers: Callable[[], Sequence[int | None]]
+    unreadable: Sequence[tuple[int | None, Unreadable]] = ()
+
+
+def csv_parts(path: Path, seen: Callable[[int], None] = lambda _: None) -> Iterator[Part]:
+    """A CSV file as tables of text: null where a cell is empty, "" where it is an empty text in quotes.
+
+    Raises FileError for a file without a header, or with a name in it twice.
+    """
+    import pyarrow.csv as pa_csv
+
+    names = _header(path)
+    refused: list[str] = []
+
+    def refuse(row: Any) -> str:
+        refused.append(row.text)
+        return "skip"
+
+    lines = _Lines(path, len(names))
+    with Bytes(path, seen) as stream:
+        try:
+            reader = pa_csv.open_csv(
+                io.BufferedReader(stream, PIECE),
+                read_options=pa_csv.ReadOptions(block_size=PIECE),
+                parse_options=pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse),
+                convert_options=pa_csv.ConvertOptions(
+                    column_types={name: pa.binary() for name in names},
+                    strings_can_be_null=True,
+                    quoted_strings_can_be_null=False,
+                    null_values=[""],
+                ),
+            )
+            for batch in reader:
+                yield _csv_part(pa.table(batch), lines, refused)
+        except pa.ArrowInvalid as error:
+            if "Empty CSV" not in str(error):  # a header alone
+                yield Part(pa.table({}), list, [(None, Unreadable(f"the file can't be read on: {error}", cut=True))])
+        if refused:
+            yield _csv_part(pa.table({}), lines, refused)
+        if stream.cut:
+            yield Part(pa.table({}), list, [(None, Unreadable(f"the file breaks off: {stream.cut}", cut=True))])
+
+
+def _header(path: Path) -> list[str]:
+    with Bytes(path) as stream, io.TextIOWrapper(io.BufferedReader(stream), "utf-8-sig", "replace", newline="") as text:
+        try:
+            names = next(csv.reader(text, strict=True), [])
+        except csv.Error as error:
+            raise FileError(f"{path}: its first line is no CSV header: {error}") from None
+    if not names:
+        raise FileError(f"{path}: is empty; its first line must name the columns")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise FileError(f"{path}: column {twice!r} is there twice")
+    return names
+
+
+def _csv_part(table: pa.Table, lines: "_Lines", refused: list[str]) -> Part:
+    """Cells as text; rows with the wrong number of cells, or text that isn't UTF-8, are unreadable. Empties `refused`."""
+    unreadable: list[tuple[int | None, Unreadable]] = []
+    start, rows = lines.expect(len(table)), len(table)
+    if refused:
+        for number, text in zip(lines.refused(start, rows, len(refused)), refused, strict=True):
+            unreadable.append((number, Unreadable(f"not the {lines.cells} cells of the header", text[:2000])))
+        refused.clear()
+    keep = np.ones(rows, dtype=bool)
+    columns: dict[str, pa.ChunkedArray] = {}
+    for name in table.column_names:
+        try:
+            columns[name] = table[name].cast(pa.string())
+        except pa.ArrowInvalid:
+            cells = table[name].to_pylist()
+            bad = [row for row, cell in enumerate(cells) if cell is not None and _shown(cell).encode() != cell]
+            for row in bad:
+                if keep[row]:
+                    number = lines.numbers(start, rows)[row]
+                    unreadable.append((number, Unreadable(f"field {name} is not UTF-8", _shown(cells[row])[:2000])))
+            keep[bad] = False
+            columns[name] = pa.chunked_array([pa.array([None if c is None else _shown(c) for c in cells], pa.string())])
+    mask = pa.array(keep)
+    return Part(
+        pa.table(columns).filter(mask) if columns else table,
+        lambda: [n for n, k in zip(lines.numbers(start, rows), keep, strict=True) if k],
+        unreadable,
+    )
+
+
+class _Lines:
+    """Line numbers of a CSV file's rows, found by a second reading that goes along when the first one meets something bad."""
+
+    def __init__(self, path: Path, cells: int) -> None:
+        self.cells, self._path = cells, path
+        self._rows = self._read()
+        self._given = 0  # rows handed out by the first reading
+        self._at = 0  # good rows that the second reading has passed
+        self._known: dict[int, list[int | None]] = {}
+        self._bad: list[int | None] = []
+
+    def expect(self, rows: int) -> int:
+        """Note that so many good rows come; the number of the first."""
+        start, self._given = self._given, self._given + rows
+        return start
+
+    def numbers(self, start: int, rows: int) -> list[int | None]:
+        """Lines of good rows."""
+        if start not in self._known:
+            self._known.clear()
+            while self._at < start:
+                self._next()
+            self._known[start] = [self._next() for _ in range(rows)]
+        return self._known[start]
+
+    def refused(self, start: int, rows: int, count: int) -> list[int | None]:
+        """Lines of the rows with another number of cells up to the end of these good ones."""
+        self.numbers(start, rows)
+        while len(self._bad) < count and self._next() is not None:
+            pass
+        found, self._bad = self._bad[:count], self._bad[count:]
+        return found + [None] * (count - len(found))
+
+    def _next(self) -> int | None:
+        """Line of the next good row; None at the end. Bad ones on the way are noted."""
+        for line, cells in self._rows:
+            if cells == self.cells:
+                self._at += 1
+                return line
+            self._bad.append(line)
+        self._at += 1
+        return None
+
+    def _read(self) -> Iterator[tuple[int, int]]:
+        with (
+            Bytes(self._path) as stream,
+            io.TextIOWrapper(io.BufferedReader(stream), "utf-8-sig", "replace", newline="") as text,
+        ):
+            reader = csv.reader(text)
+            next(reader, None)
+            before = reader.line_num
+            try:
+                for row in reader:
+                    if row:
+                        yield before + 1, len(row)
+                    before = reader.line_num
+            except csv.Error:
+                return
+
+
+def parquet_parts(path: Path, seen: Callable[[int], None] = lambda _: None, rows: int = 1 << 16) -> Iterator[Part]:
+    """A Parquet file as tables. Raises FileError where it isn't whole."""
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise FileError(f"{path}: is no whole Parquet file (cut off?): {error}") from None
+    number, size = 1, path.stat().st_size
+    with file:
+        try:
+            for batch in file.iter_batches(rows):
+                yield Part(pa.table(batch), partial(range, number, number + len(batch)))
+                number += len(batch)
+                seen(int(size * len(batch) / max(file.metadata.num_rows, 1)))
+        except (pa.ArrowInvalid, OSError) as error:
+            yield Part(pa.table({}), list, [(number, Unreadable(f"the file can't be read on: {error}", cut=True))])
+
+
+def records(path: Path) -> Iterator[tuple[int | None, Any]]:
+    """Line (or row) and content of every record of a file, one by one; an `Unreadable` for what is none. Cells of CSV are text.
+
+    Raises FileError for a file that can't be used at all.
+    """
+    match ending_of(path):
+        case ".jsonl" | ".jsonl.gz":
+            with Bytes(path) as stream:
+                for first, block in line_blocks(stream):
+                    if isinstance(block, Unreadable):
+                        yield first, block
+                    else:
+                        yield from json_lines(first, block)
+        case ending:
+            for part in parquet_parts(path) if ending == ".parquet" else csv_parts(path):
+                yield from part.unreadable
+                yield from zip(part.numbers(), part.table.to_pylist(), strict=True)
