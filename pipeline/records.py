@@ -116,7 +116,7 @@ def _up_to_the_break(member: Any, packed: bytes) -> Iterator[bytes]:
         try:
             unpacked = member.decompress(packed, size)
         except zlib.error:
-            member, size = before, size // 16
+            member, size = before, (size // 16 or 1) if size > 1 else 0
         else:
             yield unpacked
             packed = member.unconsumed_tail
