@@ -205,9 +205,8 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         """Kappa and alpha per attribute: of all ratings, of those kept, of agreed tasks, beside what the selection alone would give."""
         store = storage.store()
         given = store.read("annotations", context.partition_key)
-        table = agreement.agreement(
-            consensus.Ratings.of(given), wanted.keep, wanted.rule, wanted.max_spread, profile.seed, profile.simulated
-        )
+        ratings, selection = consensus.Ratings.of(given), (wanted.keep, wanted.rule, wanted.max_spread)
+        table = agreement.agreement(ratings.levels, ratings.prompt, *selection, profile.seed, profile.simulated)
         annotators = agreement.annotator_agreement(given, profile.simulated)
         rows = table.to_pandas()
         chart = {stage: list(part["kappa"]) for stage, part in rows.groupby("stage", sort=False)}

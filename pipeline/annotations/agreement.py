@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.annotations.consensus import LEVELS, MISSING, Levels, Ratings, Rule, agreed, kept, votes
+from pipeline.annotations.consensus import LEVELS, MISSING, Levels, Ratings, Rule, agreed, votes, without_outliers
 from pipeline.annotations.schema import AGREEMENT, ANNOTATOR_AGREEMENT
 from pipeline.settings import ATTRIBUTES
 
@@ -189,7 +189,8 @@ def permuted(levels: Levels, generator: np.random.Generator) -> Levels:
 
 
 def agreement(
-    ratings: Ratings,
+    ratings: Levels,
+    prompt: npt.NDArray[np.int64],
     keep: int,
     rule: Rule,
     max_spread: int,
@@ -203,6 +204,7 @@ def agreement(
 ) -> pa.Table:
     """Kappa and alpha per attribute of all ratings, of those kept, and of those on agreed tasks, in the schema AGREEMENT.
 
+    ratings: (responses, places, attributes); prompt: number of each response's prompt.
     *_low, *_high: 95 % bootstrap intervals over prompts. *_null: the mean over permutations of the ratings that went through the same
     selection (`permuted`): what is above it is people's agreement. responses: how many a prompt has, all of which must be agreed on.
     """
@@ -210,14 +212,14 @@ def agreement(
     nulls: dict[str, list[dict[str, Floats]]] = {stage: [] for stage in STAGES}
     for number in range(permutations):
         say(f"null {number + 1} of {permutations}")
-        shuffled = permuted(ratings.levels, np.random.default_rng([seed, number]))
-        for stage, levels, _ in _stages(shuffled, ratings.prompt, *selection):
+        shuffled = permuted(ratings, np.random.default_rng([seed, number]))
+        for stage, levels, _ in _stages(shuffled, prompt, *selection):
             nulls[stage].append(_figures(_counts(levels)))
     rows = []
-    for stage, levels, prompt in _stages(ratings.levels, ratings.prompt, *selection):
+    for stage, levels, prompts in _stages(ratings, prompt, *selection):
         say(f"intervals, {stage}")
         counts = _counts(levels)
-        figures, drawn = _figures(counts), bootstrap(counts, prompt, seed, draws)
+        figures, drawn = _figures(counts), bootstrap(counts, prompts, seed, draws)
         for n, attribute in enumerate(ATTRIBUTES):
             row = {
                 "attribute": attribute,
@@ -260,7 +262,7 @@ def _stages(
 ) -> Iterator[tuple[str, Levels, npt.NDArray[np.int64]]]:
     """Ratings, and the prompts of their responses, before and after each selection."""
     yield STAGES[0], levels, prompt
-    chosen = np.where(kept(levels, keep, rule), levels, MISSING).astype(np.int8)
+    chosen = without_outliers(levels, keep, rule)
     yield STAGES[1], chosen, prompt
     good = agreed(chosen, prompt, max_spread, responses)
     yield STAGES[2], chosen[good], prompt[good]

@@ -237,6 +237,52 @@ def agreed(levels: Levels, prompt: npt.NDArray[np.int64], max_spread: int, respo
 # --------------------------------------------------------------------------------------------------------------------------- streams
 
 
+@dataclass
+class Totals:
+    """What a consensus over a stream came to."""
+
+    responses: int = 0
+    ratings: int = 0
+    kept: int = 0
+    tasks: int = 0
+    dropped: int = 0  # tasks that people don't agree on, or that lack a response or its helpfulness
+
+    def add(self, levels: Levels, chosen: Levels, prompt: npt.NDArray[np.int64], good: npt.NDArray[np.bool_]) -> None:
+        """Count a block: ratings before and after the outliers, and which responses stay."""
+        self.responses += len(levels)
+        self.ratings += int((levels != MISSING).sum())
+        self.kept += int((chosen != MISSING).sum())
+        self.tasks += len(np.unique(prompt))
+        self.dropped += len(np.unique(prompt[~good]))
+
+
+def labels_of_stream(
+    batches: Iterable[pa.RecordBatch | pa.Table],
+    totals: Totals,
+    keep: int = 3,
+    rule: Rule = "per_attribute",
+    max_spread: int = 2,
+) -> Iterator[pa.Table]:
+    """Labels of agreed tasks from a stream of annotations in whole prompts, as tables in the schema LABELS, in the stream's order.
+
+    The same as `consensus_labels(agreed_tasks(most_agreeing(...)))` but for the order, in memory that doesn't grow with the stream but
+    for 8 bytes a prompt. Raises ValueError as `Ratings.of` and `in_whole_prompts` do.
+    """
+    for table in in_whole_prompts(batches):
+        ratings = Ratings.of(table)
+        chosen = without_outliers(ratings.levels, keep, rule)
+        good = agreed(chosen, ratings.prompt, max_spread)
+        totals.add(ratings.levels, chosen, ratings.prompt, good)
+        first = pa.array(np.unique(ratings.response, return_index=True)[1][good])
+        columns = {name: table[name].take(first) for name in ("prompt_id", "response_id")} | label_columns(chosen[good])
+        yield pa.table({name: columns[name] for name in LABELS.names}, schema=LABELS)
+
+
+def without_outliers(levels: Levels, keep: int, rule: Rule) -> Levels:
+    """Ratings (responses, places, attributes) with those that `most_agreeing` doesn't keep MISSING."""
+    return np.where(kept(levels, keep, rule), levels, MISSING).astype(np.int8)
+
+
 def in_whole_prompts(batches: Iterable[pa.RecordBatch | pa.Table], rows: int = BLOCK) -> Iterator[pa.Table]:
     """A stream of annotations as tables of about `rows` rows in which every prompt is whole, in the stream's order.
 
@@ -260,9 +306,7 @@ def in_whole_prompts(batches: Iterable[pa.RecordBatch | pa.Table], rows: int = B
     prompts = np.concatenate([np.zeros(0, dtype=np.uint64), *seen])
     again = len(prompts) - len(np.unique(prompts))
     if again:
-        raise ValueError(
-            f"the rows of {again} prompts don't stand together: sort the annotations by prompt_id, or give more memory, so that they are read whole"
-        )
+        raise ValueError(f"the rows of {again} prompts don't stand together: sort the annotations by prompt_id")
 
 
 def _noted(table: pa.Table, seen: list[npt.NDArray[np.uint64]]) -> pa.Table:

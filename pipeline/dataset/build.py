@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from pipeline.settings import ATTRIBUTES
 USER_MARK, ASSISTANT_MARK = "\n<extra_id_1>User\n", "\n<extra_id_1>Assistant\n"
 """Turn headers within the `prompt` field of HelpSteer2's files; the first user turn has none (method.md E)."""
 MARKUP = "<extra_id_"
+_MARKS = re.compile(r"\n<extra_id_1>(User|Assistant)\n")
 
 
 def split_of(prompt_ids: Sequence[str], validation_share: float) -> np.ndarray[tuple[int], np.dtype[np.object_]]:
@@ -78,6 +80,19 @@ def flatten(messages: Sequence[dict[str, str]]) -> str:
     """A context as HelpSteer2's `prompt` field: turns divided by their headers, the first without one."""
     marks = {"user": USER_MARK, "assistant": ASSISTANT_MARK}
     return "".join(m["content"] if n == 0 else marks[m["role"]] + m["content"] for n, m in enumerate(messages))
+
+
+def messages_of(prompt: str) -> list[dict[str, str]]:
+    """HelpSteer2's `prompt` field as a conversation: the inverse of `flatten`."""
+    roles, contents = ["user"], [""]
+    for n, part in enumerate(_MARKS.split(prompt)):
+        if n % 2:
+            roles.append(part.lower())
+        elif n:
+            contents.append(part)
+        else:
+            contents[0] = part
+    return [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
 
 
 def jsonl_gz(table: pa.Table) -> bytes:

@@ -128,8 +128,10 @@ def test_selection_raises_kappa_by_itself_and_the_null_says_how_much() -> None:
         for r in range(600)
         for i in range(5)
     ]
+    ratings = Ratings.of(pa.Table.from_pylist(rows, schema=ANNOTATIONS))
     table = agreement(
-        Ratings.of(pa.Table.from_pylist(rows, schema=ANNOTATIONS)),
+        ratings.levels,
+        ratings.prompt,
         3,
         "per_attribute",
         2,
@@ -148,7 +150,10 @@ def test_selection_raises_kappa_by_itself_and_the_null_says_how_much() -> None:
 
 
 def test_every_figure_of_the_370_real_units_lies_within_its_interval_and_above_its_null(units: pa.Table) -> None:
-    table = agreement(Ratings.of(units), 3, "per_attribute", 2, 1, False, permutations=5, draws=300, responses=1)
+    ratings = Ratings.of(units)
+    table = agreement(
+        ratings.levels, ratings.prompt, 3, "per_attribute", 2, 1, False, permutations=5, draws=300, responses=1
+    )
     rows = {(r["stage"], r["attribute"]): r for r in table.to_pylist()}
     for row in rows.values():
         for figure in ("kappa", "alpha_interval", "alpha_ordinal"):

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.annotations.consensus import agreed_tasks, consensus_labels, in_whole_prompts, most_agreeing, spreads
+from pipeline.annotations.consensus import (
+    Rule,
+    Totals,
+    agreed_tasks,
+    consensus_labels,
+    in_whole_prompts,
+    labels_of_stream,
+    most_agreeing,
+    spreads,
+)
 from pipeline.annotations.schema import ANNOTATIONS
 from pipeline.settings import ATTRIBUTES
 
@@ -210,3 +219,26 @@ def test_a_stream_in_which_a_prompt_comes_back_is_refused() -> None:
     stream = pa.table({"prompt_id": ["a", "a", "b", "c", "a", "d"]}).to_batches(max_chunksize=1)
     with pytest.raises(ValueError, match="the rows of 1 prompts don't stand together"):
         list(in_whole_prompts(stream, rows=2))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    rows_strategy,
+    st.integers(2, 4),
+    st.sampled_from(["per_attribute", "annotator"]),
+    st.integers(0, 4),
+    st.integers(1, 9),
+)
+def test_the_labels_of_a_stream_are_those_of_the_whole(
+    rows: Rows, keep: int, rule: Rule, spread: int, size: int
+) -> None:
+    whole, totals = table(rows).sort_by("prompt_id"), Totals()
+    kept = most_agreeing(whole, keep, rule)
+    wanted = consensus_labels(agreed_tasks(kept, spread))
+    found = list(labels_of_stream(whole.to_batches(max_chunksize=size), totals, keep, rule, spread))
+    order = [("prompt_id", "ascending"), ("response_id", "ascending")]
+    assert pa.concat_tables([wanted.slice(0, 0), *found]).sort_by(order).equals(wanted)
+    assert totals.ratings == sum(r is not None for _, given_ in rows for r in given_)
+    assert totals.kept == sum(len(kept) - kept[a].null_count for a in ATTRIBUTES)
+    prompts = set(whole["prompt_id"].to_pylist())
+    assert (totals.tasks, totals.dropped) == (len(prompts), len(prompts - set(wanted["prompt_id"].to_pylist())))

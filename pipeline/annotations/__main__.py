@@ -1,0 +1,262 @@
+"""The consensus, the agreement and the formats without a pipeline: `python -m pipeline.annotations consensus | agreement | convert`."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from pipeline.annotations import formats, label_studio, published
+from pipeline.annotations.agreement import STAGES, agreement
+from pipeline.annotations.consensus import Ratings, Totals, in_whole_prompts, labels_of_stream
+from pipeline.annotations.formats import FORMS, Quarantine
+from pipeline.records import FileError, ending_of
+from pipeline.settings import ATTRIBUTES
+
+IN_MEMORY = 1_000_000
+"""Annotations that are read whole, so that they may be in any order; of more, a prompt's rows must stand together."""
+console = Console(highlight=False, soft_wrap=True)
+notes = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class CommandError(Exception):
+    """Why a command can't be done."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; 0 where it was done, 1 with the reason on standard error where it was not, 2 for wrong arguments."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (FileError, CommandError, ValueError, OSError) as error:
+        notes.print(f"{error}", style="red", markup=False)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m pipeline.annotations", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    forms = [*FORMS, label_studio.NAME]
+
+    def command(name: str, run: Callable[[argparse.Namespace], None], says: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=says, description=says)
+        added.set_defaults(run=run)
+        added.add_argument("input", type=Path, metavar="IN", help=", ".join(formats.ENDINGS))
+        added.add_argument("--form", choices=forms, help="form of IN; else told by its fields")
+        added.add_argument(
+            "--quarantine",
+            type=Path,
+            metavar="FILE",
+            help="set rows that can't be used aside in this JSONL file, and go on",
+        )
+        return added
+
+    def selection(added: argparse.ArgumentParser) -> None:
+        added.add_argument(
+            "--keep", type=int, default=3, metavar="N", help="ratings kept of a response: those that agree most (3)"
+        )
+        added.add_argument("--rule", choices=["per_attribute", "annotator"], default="per_attribute")
+        added.add_argument(
+            "--max-spread", type=int, default=2, metavar="N", help="largest spread of kept helpfulness ratings (2)"
+        )
+
+    made = command(
+        "consensus", _consensus, "Labels from ratings: outliers removed, rounded means, tasks that people agree on."
+    )
+    made.add_argument("output", type=Path, metavar="OUT")
+    selection(made)
+    shown = command(
+        "agreement", _agreement, "Kappa and alpha before and after the selections, beside what these give by chance."
+    )
+    selection(shown)
+    shown.add_argument("--responses", type=int, default=2, metavar="N", help="responses of a prompt (2)")
+    shown.add_argument("--permutations", type=int, default=20, metavar="N", help="of the null (20)")
+    shown.add_argument("--draws", type=int, default=1000, metavar="N", help="of the bootstrap (1000)")
+    shown.add_argument("--seed", type=int, default=0)
+    shown.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    converted = command(
+        "convert", _convert, "The same rows in another kind of file, or form: label_studio from and to annotations."
+    )
+    converted.add_argument("output", type=Path, metavar="OUT")
+    converted.add_argument("--to", choices=forms, help="form of OUT; else told by its ending, and that of IN")
+    return parser
+
+
+# ------------------------------------------------------------------------------------------------------------------------- commands
+
+
+def _consensus(options: argparse.Namespace) -> None:
+    form, totals = options.form or formats.form_of(options.input), Totals()
+    rules = (totals, options.keep, options.rule, options.max_spread)
+    with _reading(options, form) as tables:
+        if form == "disagreements":
+            rows = formats.write(options.output, "helpsteer", published.helpsteer_rows(tables, *rules))
+        elif form in ("annotations", label_studio.NAME):
+            rows = formats.write(options.output, "labels", labels_of_stream(_whole_first(tables), *rules))
+        else:
+            raise CommandError(
+                f"{options.input}: form {form} has no single ratings; a consensus needs annotations or disagreements"
+            )
+    table = Table("", "in", "removed", "out")
+    table.add_row("ratings", *_three(totals.ratings, totals.kept))
+    table.add_row("tasks", *_three(totals.tasks, totals.tasks - totals.dropped))
+    table.add_row("responses", *_three(totals.responses, rows))
+    console.print(table)
+    console.print(f"{options.output}: {rows:,} rows", markup=False)
+
+
+def _three(before: int, after: int) -> tuple[str, str, str]:
+    share = f" ({(before - after) / before:.1%})" if before else ""
+    return f"{before:,}", f"{before - after:,}{share}", f"{after:,}"
+
+
+def _agreement(options: argparse.Namespace) -> None:
+    form = options.form or formats.form_of(options.input)
+    simulated = False
+    with _reading(options, form) as tables:
+        if form == "disagreements":
+            levels, prompt = published.ratings_of_stream(tables)
+        elif form in ("annotations", label_studio.NAME):
+            parts, offset = [], 0
+            for table in in_whole_prompts(_whole_first(tables)):
+                ratings = Ratings.of(table)
+                parts.append((ratings.levels, ratings.prompt + offset))
+                offset += int(ratings.prompt.max(initial=-1)) + 1
+                simulated |= any(table["simulated"].unique().to_pylist())
+            levels = published.stacked([part for part, _ in parts])
+            prompt = np.concatenate([np.zeros(0, np.int64), *(numbers for _, numbers in parts)])
+        else:
+            raise CommandError(
+                f"{options.input}: form {form} has no single ratings; agreement needs annotations or disagreements"
+            )
+    selection = (options.keep, options.rule, options.max_spread)
+    with notes.status("") as status:
+        found = agreement(
+            levels, prompt, *selection, options.seed, simulated,
+            permutations=options.permutations, draws=options.draws, responses=options.responses, say=status.update,
+        )  # fmt: skip
+    if options.json:
+        print(json.dumps(found.to_pylist()))
+    else:
+        _show(found.to_pylist(), simulated)
+
+
+def _show(rows: list[dict[str, Any]], simulated: bool) -> None:
+    who = "of simulated annotators" if simulated else "of annotators"
+    titles = {
+        "kappa": "Weighted kappa",
+        "alpha_interval": "Krippendorff's alpha, interval",
+        "alpha_ordinal": "Krippendorff's alpha, ordinal",
+    }
+    by = {(r["stage"], r["attribute"]): r for r in rows}
+    for figure, title in titles.items():
+        table = Table("attribute", *STAGES, title=f"{title}, {who}", title_justify="left")
+        for attribute in ATTRIBUTES:
+            table.add_row(attribute, *(_cell(by[stage, attribute], figure) for stage in STAGES))
+        console.print(table)
+    sizes = ", ".join(f"{stage} {by[stage, 'helpfulness']['responses']:,}" for stage in STAGES)
+    console.print(
+        f"[95 % interval] by chance: the same selection of ratings that don't agree. Responses: {sizes}.", markup=False
+    )
+
+
+def _cell(row: dict[str, Any], figure: str) -> str:
+    published_ = f"  HelpSteer2 {row['published']:.3f}" if figure == "kappa" else ""
+    interval = f"\\[{row[f'{figure}_low']:.2f}, {row[f'{figure}_high']:.2f}]"
+    return f"[bold]{row[figure]:.3f}[/] {interval}\nby chance {row[f'{figure}_null']:.3f}{published_}"
+
+
+def _convert(options: argparse.Namespace) -> None:
+    form = options.form or formats.form_of(options.input)
+    rows_of = "annotations" if form == label_studio.NAME else form
+    to_json = ending_of(options.output, formats.ENDINGS) in (".json", ".json.gz")
+    to = options.to or (label_studio.NAME if to_json else rows_of)
+    if rows_of != ("annotations" if to == label_studio.NAME else to):
+        more = (
+            ": that is `consensus`" if (form, to) in {("disagreements", "helpsteer"), ("annotations", "labels")} else ""
+        )
+        raise CommandError(f"rows of {form} are no rows of {to}{more}")
+    with _reading(options, form) as tables:
+        whole = _whole_first(tables) if to == label_studio.NAME else tables
+        rows = formats.write(options.output, to, whole)
+    console.print(f"{options.output}: {rows:,} rows of {to}", markup=False)
+
+
+# -------------------------------------------------------------------------------------------------------------------------- reading
+
+
+@contextmanager
+def _reading(options: argparse.Namespace, form: str) -> Iterator[Iterator[pa.Table]]:
+    """The rows of IN, with a progress bar. At the end, what was set aside; an error where nobody asked to set aside."""
+    with ExitStack() as stack:
+        part = options.quarantine and options.quarantine.with_name(f".{options.quarantine.name}.{os.getpid()}")
+        if part:
+            file = stack.enter_context(part.open("w", encoding="utf-8"))
+            stack.callback(part.unlink, missing_ok=True)
+            quarantine = Quarantine(lambda row: print(json.dumps(row, ensure_ascii=False), file=file))
+        else:
+            quarantine = Quarantine(_first_only())
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        progress = stack.enter_context(Progress(*columns, console=notes, transient=True))
+        bar = progress.add_task(options.input.name, total=options.input.stat().st_size)
+        tables = formats.read(options.input, form, quarantine, lambda n: progress.advance(bar, n))
+        yield _unless_bad(tables, quarantine, options)
+        if part:
+            file.flush()
+            part.replace(options.quarantine)
+    if quarantine.ignored:
+        notes.print(f"left out, as the form {form} has no such fields: {', '.join(quarantine.ignored)}", markup=False)
+    if quarantine.counts:
+        table = Table("reason", "rows", title=f"Set aside in {options.quarantine}", title_justify="left")
+        for reason, n in quarantine.counts.most_common(20):
+            table.add_row(escape(reason), f"{n:,}")
+        notes.print(table)
+
+
+def _first_only() -> Callable[[dict[str, Any]], None]:
+    def refuse(row: dict[str, Any]) -> None:
+        line = "" if row["line"] is None else f":{row['line']}"
+        raise CommandError(
+            f"{row['file']}{line}: {row['reason']}\nGive --quarantine FILE to set such rows aside and go on."
+        )
+
+    return refuse
+
+
+def _unless_bad(tables: Iterable[pa.Table], quarantine: Quarantine, options: argparse.Namespace) -> Iterator[pa.Table]:
+    rows = 0
+    for table in tables:
+        rows += len(table)
+        yield table
+    if not rows:
+        bad = f"; {quarantine.counts.total():,} rows can't be used" if quarantine.counts else ""
+        raise CommandError(f"{options.input}: no row that can be used{bad}")
+
+
+def _whole_first(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Annotations sorted by prompt where there are few enough, else as they come."""
+    first, rows = list[pa.Table](), 0
+    for table in tables:
+        first.append(table)
+        rows += len(table)
+        if rows > IN_MEMORY:
+            yield from first
+            yield from tables
+            return
+    if first:
+        yield pa.concat_tables(first).sort_by("prompt_id")  # a stable sort: a response's ratings keep their order
+
+
+if __name__ == "__main__":
+    sys.exit(main())

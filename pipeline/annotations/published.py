@@ -1,0 +1,171 @@
+"""nvidia/HelpSteer2's published ratings: rows of `disagreements` as tasks, as arrays of ratings, as annotations with their texts.
+
+The file has no ids: two consecutive rows share a prompt and are one task. It has no annotators: the i-th ratings of a response are one
+person's, but no number says who. It holds what was collected, before anything is removed.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.annotations.consensus import (
+    LEVELS,
+    MISSING,
+    Levels,
+    Rule,
+    Totals,
+    agreed,
+    label_columns,
+    without_outliers,
+)
+from pipeline.annotations.schema import ANNOTATIONS
+from pipeline.dataset.build import messages_of
+from pipeline.dataset.schema import HELPSTEER
+from pipeline.responses.schema import RESPONSE_PAIRS
+from pipeline.settings import ATTRIBUTES
+
+SOURCE = "helpsteer2"
+
+
+def tasks_in(tables: Iterable[pa.Table]) -> Iterator[tuple[pa.Table, npt.NDArray[np.int64]]]:
+    """Rows in whole tasks: a table, and the number of each row's task in the stream (from 0).
+
+    Of consecutive rows with one prompt each two are a task; the last of an odd number is a task with one response.
+    """
+    pending, given = None, 0
+    for table in itertools.chain(tables, [None]):
+        rows = [t for t in (pending, table) if t is not None]
+        if not rows:
+            return
+        whole = pa.concat_tables(rows)
+        number = _tasks(whole["prompt"])
+        end = len(whole)
+        if table is not None and len(whole) and int((number == number[-1]).sum()) == 1:
+            end -= 1  # its second response may come
+        pending = whole.slice(end)
+        if end:
+            yield whole.slice(0, end), number[:end] + given
+            given += int(number[end - 1]) + 1
+
+
+def _tasks(prompts: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    if not len(prompts):
+        return np.zeros(0, dtype=np.int64)
+    new = np.ones(len(prompts), dtype=bool)
+    new[1:] = np.asarray(pc.not_equal(prompts.slice(1), prompts.slice(0, len(prompts) - 1)))
+    begins = np.flatnonzero(new)
+    place = np.arange(len(prompts)) - np.repeat(begins, np.diff(begins, append=len(prompts)))
+    numbers: npt.NDArray[np.int64] = np.cumsum(place % 2 == 0) - 1
+    return numbers
+
+
+def levels_of(table: pa.Table) -> Levels:
+    """The ratings of `disagreements` rows: (rows, places, attributes), MISSING where a list is shorter or has a null."""
+    lists = [table[a].combine_chunks() for a in ATTRIBUTES]
+    lengths = [np.asarray(pc.fill_null(pc.list_value_length(part), 0), dtype=np.int64) for part in lists]
+    levels = np.full(
+        (len(table), max((int(n.max(initial=0)) for n in lengths), default=0), len(lists)), MISSING, dtype=np.int8
+    )
+    for attribute, (part, n) in enumerate(zip(lists, lengths, strict=True)):
+        row = np.repeat(np.arange(len(table)), n)
+        place = np.arange(len(row)) - np.repeat(n.cumsum() - n, n)
+        levels[row, place, attribute] = np.asarray(pc.fill_null(part.flatten().cast(pa.int8()), MISSING))
+    if (levels >= LEVELS).any() or (levels < MISSING).any():
+        raise ValueError(f"ratings are whole numbers from 0 to {LEVELS - 1}")
+    return levels
+
+
+def ratings_of_stream(tables: Iterable[pa.Table]) -> tuple[Levels, npt.NDArray[np.int64]]:
+    """All ratings of a stream of `disagreements` rows (responses, places, attributes), and each response's task; 5 bytes a rating."""
+    parts = [(levels_of(table), number) for table, number in tasks_in(tables)]
+    return stacked([levels for levels, _ in parts]), np.concatenate([np.zeros(0, np.int64), *(n for _, n in parts)])
+
+
+def stacked(parts: list[Levels]) -> Levels:
+    """Arrays of ratings under one another, with as many places as the widest has."""
+    places = max((part.shape[1] for part in parts), default=0)
+    whole = np.full((sum(map(len, parts)), places, len(ATTRIBUTES)), MISSING, dtype=np.int8)
+    start = 0
+    for part in parts:
+        whole[start : start + len(part), : part.shape[1]] = part
+        start += len(part)
+    return whole
+
+
+def helpsteer_rows(
+    tables: Iterable[pa.Table], totals: Totals, keep: int = 3, rule: Rule = "per_attribute", max_spread: int = 2
+) -> Iterator[pa.Table]:
+    """HelpSteer2's own preprocessing: `disagreements` rows in, rows of its train and validation files out (schema HELPSTEER), in order."""
+    for table, number in tasks_in(tables):
+        levels = levels_of(table)
+        chosen = without_outliers(levels, keep, rule)
+        good = agreed(chosen, number, max_spread)
+        totals.add(levels, chosen, number, good)
+        labels = label_columns(chosen[good])
+        part = table.filter(pa.array(good))
+        yield pa.table(
+            {"prompt": part["prompt"], "response": part["response"]}
+            | {a: labels[a].cast(pa.int64()) for a in ATTRIBUTES},
+            schema=HELPSTEER,
+        )
+
+
+def recorded(table: pa.Table, number: npt.NDArray[np.int64], licence: str) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """Whole tasks (`tasks_in`) as recorded responses (schema RESPONSE_PAIRS), their ratings (schema ANNOTATIONS), and what was left out.
+
+    Left out, with prompt and reason, are tasks without two responses, and tasks that stood earlier in the table, word for word. Ids are
+    hashes of the texts. An annotator's id is of one response alone, so that nobody seems to have rated twice. What the file doesn't say
+    is null: generator `recorded`, no model, no finish reason.
+    """
+    prompts, responses = table["prompt"].to_pylist(), table["response"].to_pylist()
+    rows: dict[int, list[int]] = {}
+    for row, task in enumerate(number.tolist()):
+        rows.setdefault(task, []).append(row)
+    seen, left_out, good = set[str](), list[dict[str, str]](), list[tuple[str, list[int]]]()
+    for both in rows.values():
+        prompt = prompts[both[0]]
+        identity = hashlib.sha256("\0".join([prompt, *(responses[r] for r in both)]).encode()).hexdigest()
+        reason = "it has one response" if len(both) < 2 else "the same task stood earlier" if identity in seen else None
+        if reason:
+            left_out.append({"prompt": prompt, "reason": reason})
+        else:
+            seen.add(identity)
+            good.append((identity, both))
+    order = [r for _, both in good for r in both]
+    ids = [f"{identity[:24]}-{position}" for identity, _ in good for position in (1, 2)]
+    of_prompt = [identity for identity, _ in good for _ in (1, 2)]
+    n = len(order)
+    columns = {
+        "prompt_id": of_prompt,
+        "position": [1, 2] * (n // 2),
+        "response_id": ids,
+        "generator": ["recorded"] * n,
+        "model": [None] * n,
+        "licence": [licence] * n,
+        "messages": [messages_of(prompts[r]) for r in order],
+        "text": [responses[r] for r in order],
+    }
+    pairs = pa.table(
+        {f.name: pa.array(columns.get(f.name, [None] * n), f.type) for f in RESPONSE_PAIRS}, schema=RESPONSE_PAIRS
+    )
+    levels = levels_of(table)[order]
+    which, place = np.nonzero((levels != MISSING).any(axis=2))
+    values = levels[which, place]
+    ratings = {
+        "prompt_id": [of_prompt[r] for r in which],
+        "response_id": [ids[r] for r in which],
+        "annotator_id": [f"{ids[r]}-{p + 1}" for r, p in zip(which, place, strict=True)],
+        "round": [1] * len(which),
+        "desk": [SOURCE] * len(which),
+        "simulated": [False] * len(which),
+    } | {a: pa.array(values[:, k], pa.int8(), mask=values[:, k] == MISSING) for k, a in enumerate(ATTRIBUTES)}
+    annotations = pa.table(
+        {f.name: pa.array(ratings.get(f.name, [None] * len(which)), f.type) for f in ANNOTATIONS}, schema=ANNOTATIONS
+    )
+    schema = pa.schema([("prompt", pa.string()), ("reason", pa.string())])
+    return pairs, annotations, pa.Table.from_pylist(left_out, schema=schema)
