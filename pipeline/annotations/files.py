@@ -1,10 +1,9 @@
-"""Desk `files`: tasks go out as a JSONL file, ratings come back as Parquet, JSONL or CSV files in a folder.
+"""Desk `files`: tasks go out as a JSONL file, ratings come back as Parquet, JSONL or CSV files (gzipped or not) in a folder.
 
 A file's rows have the columns response_id, annotator_id and the five attributes; prompt_id, safe, confidence, flags, comment, lead_time_s and
 annotated_at may be there. A row that can't be used goes to the quarantine with file, line, field and reason; the rest goes on.
 """
 
-import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.annotations.schema import ANNOTATIONS, QUARANTINE
+from pipeline.records import ENDINGS, FileError, Unreadable, records
 from pipeline.settings import ATTRIBUTES
 
 REQUIRED = ("response_id", "annotator_id", *ATTRIBUTES)
@@ -60,7 +59,7 @@ def read_ratings(wanted: pa.Table, round_: int, folder: Path) -> tuple[pa.Table,
     """
     frames, quarantine = [], list[dict[str, Any]]()
     place = folder / RATINGS
-    for path in sorted(p for p in place.glob("*") if p.suffix in _READERS) if place.is_dir() else []:
+    for path in sorted(p for p in place.glob("*") if p.name.lower().endswith(ENDINGS)) if place.is_dir() else []:
         rows = list(_rows(path, quarantine))
         if rows:
             frames.append(pd.DataFrame(rows, dtype=object))
@@ -76,7 +75,7 @@ def read_ratings(wanted: pa.Table, round_: int, folder: Path) -> tuple[pa.Table,
         raise NotFinishedError(
             f"round {round_}: {len(lacking)} of {len(wanted)} responses lack {sum(n for _, n in lacking)} ratings (the first: {lacking[0][0]}); "
             f"{len(good)} ratings are usable, {len(quarantine)} rows are in quarantine. Tasks: {folder / TASKS}. Put annotators' files "
-            f"(.parquet, .jsonl, .csv) into {place} and run this step again"
+            f"({', '.join(ENDINGS)}) into {place} and run this step again"
         )
     return _annotations(good, wanted, round_), pa.Table.from_pylist(quarantine, schema=QUARANTINE)
 
@@ -84,38 +83,14 @@ def read_ratings(wanted: pa.Table, round_: int, folder: Path) -> tuple[pa.Table,
 def _rows(path: Path, quarantine: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Rows of a file, each with its `_file` and `_line`; what can't be read goes to the quarantine."""
     try:
-        for line, row in _READERS[path.suffix](path):
+        for line, row in records(path):
             if isinstance(row, dict):
-                yield {**row, "_file": path.name, "_line": line}
+                yield {**{k: v for k, v in row.items() if v not in ("", None)}, "_file": path.name, "_line": line}
             else:
-                quarantine.append(_entry(path.name, line, None, "not a row", row))
-    except (pa.ArrowInvalid, UnicodeDecodeError, csv.Error) as error:
-        quarantine.append(_entry(path.name, None, None, f"the file can't be read (cut off?): {error}", None))
-
-
-def _jsonl(path: Path) -> Iterator[tuple[int, Any]]:
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                try:
-                    yield number, json.loads(line)
-                except ValueError:
-                    yield number, line
-
-
-def _csv(path: Path) -> Iterator[tuple[int, Any]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        for row in reader:
-            cells = {k: v for k, v in row.items() if k is not None and v not in ("", None)}
-            yield reader.line_num, cells if None not in row else list(row.values())
-
-
-def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
-    yield from enumerate(pq.read_table(path).to_pylist(), start=1)
-
-
-_READERS = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
+                reason, text = (row.reason, row.text) if isinstance(row, Unreadable) else ("not a row", row)
+                quarantine.append(_entry(path.name, line, None, reason, text))
+    except FileError as error:
+        quarantine.append(_entry(path.name, None, None, f"the file can't be read: {error}", None))
 
 
 def _usable(frame: pd.DataFrame, wanted: pa.Table, quarantine: list[dict[str, Any]]) -> pd.DataFrame:

@@ -1,7 +1,6 @@
 """Benchmarks as tables of pairs: a conversation, the response that people prefer, and the other."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.evaluation.schema import PAIRS, REJECTED_PAIRS
+from pipeline.records import FileError, Unreadable, records
 from pipeline.settings import PROJECT, Benchmark, BuiltinBenchmark, CollectedBenchmark, FileBenchmark, HubBenchmark
 
 TEXTS = ("subset", "chosen", "rejected")
@@ -41,15 +40,15 @@ def load(name: str, benchmark: Benchmark, collected: pa.Table) -> Loaded:
     """
     match benchmark:
         case BuiltinBenchmark():
-            records: Iterable[tuple[int, Any]] = _file(_builtin(benchmark))
+            found: Iterable[tuple[int | None, Any]] = _file(_builtin(benchmark))
         case FileBenchmark(path=path):
-            records = _file(PROJECT / Path(path).expanduser())
+            found = _file(PROJECT / Path(path).expanduser())
         case HubBenchmark():
-            records = _hub(benchmark)
+            found = _hub(benchmark)
         case CollectedBenchmark():
             return _collected(name, collected)
     pairs, rejected, seen = [], [], set()
-    for line, record in records:
+    for line, record in found:
         try:
             pair = _pair(line, record)
             if (pair["subset"], pair["pair_id"]) in seen:
@@ -75,8 +74,10 @@ def _builtin(benchmark: BuiltinBenchmark) -> Path:
     return Path(__file__).parent / f"{benchmark.name}.jsonl"
 
 
-def _pair(line: int, record: Any) -> dict[str, Any]:
+def _pair(line: int | None, record: Any) -> dict[str, Any]:
     """A record in RewardBench's schema as a row of PAIRS. Raises ValueError with what is wrong."""
+    if isinstance(record, Unreadable):
+        raise ValueError(record.reason)
     if not isinstance(record, Mapping):
         raise ValueError("not a JSON object")
     for name in (*TEXTS, "prompt"):
@@ -101,22 +102,13 @@ def _pair(line: int, record: Any) -> dict[str, Any]:
     }
 
 
-def _file(path: Path) -> Iterator[tuple[int, Any]]:
+def _file(path: Path) -> Iterator[tuple[int | None, Any]]:
     if not path.is_file():
         raise BenchmarkError(f"no benchmark file {path}")
-    if path.suffix == ".parquet":
-        try:
-            yield from enumerate(pq.read_table(path).to_pylist(), start=1)
-        except pa.ArrowInvalid as error:
-            raise BenchmarkError(f"{path} is not a whole Parquet file (cut off?): {error}") from None
-        return
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                try:
-                    yield number, json.loads(line)
-                except ValueError:
-                    yield number, line
+    try:
+        yield from records(path)
+    except FileError as error:
+        raise BenchmarkError(str(error)) from None
 
 
 def _hub(benchmark: HubBenchmark) -> Iterator[tuple[int, Any]]:

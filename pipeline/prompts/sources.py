@@ -8,7 +8,6 @@ record by record, in bounded memory; a record that can't be used is set aside wi
 import hashlib
 import importlib.util
 import itertools
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.prompts.schema import CONVERSATIONS, REJECTED_RECORDS
+from pipeline.records import Unreadable, records
 from pipeline.settings import PROJECT, FilesSource, HubSource, ShareGPTSource
 
 AnySource = ShareGPTSource | FilesSource | HubSource
@@ -227,17 +227,13 @@ def _read_json(path: Path, report: ReadReport) -> Iterator[tuple[int, Any]]:
 
 
 def _read_jsonl(path: Path, report: ReadReport) -> Iterator[tuple[int, Any]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                yield number, json.loads(line)
-            except (ValueError, RecursionError) as error:
-                if line.endswith(b"\n"):
-                    yield number, UnusableError("not_json", str(error))
-                else:
-                    report.cuts.append(f"{path.name} breaks off in the middle of line {number}")
+    for number, record in records(path):
+        if not isinstance(record, Unreadable):
+            yield number or 0, record
+        elif record.cut:
+            report.cuts.append(f"{path.name} breaks off in the middle of line {number}")
+        else:
+            yield number or 0, UnusableError("not_json", record.reason)
 
 
 def _read_parquet(path: Path, report: ReadReport) -> Iterator[tuple[int, Any]]:

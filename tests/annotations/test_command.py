@@ -1,5 +1,6 @@
 """The commands as a person runs them: what they print, write, and exit with."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -80,7 +81,7 @@ def test_simulated_annotators_are_named(tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_file_goes_through_every_kind_and_comes_back(ratings: Path) -> None:
     kinds = ["a.parquet", "b.csv.gz", "c.csv", "d.jsonl.gz", "e.jsonl"]
     files = [ratings, *(ratings.with_name(k) for k in kinds)]
-    for one, other in zip(files, files[1:], strict=False):
+    for one, other in itertools.pairwise(files):
         assert main(["convert", str(one), str(other)]) == 0
     assert files[-1].read_bytes() == ratings.read_bytes()
 

@@ -49,7 +49,7 @@ def test_smoke_has_twelve_short_pairs_in_each_of_four_subsets_and_length_gives_n
         (PAIR | {"prompt": 3}, "field prompt is neither"),
         (PAIR | {"chosen": "other texts"}, "a pair of this subset with this id was there before"),
         ("[1]\n", "not a JSON object"),
-        ('{"id": 1, "subs', "not a JSON object"),
+        ('{"id": 1, "subs', "the file breaks off in the middle of this line"),
     ],
 )
 def test_a_record_that_is_no_pair_is_set_aside_with_its_reason(tmp_path: Path, bad: Any, reason: str) -> None:
