@@ -52,7 +52,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         """The first annotators' ratings of every task; both responses of a prompt are rated by the same people, one after the other."""
         store, delivery = storage.store(), context.partition_key
         given = store.read("annotation_tasks", delivery)
-        asked = tasks.wanted_at_first(given, wanted.initial)
+        asked = desk.wanted(given, wanted.initial)
         table, quarantine = _collect(context, desk, 1, given, asked)
         yield from gate.publish(
             context,
@@ -109,7 +109,8 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         """All ratings of the delivery: the first annotators', and two more where those disagreed."""
         store, delivery = storage.store(), context.partition_key
         first, asked = store.read("initial_annotations", delivery), store.read("escalation_tasks", delivery)
-        more, quarantine = _collect(context, desk, 2, store.read("annotation_tasks", delivery), asked)
+        given = store.read("annotation_tasks", delivery)
+        more, quarantine = _collect(context, desk, 2, given, asked)
         table = pa.concat_tables([first, more]).sort_by(
             [(c, "ascending") for c in ("prompt_id", "response_id", "round", "annotator_id")]
         )
@@ -122,7 +123,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             schema.ANNOTATIONS,
             expectations.ANNOTATIONS,
             views=expectations.annotation_views(
-                table, wanted.escalate_above, wanted.initial, wanted.extra, len(quarantine)
+                table, desk.wanted(given, wanted.initial), wanted.escalate_above, wanted.extra, len(quarantine)
             ),
             side_tables={"quarantine.parquet": quarantine},
             metadata={

@@ -14,6 +14,7 @@ from pipeline import gate, plots
 from pipeline.responses import expectations, plan, schema
 from pipeline.settings import Profile
 from pipeline.store import Store, write_table
+from resources.annotation_desk import AnnotationDesk, RecordedRatings
 from resources.compute import LocalCompute
 from resources.storage import Storage
 
@@ -22,14 +23,16 @@ WORKER = "pipeline.responses.worker"
 
 def build(profile: Profile) -> list[dg.AssetsDefinition]:
     """The stage's assets for a profile."""
-    shares = {name: g.share for name, g in profile.generators.items()}
+    if profile.contexts is None:
+        return [_recorded_pairs(profile)]
+    asked, shares = profile.contexts, {name: g.share for name, g in profile.generators.items()}
 
     @dg.asset(
         **options(
             "contexts",
             "responses",
             expectations.CONTEXTS,
-            code_version("1", profile.contexts, profile.checkpoints[profile.contexts.checkpoint], profile.seed),
+            code_version("1", asked, profile.checkpoints[asked.checkpoint], profile.seed),
             deps=["prompts"],
             kinds=["vllm", "parquet"],
         ),
@@ -43,9 +46,9 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             "task": "contexts",
             "input": str(store.path("prompts", delivery, "data.parquet")),
             "work": str(store.work("contexts", delivery)),
-            "sampling": profile.contexts.sampling.model_dump(),
-            "system_prompt": profile.contexts.system_prompt,
-            **_engine(profile, profile.contexts.checkpoint, store),
+            "sampling": asked.sampling.model_dump(),
+            "system_prompt": asked.system_prompt,
+            **_engine(profile, asked.checkpoint, store),
         }
         out = store.staging("contexts", delivery)
         figures = compute.run(context, WORKER, spec, out)
@@ -148,6 +151,47 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         _generators(profile, checkpoint) for checkpoint in profile.checkpoints if profile.generators_of(checkpoint)
     ]
     return [contexts, response_plan, *generators, response_pairs]
+
+
+def _recorded_pairs(profile: Profile) -> dg.AssetsDefinition:
+    """The pairs of a desk that brings its texts along."""
+
+    @dg.asset(
+        **options(
+            "response_pairs",
+            "responses",
+            expectations.RECORDED_PAIRS,
+            code_version("1", profile.annotations.desk),
+            kinds=["huggingface", "parquet"],
+        ),
+        partitions_def=DELIVERIES,
+    )
+    def response_pairs(
+        context: dg.AssetExecutionContext, storage: Storage, desk: AnnotationDesk
+    ) -> Iterator[gate.Event]:
+        """Recorded responses, two a prompt, with the texts that their ratings are of."""
+        if not isinstance(desk, RecordedRatings):
+            raise dg.Failure(
+                "the resource `desk` has no recorded responses: give a RecordedRatings", allow_retries=False
+            )
+        found = desk.recorded()
+        yield from gate.publish(
+            context,
+            storage.store(),
+            "response_pairs",
+            found.pairs,
+            schema.RESPONSE_PAIRS,
+            expectations.RECORDED_PAIRS,
+            views=expectations.pair_views(found.pairs, found.tasks),
+            side_tables={"left_out.parquet": found.left_out},
+            metadata={
+                "prompts": len(found.pairs) // 2,
+                "left out": len(found.left_out),
+                "samples": sample_table(found.pairs.select(["messages", "text"])),
+            },
+        )
+
+    return response_pairs
 
 
 def _generators(profile: Profile, checkpoint: str) -> dg.AssetsDefinition:

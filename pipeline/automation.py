@@ -12,13 +12,15 @@ RECIPE = "train_and_evaluate"
 
 
 def jobs(profile: Profile) -> list[UnresolvedAssetJobDefinition]:
-    """The three jobs, in the order in which a first delivery needs them."""
-    pool = dg.AssetSelection.assets("conversations", "candidate_prompts", "prompt_topics", "prompt_complexity")
+    """The jobs, in the order in which a first delivery needs them; a profile whose texts are recorded has no pool to build."""
+    keys = [] if profile.recorded else ["conversations", "candidate_prompts", "prompt_topics", "prompt_complexity"]
+    pool = dg.AssetSelection.assets(*keys)
     recipe = dg.AssetSelection.assets("reward_model", "attribute_weights", "benchmark_scores", "leaderboard")
+    build_pool = dg.define_asset_job(
+        POOL, pool, description="Read the sources and build the pool of candidate prompts. No partition."
+    )
     return [
-        dg.define_asset_job(
-            POOL, pool, description="Read the sources and build the pool of candidate prompts. No partition."
-        ),
+        *([build_pool] if keys else []),
         dg.define_asset_job(
             DELIVERY,
             dg.AssetSelection.all() - pool - recipe,
@@ -40,7 +42,9 @@ def recipes(profile: Profile) -> dg.StaticPartitionsDefinition:
 
 
 def schedules(profile: Profile) -> list[dg.ScheduleDefinition]:
-    """The weekly delivery; off until it is turned on in the UI."""
+    """The weekly delivery, off until it is turned on in the UI; none where the texts are recorded."""
+    if profile.recorded:
+        return []
 
     @dg.schedule(
         job_name=DELIVERY,

@@ -60,8 +60,9 @@ def main() -> int:
             "Ratings come from [bold]simulated annotators[/]: the figures show that the chain works, not what people think."
         )
     instance.add_dynamic_partitions(str(DELIVERIES.name), [DEMO_DELIVERY])
-    plan = [(automation.POOL, None), (automation.DELIVERY, DEMO_DELIVERY)]
-    plan += [(automation.RECIPE, recipe) for recipe in profile.recipes]
+    pool: list[tuple[str, str | None]] = [] if profile.recorded else [(automation.POOL, None)]
+    recipes = [(automation.RECIPE, recipe) for recipe in profile.recipes]
+    plan = [*pool, (automation.DELIVERY, DEMO_DELIVERY), *recipes]
     with peak_memory() as peak:
         for job, partition in plan:
             if not run(instance, store, job, partition, seconds):

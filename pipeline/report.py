@@ -28,7 +28,7 @@ def write_report(store: Store, profile: Profile, stages: Sequence[Mapping[str, A
         stages=stages,
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         deliveries=[_delivery(store, key) for key in store.partitions("agreed_tasks")],
-        pool=_pool(store),
+        pool=None if profile.recorded else _pool(store),
         data=_dataset(store),
         recipes=[_recipe(store, name) for name in profile.recipes if store.manifest("benchmark_scores", name)],
         leaderboard=store.read("leaderboard").to_pylist(),

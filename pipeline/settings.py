@@ -199,7 +199,20 @@ class FilesDesk(Section):
     folder: str
 
 
-Desk = Annotated[SimulatedDesk | FilesDesk, Field(discriminator="kind")]
+class HelpSteer2Desk(Section):
+    """Ratings that exist already, in the form of nvidia/HelpSteer2's `disagreements` file, with the texts that they rate."""
+
+    kind: Literal["helpsteer2"]
+    hub: str = "nvidia/HelpSteer2"
+    revision: str | None = Field(None, description="commit of the hub's data set; pin it")
+    folder: str | None = Field(
+        None, description="a folder with disagreements/disagreements.jsonl.gz, instead of the hub"
+    )
+    licence: str = "CC-BY-4.0"
+    limit: int | None = Field(None, ge=1, description="take at most so many tasks, the first ones")
+
+
+Desk = Annotated[SimulatedDesk | FilesDesk | HelpSteer2Desk, Field(discriminator="kind")]
 
 
 class Annotations(Section):
@@ -316,9 +329,9 @@ class Profile(Section):
     store: str = Field(".store", description="URI or path; a relative path counts from the project's folder")
     seed: int = 0
     checkpoints: dict[Name, Checkpoint] = Field(min_length=1)
-    prompts: Prompts
-    contexts: Contexts
-    generators: dict[Name, Generator] = Field(min_length=2)
+    prompts: Prompts | None = None
+    contexts: Contexts | None = None
+    generators: dict[Name, Generator] = {}
     annotations: Annotations
     dataset: Dataset = Dataset()
     recipes: dict[Name, Recipe] = Field(min_length=1)
@@ -332,8 +345,27 @@ class Profile(Section):
         return store if "://" in store else str((PROJECT / store).resolve())
 
     @model_validator(mode="after")
+    def _whole_chain(self) -> Self:
+        made = {"prompts": self.prompts, "contexts": self.contexts, "generators": self.generators}
+        if self.recorded:
+            given = [name for name, section in made.items() if section]
+            if given:
+                raise ValueError(
+                    f"{', '.join(given)}: desk helpsteer2 brings its texts along; set them to null, generators to {{}}"
+                )
+            if self.annotations.extra:
+                raise ValueError("annotations.extra: with desk helpsteer2 it must be 0, as nobody can be asked again")
+            return self
+        missing = [name for name, section in made.items() if not section]
+        if missing:
+            raise ValueError(f"{', '.join(missing)}: missing; only desk helpsteer2 does without")
+        if len(self.generators) < 2:
+            raise ValueError("generators: at least two; every prompt has two different ones")
+        return self
+
+    @model_validator(mode="after")
     def _names_resolve(self) -> Self:
-        used = {"contexts.checkpoint": self.contexts.checkpoint}
+        used = {"contexts.checkpoint": self.contexts.checkpoint} if self.contexts else {}
         used |= {f"generators.{name}.checkpoint": g.checkpoint for name, g in self.generators.items()}
         used |= {f"recipes.{name}.base": r.base for name, r in self.recipes.items()}
         for place, checkpoint in used.items():
@@ -351,6 +383,24 @@ class Profile(Section):
     def generators_of(self, checkpoint: str) -> tuple[str, ...]:
         """Names of the generators that run on a checkpoint, in the profile's order."""
         return tuple(name for name, g in self.generators.items() if g.checkpoint == checkpoint)
+
+    @property
+    def recorded(self) -> bool:
+        """Whether ratings and texts exist already: there is no pool, and nobody is asked."""
+        return self.annotations.desk.kind == "helpsteer2"
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Where prompts come from: name and licence."""
+        desk = self.annotations.desk
+        if isinstance(desk, HelpSteer2Desk):
+            return {desk.folder or desk.hub: desk.licence}
+        return {name: source.licence for name, source in self.prompts.sources.items()} if self.prompts else {}
+
+    @property
+    def language(self) -> str:
+        """ISO 639-1 code of the prompts."""
+        return self.prompts.filters.language if self.prompts else "en"
 
     @property
     def simulated(self) -> bool:
@@ -457,7 +507,7 @@ def _describe(chain: Sequence[_Document], values: Any, problem: Any) -> str:
     return f"{where}: {message}" + (f" (given: {given!r})" if isinstance(given, str | int | float | bool) else "")
 
 
-_VARIANTS = {"sharegpt", "files", "hub", "simulated", "builtin", "collected", "file", "[key]"}
+_VARIANTS = {"sharegpt", "files", "hub", "simulated", "helpsteer2", "builtin", "collected", "file", "[key]"}
 
 
 def _allowed(place: Sequence[str | int], variants: Sequence[str | int]) -> str:
@@ -483,7 +533,7 @@ def _resolve(schema: Mapping[str, Any], node: Any, variants: Sequence[str | int]
             mapping = node["discriminator"]["mapping"]
             kind = next((v for v in reversed(variants) if v in mapping), next(iter(mapping)))
             node = {"$ref": mapping[kind]}
-        elif "allOf" in node:
-            node = node["allOf"][0]
+        elif "allOf" in node or "anyOf" in node:  # the other of `anyOf` is null
+            node = node.get("allOf", node.get("anyOf"))[0]
         else:
             return dict(node)

@@ -23,7 +23,7 @@ def refusal(tmp_path: Path, text: str) -> str:
 def test_every_profile_that_ships_is_valid(name: str) -> None:
     profile = load_profile(name)
     assert profile.name == name
-    assert len(profile.generators) == 6
+    assert len(profile.generators) == (0 if profile.recorded else 6)
 
 
 def test_tiny_is_the_default_and_the_environment_picks_another(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,3 +112,20 @@ def test_a_relative_store_counts_from_the_project() -> None:
     assert (
         Profile.model_validate({**load_profile("tiny").model_dump(), "store": "s3://bucket/x"}).store == "s3://bucket/x"
     )
+
+
+PUBLISHED = "extends: published\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (PUBLISHED + "annotations: {extra: 2}", "annotations.extra: with desk helpsteer2 it must be 0"),
+        (PUBLISHED + "prompts: {sources: {s: {kind: sharegpt, licence: x}}, sample: {prompts: 9}}", "prompts: desk helpsteer2 brings its texts"),
+        (PUBLISHED + "annotations: {desk: {kind: simulated, limit: null}}", "annotations.desk.limit: unknown key"),
+        ("extends: tiny\ncontexts: null", "contexts: missing; only desk helpsteer2 does without"),
+        ("extends: tiny\nannotations: {desk: {kind: helpsteer2}}", "prompts, contexts, generators: desk helpsteer2 brings"),
+    ],
+)  # fmt: skip
+def test_a_chain_is_either_made_or_recorded(tmp_path: Path, text: str, said: str) -> None:
+    assert said in refusal(tmp_path, text + "\n")

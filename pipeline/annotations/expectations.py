@@ -106,12 +106,12 @@ def initial_views(annotations: pa.Table, wanted: pa.Table, quarantined: int) -> 
 
 
 def annotation_views(
-    annotations: pa.Table, above: int, initial: int, extra: int, quarantined: int
+    annotations: pa.Table, asked: pa.Table, above: int, extra: int, quarantined: int
 ) -> dict[str, pa.Table]:
-    """Views `responses` (ratings missing: `initial`, and `extra` more where the first differ by more than `above`) and `totals`."""
+    """Views `responses` (ratings missing: those asked for at first, and `extra` more where these differ by more than `above`) and `totals`."""
     first = spreads(annotations.filter(pc.equal(annotations["round"], 1)))
-    wide = pc.fill_null(pc.greater(first["spread"], above), False).to_pylist()
-    wanted = {r: initial + extra * w for r, w in zip(first["response_id"].to_pylist(), wide, strict=True)}
+    wide = set(first["response_id"].filter(pc.fill_null(pc.greater(first["spread"], above), False)).to_pylist())
+    wanted = {r["response_id"]: r["ratings"] + extra * (r["response_id"] in wide) for r in asked.to_pylist()}
     return _counts(annotations, wanted, quarantined)
 
 

@@ -7,12 +7,15 @@ person's, but no number says who. It holds what was collected, before anything i
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.annotations import formats
 from pipeline.annotations.consensus import (
     LEVELS,
     MISSING,
@@ -23,13 +26,64 @@ from pipeline.annotations.consensus import (
     label_columns,
     without_outliers,
 )
-from pipeline.annotations.schema import ANNOTATIONS
+from pipeline.annotations.formats import Quarantine
+from pipeline.annotations.schema import ANNOTATIONS, WANTED
 from pipeline.dataset.build import messages_of
-from pipeline.dataset.schema import HELPSTEER
+from pipeline.dataset.schema import DISAGREEMENTS, HELPSTEER
+from pipeline.records import FileError
 from pipeline.responses.schema import RESPONSE_PAIRS
 from pipeline.settings import ATTRIBUTES
 
 SOURCE = "helpsteer2"
+FILE = "disagreements/disagreements.jsonl.gz"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Recorded responses (schema RESPONSE_PAIRS), their ratings (ANNOTATIONS), what was left out, rows set aside, and how many tasks there were."""
+
+    pairs: pa.Table
+    annotations: pa.Table
+    left_out: pa.Table
+    quarantine: pa.Table
+    tasks: int
+
+
+def load(hub: str, revision: str | None, folder: Path | None, licence: str, limit: int | None) -> Recorded:
+    """The first `limit` tasks of the published ratings: of FILE in a folder, or of a data set on the hub.
+
+    A rating without helpfulness is set aside. Raises FileError where the file can't be had.
+    """
+    path = folder / FILE if folder else _download(hub, revision)
+    if not path.is_file():
+        raise FileError(f"{path}: there is no such file; desk helpsteer2 reads {FILE} in its folder")
+    aside, parts, numbers, tasks = Quarantine(), [DISAGREEMENTS.empty_table()], [np.zeros(0, np.int64)], 0
+    for table, number in tasks_in(formats.read(path, "disagreements", aside)):
+        use = number < (limit or np.inf)
+        parts.append(table.filter(pa.array(use)))
+        numbers.append(number[use])
+        tasks = int(number[-1]) + 1
+        if limit and tasks >= limit:
+            tasks = limit
+            break
+    pairs, annotations, left_out = recorded(pa.concat_tables(parts), np.concatenate(numbers), licence)
+    rated = pc.is_valid(annotations["helpfulness"])
+    for row in annotations.filter(pc.invert(rated)).to_pylist():
+        aside.add(path.name, None, "helpfulness", "helpfulness is missing", {"response_id": row["response_id"]})
+    return Recorded(pairs, annotations.filter(rated), left_out, aside.table(), tasks)
+
+
+def _download(hub: str, revision: str | None) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(hub, FILE, repo_type="dataset", revision=revision))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise FileError(
+            f"{FILE} of the data set {hub} (revision {revision or 'newest'}) can't be downloaded: {error}. "
+            "Without network, give desk helpsteer2 a `folder` that has it"
+        ) from error
 
 
 def tasks_in(tables: Iterable[pa.Table]) -> Iterator[tuple[pa.Table, npt.NDArray[np.int64]]]:
@@ -169,3 +223,12 @@ def recorded(table: pa.Table, number: npt.NDArray[np.int64], licence: str) -> tu
     )
     schema = pa.schema([("prompt", pa.string()), ("reason", pa.string())])
     return pairs, annotations, pa.Table.from_pylist(left_out, schema=schema)
+
+
+def wanted(tasks: pa.Table, annotations: pa.Table) -> pa.Table:
+    """As many ratings as are recorded of each response of the tasks, in the schema WANTED; a response without any is not asked for."""
+    counted = annotations.group_by(["prompt_id", "response_id"], use_threads=False).aggregate([([], "count_all")])
+    mine = counted.filter(pc.is_in(counted["prompt_id"], tasks["prompt_id"].combine_chunks()))
+    none = pa.array([[]] * len(mine), WANTED.field("seen_by").type)
+    columns = {"ratings": mine["count_all"].cast(pa.int8()), "seen_by": none, "spread": pa.nulls(len(mine), pa.int8())}
+    return pa.table({n: mine[n] for n in ("prompt_id", "response_id")} | columns, schema=WANTED)

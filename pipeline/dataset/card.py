@@ -23,10 +23,10 @@ def data_card(table: pa.Table, agreement: Mapping[str, pa.Table], left_out: int,
     facts: dict[str, Any] = {
         "name": profile.dataset.name,
         "licence": profile.dataset.licence,
-        "language": profile.prompts.filters.language,
+        "language": profile.language,
         "simulated": profile.simulated,
         "splits": [_split(table, split) for split in ("train", "validation")],
-        "sources": [f"{name} ({source.licence})" for name, source in profile.prompts.sources.items()],
+        "sources": [f"{name} ({licence})" for name, licence in profile.sources.items()],
         "generators": [f"`{g}` ({m}, {licence})" for g, m, licence in generators],
         "initial": rules.initial,
         "extra": rules.extra,
@@ -38,9 +38,7 @@ def data_card(table: pa.Table, agreement: Mapping[str, pa.Table], left_out: int,
         "max_spread": rules.max_spread,
         "left_out": left_out,
         "agreement": [row for delivery, part in agreement.items() for row in _agreement(delivery, part)],
-        "licences": [
-            {"what": f"prompts from {name}", "licence": s.licence} for name, s in profile.prompts.sources.items()
-        ]
+        "licences": [{"what": f"prompts from {name}", "licence": licence} for name, licence in profile.sources.items()]
         + [{"what": f"responses of {g} ({m})", "licence": licence} for g, m, licence in generators],
     }
     # Markdown, with no stranger's text in it: names and licences of the profile, and numbers

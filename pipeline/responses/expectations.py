@@ -71,6 +71,10 @@ RESPONSE_PAIRS = (
 )  # fmt: skip
 
 
+RECORDED_PAIRS = tuple(rule for rule in RESPONSE_PAIRS if rule.name != "different_generators")
+"""Of recorded responses nobody says which model wrote which."""
+
+
 def rows_per_prompt(table: pa.Table) -> pa.Table:
     """Rows a prompt: prompt_id, rows."""
     return table.group_by("prompt_id").aggregate([([], "count_all")]).rename_columns(["prompt_id", "rows"])
