@@ -159,8 +159,10 @@ def _levels(column: Any, attribute: str) -> Levels:
 
 def votes(levels: Levels) -> npt.NDArray[np.int64]:
     """How many ratings of each level: (..., places) -> (..., 5)."""
-    counts: npt.NDArray[np.int64] = np.stack([(levels == level).sum(axis=-1) for level in range(LEVELS)], axis=-1)
-    return counts
+    rated = np.flatnonzero(levels != MISSING)
+    row = rated // max(levels.shape[-1], 1)
+    counts = np.bincount(row * LEVELS + levels.ravel()[rated], minlength=LEVELS * int(np.prod(levels.shape[:-1])))
+    return counts.reshape(*levels.shape[:-1], LEVELS)
 
 
 def consensus_labels(kept: pa.Table) -> pa.Table:
