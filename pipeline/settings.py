@@ -222,6 +222,10 @@ class Dataset(Section):
     name: str = "helpsteer-collected"
     licence: str = "unknown"
     validation_share: Share = Field(0.05, description="of the prompts, by hash; the original has 5 %")
+    annotators: str | None = Field(
+        None,
+        description="for the card, in Markdown: who the annotators are; how they were found, tested, taught, paid; guidelines; review",
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------- reward model
