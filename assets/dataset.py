@@ -1,4 +1,4 @@
-"""The data set that is published, over all deliveries."""
+"""The data set that is published, over all deliveries, and its copy on the hub."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,18 +10,20 @@ import pyarrow.compute as pc
 from assets import code_version, options, sample_table
 from pipeline import gate, plots
 from pipeline.dataset import build as building
-from pipeline.dataset import card, croissant, expectations, schema
+from pipeline.dataset import card, croissant, expectations, push, schema
 from pipeline.dataset.disagreements import disagreement_rows
 from pipeline.dataset.preference import preference_rows
 from pipeline.dataset.removals import removals
 from pipeline.dataset.statistics import statistics
-from pipeline.settings import ATTRIBUTES, Profile
-from pipeline.store import NotPublishedError, Store
+from pipeline.settings import ATTRIBUTES, Profile, Push
+from pipeline.store import NotPublishedError, Store, describe_files, local_path
+from resources.hub import Hub
 from resources.storage import Storage
 
 
 def build(profile: Profile) -> list[dg.AssetsDefinition]:
-    """The stage's asset for a profile."""
+    """The stage's assets for a profile: the data set, and its copy on the hub where the profile names a repository."""
+    contents = profile.dataset.model_copy(update={"push": None})
     licences = [f"{name}: {source.licence}" for name, source in profile.prompts.sources.items()]
     licences.append(profile.checkpoints[profile.contexts.checkpoint].licence)
 
@@ -30,7 +32,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             "helpsteer_dataset",
             "dataset",
             expectations.DATASET,
-            code_version("2", profile.dataset, profile.annotations, *licences),
+            code_version("2", contents, profile.annotations, *licences),
             deps=["agreed_tasks", "annotations", "response_pairs", "annotation_agreement"],
             kinds=["huggingface", "parquet"],
         )
@@ -90,7 +92,53 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             },
         )
 
-    return [helpsteer_dataset]
+    return [helpsteer_dataset, *([_hub_dataset(profile, profile.dataset.push)] if profile.dataset.push else [])]
+
+
+def _hub_dataset(profile: Profile, wanted: Push) -> dg.AssetsDefinition:
+    @dg.asset(
+        **options(
+            "hub_dataset",
+            "dataset",
+            expectations.PUSHED,
+            code_version("1", wanted),
+            deps=["helpsteer_dataset"],
+            kinds=["huggingface"],
+        )
+    )
+    def hub_dataset(context: dg.AssetExecutionContext, storage: Storage, hub: Hub) -> Iterator[gate.Event]:
+        """The published data set as a repository on the Hugging Face hub. Refused where it may not leave: see `pipeline.dataset.push`."""
+        store = storage.store()
+        rows = store.read("helpsteer_dataset", columns=["generator", "licence"])
+        manifest = store.manifest("helpsteer_dataset")
+        if manifest is None:
+            raise dg.Failure(
+                "helpsteer_dataset is not in the store any more: materialize it first", allow_retries=False
+            )
+        reasons = push.objections(rows, manifest.info, profile, wanted)
+        folder = local_path(store.path("helpsteer_dataset"))
+        if tuple(describe_files(store.path("helpsteer_dataset"))) != manifest.files:
+            reasons.append(f"files in {folder} are not those that were published: materialize helpsteer_dataset again")
+        if reasons:
+            listed = "\n".join(f"- {reason}" for reason in reasons)
+            raise dg.Failure(f"nothing was pushed to {wanted.repo}:\n{listed}", allow_retries=False)
+        commit, url = hub.push(
+            folder, [f.name for f in manifest.files], wanted.repo, wanted.private, f"Version {manifest.version}"
+        )
+        record = dict(
+            zip(schema.PUSHED.names, (manifest.version, wanted.repo, wanted.private, commit, url), strict=True)
+        )
+        yield from gate.publish(
+            context,
+            store,
+            "hub_dataset",
+            pa.Table.from_pylist([record], schema=schema.PUSHED),
+            schema.PUSHED,
+            expectations.PUSHED,
+            metadata={"repo": wanted.repo, "commit": dg.MetadataValue.url(url), "pushed version": manifest.version},
+        )
+
+    return hub_dataset
 
 
 def _all(store: Store, asset: str, deliveries: Sequence[str], name: str = "data.parquet") -> pa.Table:

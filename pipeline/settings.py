@@ -216,6 +216,17 @@ class Annotations(Section):
     )
 
 
+class Push(Section):
+    """Where the data set is uploaded on the Hugging Face hub. The token is read from the environment variable HF_TOKEN alone."""
+
+    repo: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        description="organisation/name of the data set",
+    )
+    private: bool = Field(True, description="a repository that is public already is then refused")
+    allow_simulated: bool = Field(False, description="push although ratings come from simulated annotators")
+
+
 class Dataset(Section):
     """The data set that is published."""
 
@@ -226,6 +237,7 @@ class Dataset(Section):
         None,
         description="for the card, in Markdown: who the annotators are; how they were found, tested, taught, paid; guidelines; review",
     )
+    push: Push | None = Field(None, description="without it nothing leaves the store")
 
 
 # ---------------------------------------------------------------------------------------------------------------------- reward model
@@ -487,7 +499,7 @@ def _resolve(schema: Mapping[str, Any], node: Any, variants: Sequence[str | int]
             mapping = node["discriminator"]["mapping"]
             kind = next((v for v in reversed(variants) if v in mapping), next(iter(mapping)))
             node = {"$ref": mapping[kind]}
-        elif "allOf" in node:
-            node = node["allOf"][0]
+        elif "allOf" in node or "anyOf" in node:
+            node = (node.get("allOf") or node["anyOf"])[0]
         else:
             return dict(node)

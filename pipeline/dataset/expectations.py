@@ -46,6 +46,10 @@ DATASET = (
          {"column": "preference_share", "min_value": 0.5}, gating=False, view="totals"),
 )  # fmt: skip
 
+PUSHED = (
+    Rule("at_a_commit", "The hub names the commit.", "ExpectColumnValueLengthsToBeBetween", {"column": "commit", "min_value": 1}),
+)  # fmt: skip
+
 
 def dataset_views(table: pa.Table) -> dict[str, pa.Table]:
     """Views `prompts` (rows and splits of each) and `splits` (prompts of each). table: schema DATASET."""

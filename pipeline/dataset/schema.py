@@ -92,3 +92,14 @@ STATISTICS = pa.schema(
     ]
 )
 """Descriptive statistics beside HelpSteer2's; r: Pearson's correlation with helpfulness."""
+
+PUSHED = pa.schema(
+    [
+        ("version", pa.string()),  # of helpsteer_dataset
+        ("repo", pa.string()),
+        ("private", pa.bool_()),
+        ("commit", pa.string()),
+        ("commit_url", pa.string()),
+    ]
+)
+"""What was uploaded to the hub, and where it is there."""

@@ -1,9 +1,10 @@
-"""The stage's assets through Dagster, on two small deliveries: the folder that is published."""
+"""The stage's assets through Dagster, on two small deliveries: the folder that is published, and what is pushed of it."""
 
+import inspect
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import dagster as dg
 import datasets
@@ -11,10 +12,14 @@ import mlcroissant
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from huggingface_hub import HfApi
 
 from assets import dataset
-from pipeline.settings import Profile, load_profile
+from pipeline import automation
+from pipeline.definitions import build_defs
+from pipeline.settings import Profile, ProfileError, Push, load_profile
 from pipeline.store import Store
+from resources.hub import Hub
 from resources.storage import Storage
 from tests.dataset.collected import store_at
 
@@ -24,6 +29,7 @@ CONFIGS = {
     "disagreements/disagreements": "disagreements",
     "preference/preference": "preference",
 }
+TOKEN = "hf_a_secret"
 
 
 def profile(**changes: Any) -> Profile:
@@ -32,10 +38,11 @@ def profile(**changes: Any) -> Profile:
 
 
 def publishable(**changes: Any) -> Profile:
-    """Every licence stated, people described."""
+    """Every licence stated, people described, a place to push to."""
     told: dict[str, Any] = {
         "licence": "CC-BY-4.0",
         "annotators": "Twelve colleagues, trained for a day.",
+        "push": Push(repo="us/set"),
     }
     stated = profile(**(told | changes))
     sources = {name: s.model_copy(update={"licence": "CC0-1.0"}) for name, s in stated.prompts.sources.items()}
@@ -47,7 +54,7 @@ def materialize(store: Store, wanted: Profile, key: str = "helpsteer_dataset") -
         dataset.build(wanted),
         selection=[key],
         instance=dg.DagsterInstance.ephemeral(),
-        resources={"storage": Storage(uri=store.uri)},
+        resources={"storage": Storage(uri=store.uri), "hub": Hub()},
         raise_on_error=False,
     )
 
@@ -213,6 +220,147 @@ def test_a_prompt_in_two_deliveries_is_refused_and_what_was_published_stays(tmp_
     assert not result.success
     assert "two_rows_a_prompt" in failure(result)
     assert made.manifest("helpsteer_dataset") == before
+
+
+# -------------------------------------------------------------------------------------------------------------------------- the push
+
+
+class HfApiDouble:
+    """A test double of huggingface_hub's HfApi: takes what that takes, and remembers it; nothing leaves the machine."""
+
+    calls: ClassVar[list[tuple[str, dict[str, Any]]]] = []
+    private = True
+
+    def __init__(self, token: str) -> None:
+        assert token == TOKEN
+
+    def called(self, name: str, arguments: dict[str, Any]) -> None:
+        inspect.signature(getattr(HfApi, name)).bind(self, **arguments)
+        self.calls.append((name, arguments))
+
+    def create_repo(self, repo_id: str, **options: Any) -> None:
+        self.called("create_repo", {"repo_id": repo_id, **options})
+
+    def dataset_info(self, repo_id: str) -> Any:
+        return type("DatasetInfoDouble", (), {"private": self.private})()
+
+    def upload_folder(self, **options: Any) -> Any:
+        self.called("upload_folder", options)
+        return type(
+            "CommitInfoDouble", (), {"oid": "abc123", "commit_url": "https://hub.invalid/us/set/commit/abc123"}
+        )()
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> type[HfApiDouble]:
+    monkeypatch.setattr("huggingface_hub.HfApi", HfApiDouble)
+    monkeypatch.setattr(HfApiDouble, "calls", [])
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    return HfApiDouble
+
+
+@pytest.fixture(scope="module")
+def by_people(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    made = store_at(tmp_path_factory.mktemp("people") / "store", publishable(), by_people=True)
+    assert materialize(made, publishable()).success
+    return made
+
+
+def test_the_published_folder_is_pushed_and_the_record_says_where_to(
+    by_people: Store, hub: type[HfApiDouble], capfd: pytest.CaptureFixture[str]
+) -> None:
+    result = materialize(by_people, publishable(), "hub_dataset")
+    assert result.success
+    created, uploaded = hub.calls
+    assert created == ("create_repo", {"repo_id": "us/set", "repo_type": "dataset", "private": True, "exist_ok": True})
+    version = by_people.manifest("helpsteer_dataset")
+    assert version is not None
+    assert uploaded[1]["folder_path"] == Path(by_people.path("helpsteer_dataset").path)
+    assert set(uploaded[1]["allow_patterns"]) == {f.name for f in version.files}
+    shown = metadata(result, "hub_dataset")
+    assert shown["repo"] == "us/set"
+    assert shown["commit"] == "https://hub.invalid/us/set/commit/abc123"
+    assert shown["pushed version"] == version.version
+    (record,) = by_people.read("hub_dataset").to_pylist()
+    assert (record["version"], record["commit"]) == (version.version, "abc123")
+    seen = "".join(capfd.readouterr()) + "".join(str(e) for e in result.all_events) + str(shown)
+    assert TOKEN not in seen
+
+
+def test_without_a_token_the_error_names_the_variable(
+    by_people: Store, hub: type[HfApiDouble], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    assert "HF_TOKEN" in failure(materialize(by_people, publishable(), "hub_dataset"))
+    assert not hub.calls
+
+
+def test_simulated_ratings_and_missing_licences_are_refused_each_by_name(store: Store, hub: type[HfApiDouble]) -> None:
+    said = failure(materialize(store, profile(push=Push(repo="us/set")), "hub_dataset"))
+    assert "simulated annotators" in said
+    assert "the data set (dataset.licence)" in said
+    assert "prompts from sharegpt" in said
+    assert "responses of" not in said
+    assert not hub.calls
+
+
+def test_allowing_simulated_ratings_allows_nothing_else(store: Store, hub: type[HfApiDouble]) -> None:
+    allowed = Push(repo="us/set", allow_simulated=True)
+    assert materialize(store, publishable(push=allowed), "hub_dataset").success
+    assert "licence" in failure(materialize(store, profile(push=allowed), "hub_dataset"))
+    assert [name for name, _ in hub.calls] == ["create_repo", "upload_folder"]
+
+
+def test_people_who_are_not_described_are_refused(by_people: Store, hub: type[HfApiDouble]) -> None:
+    assert "dataset.annotators" in failure(materialize(by_people, publishable(annotators=None), "hub_dataset"))
+    assert not hub.calls
+
+
+def test_a_private_set_is_not_uploaded_to_a_public_repository(
+    by_people: Store, hub: type[HfApiDouble], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "private", False)
+    assert "is public" in failure(materialize(by_people, publishable(), "hub_dataset"))
+    assert [name for name, _ in hub.calls] == ["create_repo"]
+    assert materialize(by_people, publishable(push=Push(repo="us/set", private=False)), "hub_dataset").success
+
+
+def test_a_file_that_was_changed_after_it_was_published_is_not_pushed(tmp_path: Path, hub: type[HfApiDouble]) -> None:
+    made = store_at(tmp_path / "store", publishable(), by_people=True)
+    assert materialize(made, publishable()).success
+    with (Path(made.path("helpsteer_dataset").path) / "README.md").open("a") as file:
+        file.write("edited")
+    assert "are not those that were published" in failure(materialize(made, publishable(), "hub_dataset"))
+    assert not hub.calls
+
+
+def test_the_push_is_in_the_graph_where_a_repository_is_named_and_in_no_delivery() -> None:
+    assert "hub_dataset" not in {s.key.to_user_string() for s in build_defs(profile()).resolve_all_asset_specs()}
+    wanted = publishable()
+    definitions = build_defs(wanted)
+    dg.Definitions.validate_loadable(definitions)
+    graph = definitions.resolve_asset_graph()
+    members = {j.name: {k.to_user_string() for k in j.selection.resolve(graph)} for j in automation.jobs(wanted)}
+    assert members[automation.PUSH] == {"hub_dataset"}
+    assert [name for name, keys in members.items() if "hub_dataset" in keys] == [automation.PUSH]
+
+
+def test_naming_a_repository_makes_nothing_stale() -> None:
+    def version(wanted: Profile) -> str | None:
+        (spec,) = dataset.build(wanted)[0].specs
+        return spec.code_version
+
+    assert version(profile()) == version(profile(push=Push(repo="us/set")))
+    assert version(profile()) != version(profile(annotators="us"))
+
+
+def test_a_wrong_push_is_refused_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: tiny\nname: mine\ndataset:\n  push: {repo: us, privat: true}\n")
+    with pytest.raises(ProfileError) as error:
+        load_profile(path)
+    assert "dataset.push.repo" in str(error.value)
+    assert "allowed here: repo, private, allow_simulated" in str(error.value)
 
 
 def test_without_a_delivery_the_error_says_so(tmp_path: Path) -> None:
