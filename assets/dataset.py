@@ -1,6 +1,7 @@
-"""The data set that is published, over all deliveries."""
+"""The data set that is published, over all deliveries, and its copy on the hub."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
@@ -9,46 +10,60 @@ import pyarrow.compute as pc
 from assets import code_version, options, sample_table
 from pipeline import gate, plots
 from pipeline.dataset import build as building
-from pipeline.dataset import card, expectations, schema
-from pipeline.settings import ATTRIBUTES, Profile
+from pipeline.dataset import card, croissant, expectations, push, schema
+from pipeline.dataset.disagreements import disagreement_rows
+from pipeline.dataset.preference import preference_rows
+from pipeline.dataset.removals import removals
+from pipeline.dataset.statistics import statistics
+from pipeline.settings import ATTRIBUTES, Profile, Push
+from pipeline.store import NotPublishedError, Store, describe_files, local_path
+from resources.hub import Hub
 from resources.storage import Storage
 
 
 def build(profile: Profile) -> list[dg.AssetsDefinition]:
-    """The stage's asset for a profile."""
+    """The stage's assets for a profile: the data set, and its copy on the hub where the profile names a repository."""
+    contents = profile.dataset.model_copy(update={"push": None})
+    licences = [f"{name}: {licence}" for name, licence in profile.sources.items()]
+    if profile.contexts:
+        licences.append(profile.checkpoints[profile.contexts.checkpoint].licence)
 
     @dg.asset(
         **options(
             "helpsteer_dataset",
             "dataset",
             expectations.DATASET,
-            code_version("1", profile.dataset, profile.annotations),
-            deps=["agreed_tasks", "response_pairs", "annotation_agreement"],
+            code_version("2", contents, profile.annotations, *licences),
+            deps=["agreed_tasks", "annotations", "response_pairs", "annotation_agreement"],
             kinds=["huggingface", "parquet"],
         )
     )
     def helpsteer_dataset(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
-        """Train and validation files in nvidia/HelpSteer2's format with their provenance and card, over all deliveries."""
+        """The files of nvidia/HelpSteer2, with provenance, card, Croissant metadata and checksums, over all deliveries."""
         store = storage.store()
-        parts, left_out = [schema.DATASET.empty_table()], [schema.LEFT_OUT.empty_table()]
         deliveries = store.partitions("agreed_tasks")
-        for key in deliveries:
-            share = profile.dataset.validation_share
-            rows, bad = building.rows_of(store.read("agreed_tasks", key), store.read("response_pairs", key), key, share)
-            parts.append(rows)
-            left_out.append(bad)
-        table, bad = building.in_order(pa.concat_tables(parts)), pa.concat_tables(left_out)
-        agreement = {
-            key: store.read("annotation_agreement", key)
+        if not deliveries:
+            raise NotPublishedError("no delivery has agreed tasks yet: collect one first")
+        share = profile.dataset.validation_share
+        parts = [
+            building.rows_of(store.read("agreed_tasks", key), store.read("response_pairs", key), key, share)
             for key in deliveries
-            if store.manifest("annotation_agreement", key)
-        }
-        files = {
-            f"{split}.jsonl.gz": building.jsonl_gz(building.helpsteer_rows(table, split))
-            for split in ("train", "validation")
-        }
-        files["README.md"] = card.data_card(table, agreement, len(bad), profile).encode()
-        means = table.to_pandas().groupby("generator")[list(ATTRIBUTES)].mean()
+        ]
+        table = building.in_order(pa.concat_tables([schema.DATASET.empty_table(), *(rows for rows, _ in parts)]))
+        left_out = pa.concat_tables([schema.LEFT_OUT.empty_table(), *(bad for _, bad in parts)])
+        ratings, pairs = (_all(store, asset, deliveries) for asset in ("annotations", "response_pairs"))
+        usable = building.without(ratings, building.whole(left_out["prompt_id"]))
+        disagreements = disagreement_rows(usable, pairs)
+        preferences, dropped = preference_rows(table, usable)
+        files = {split: building.helpsteer_rows(table, split) for split in ("train", "validation")}
+        files["disagreements/disagreements"] = disagreements.select(schema.DISAGREEMENTS.names)
+        files["preference/preference"] = preferences
+        unanswered = _all(store, "response_pairs", deliveries, "left_out.parquet")["prompt_id"]
+        removed = removals(ratings, table, left_out, len(pc.unique(unanswered)), dropped, profile.annotations)
+        figures = statistics(table)
+        agreement = {key: store.read("annotation_agreement", key) for key in deliveries}
+        readme = card.data_card(table, files, ratings, agreement, removed, figures, profile)
+        simulated = card.simulated_share(ratings)
         yield from gate.publish(
             context,
             store,
@@ -56,24 +71,88 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             table,
             schema.DATASET,
             expectations.DATASET,
-            views=expectations.dataset_views(table),
-            side_tables={"provenance.parquet": table.select(schema.PROVENANCE.names), "left_out.parquet": bad},
-            side_files=files,
+            views=expectations.dataset_views(table)
+            | expectations.disagreement_views(disagreements, usable)
+            | expectations.preference_views(preferences, files),
+            side_tables={f"{name}.parquet": rows for name, rows in files.items()}
+            | {"provenance.parquet": table.select(schema.PROVENANCE.names), "left_out.parquet": left_out},
+            side_files={f"{name}.jsonl.gz": building.jsonl_gz(rows) for name, rows in files.items()}
+            | {"README.md": readme.encode()},
+            finish=lambda folder: croissant.complete(folder, profile, simulated > 0),
+            info={"simulated": simulated > 0},
             metadata={
                 "deliveries": len(deliveries),
-                "train prompts": len(pc.unique(table.filter(pc.equal(table["split"], "train"))["prompt_id"])),
-                "validation prompts": len(pc.unique(table.filter(pc.equal(table["split"], "validation"))["prompt_id"])),
-                "simulated ratings": profile.simulated,
-                "mean rating by generator": dg.MetadataValue.md(
-                    plots.grouped_bars(
-                        list(means.index),
-                        {a: list(means[a]) for a in ATTRIBUTES},
-                        "Mean label by generator" + (" (simulated annotators)" if profile.simulated else ""),
-                        "rating",
-                    )
-                ),
-                "samples": sample_table(building.helpsteer_rows(table, "train")),
+                "train prompts": len(files["train"]) // 2,
+                "validation prompts": len(files["validation"]) // 2,
+                "simulated ratings": f"{simulated:.0%}",
+                "statistics": sample_table(_rounded(figures)),
+                "removed": sample_table(removed, rows=len(removed)),
+                "mean rating by generator": dg.MetadataValue.md(_by_generator(table, simulated > 0)),
+                "samples": sample_table(files["train"]),
+                "card": dg.MetadataValue.md(readme.split("---\n", 2)[2]),
             },
         )
 
-    return [helpsteer_dataset]
+    return [helpsteer_dataset, *([_hub_dataset(profile, profile.dataset.push)] if profile.dataset.push else [])]
+
+
+def _hub_dataset(profile: Profile, wanted: Push) -> dg.AssetsDefinition:
+    @dg.asset(
+        **options(
+            "hub_dataset",
+            "dataset",
+            expectations.PUSHED,
+            code_version("1", wanted),
+            deps=["helpsteer_dataset"],
+            kinds=["huggingface"],
+        )
+    )
+    def hub_dataset(context: dg.AssetExecutionContext, storage: Storage, hub: Hub) -> Iterator[gate.Event]:
+        """The published data set as a repository on the Hugging Face hub. Refused where it may not leave: see `pipeline.dataset.push`."""
+        store = storage.store()
+        rows = store.read("helpsteer_dataset", columns=["generator", "licence"])
+        manifest = store.manifest("helpsteer_dataset")
+        if manifest is None:
+            raise dg.Failure(
+                "helpsteer_dataset is not in the store any more: materialize it first", allow_retries=False
+            )
+        reasons = push.objections(rows, manifest.info, profile, wanted)
+        folder = local_path(store.path("helpsteer_dataset"))
+        if tuple(describe_files(store.path("helpsteer_dataset"))) != manifest.files:
+            reasons.append(f"files in {folder} are not those that were published: materialize helpsteer_dataset again")
+        if reasons:
+            listed = "\n".join(f"- {reason}" for reason in reasons)
+            raise dg.Failure(f"nothing was pushed to {wanted.repo}:\n{listed}", allow_retries=False)
+        commit, url = hub.push(
+            folder, [f.name for f in manifest.files], wanted.repo, wanted.private, f"Version {manifest.version}"
+        )
+        record = dict(
+            zip(schema.PUSHED.names, (manifest.version, wanted.repo, wanted.private, commit, url), strict=True)
+        )
+        yield from gate.publish(
+            context,
+            store,
+            "hub_dataset",
+            pa.Table.from_pylist([record], schema=schema.PUSHED),
+            schema.PUSHED,
+            expectations.PUSHED,
+            metadata={"repo": wanted.repo, "commit": dg.MetadataValue.url(url), "pushed version": manifest.version},
+        )
+
+    return hub_dataset
+
+
+def _all(store: Store, asset: str, deliveries: Sequence[str], name: str = "data.parquet") -> pa.Table:
+    """Deliveries' tables in one."""
+    return pa.concat_tables([store.read(asset, key, name) for key in deliveries])
+
+
+def _rounded(figures: pa.Table) -> pa.Table:
+    return pa.Table.from_pandas(figures.to_pandas().round(4), preserve_index=False)
+
+
+def _by_generator(table: pa.Table, simulated: bool) -> str:
+    means = table.to_pandas().groupby("generator")[list(ATTRIBUTES)].mean()
+    series: dict[str, Any] = {a: list(means[a]) for a in ATTRIBUTES}
+    title = "Mean label by generator" + (" (simulated annotators)" if simulated else "")
+    return plots.grouped_bars(list(means.index), series, title, "rating")

@@ -9,21 +9,30 @@ from pipeline.settings import Profile
 POOL = "build_pool"
 DELIVERY = "collect_delivery"
 RECIPE = "train_and_evaluate"
+PUSH = "push_dataset"
 
 
 def jobs(profile: Profile) -> list[UnresolvedAssetJobDefinition]:
-    """The jobs, in the order in which a first delivery needs them; a profile whose texts are recorded has no pool to build."""
+    """The jobs, in the order in which a first delivery needs them; one that pushes the data set where the profile says where to.
+
+    A profile whose texts are recorded has no pool to build.
+    """
     keys = [] if profile.recorded else ["conversations", "candidate_prompts", "prompt_topics", "prompt_complexity"]
     pool = dg.AssetSelection.assets(*keys)
     recipe = dg.AssetSelection.assets("reward_model", "attribute_weights", "benchmark_scores", "leaderboard")
     build_pool = dg.define_asset_job(
         POOL, pool, description="Read the sources and build the pool of candidate prompts. No partition."
     )
+    delivery, push = dg.AssetSelection.all() - pool - recipe, []
+    if profile.dataset.push:  # never part of a delivery: data leaves the store when somebody says so
+        delivery -= dg.AssetSelection.assets("hub_dataset")
+        says = f"Upload the published data set to {profile.dataset.push.repo} on the Hugging Face hub. No partition."
+        push = [dg.define_asset_job(PUSH, dg.AssetSelection.assets("hub_dataset"), description=says)]
     return [
         *([build_pool] if keys else []),
         dg.define_asset_job(
             DELIVERY,
-            dg.AssetSelection.all() - pool - recipe,
+            delivery,
             description="One delivery: draw prompts, answer them, have them rated, publish the data set. Partition: the delivery.",
             partitions_def=DELIVERIES,
         ),
@@ -33,6 +42,7 @@ def jobs(profile: Profile) -> list[UnresolvedAssetJobDefinition]:
             description="One recipe: train its reward model on the data set, score the benchmarks. Partition: the recipe.",
             partitions_def=recipes(profile),
         ),
+        *push,
     ]
 
 

@@ -9,6 +9,7 @@ from pipeline import automation
 from pipeline.settings import Profile, load_profile
 from resources.annotation_desk import desk_of
 from resources.compute import LocalCompute
+from resources.hub import Hub
 from resources.storage import Storage
 
 STAGES = (prompts, responses, annotations, dataset, reward_model, evaluation)
@@ -21,6 +22,7 @@ def build_defs(profile: Profile | None = None, **resource_overrides: Any) -> dg.
         "storage": Storage(uri=profile.store),
         "compute": LocalCompute(kv_cache_gib=profile.compute.kv_cache_gib),
         "desk": desk_of(profile),
+        "hub": Hub(),
     }
     at_once = profile.compute.steps_at_once
     return dg.Definitions(

@@ -7,7 +7,7 @@ run, a backfill or an automation condition would go on from bad data.
 
 import html
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,13 +53,15 @@ def publish(
     views: Mapping[str, pa.Table] | None = None,
     side_tables: Mapping[str, pa.Table] | None = None,
     side_files: Mapping[str, bytes] | None = None,
+    finish: Callable[[UPath], None] | None = None,
     metadata: Mapping[str, Any] | None = None,
     info: Mapping[str, Any] | None = None,
 ) -> Iterator[Event]:
     """Check a table, then publish it under its asset key and the run's partition.
 
     views: frames that rules with `view=` look at. side_tables: further Parquet files of the same version, by file name (rejected rows,
-    say); side_files: files of another kind. metadata: for the UI. info: facts about the run for the manifest, not part of the content hash.
+    say), which may have folders in it; side_files: files of another kind; finish: called with the staged folder, to write what depends on
+    the files in it (checksums). metadata: for the UI. info: facts about the run for the manifest, not part of the content hash.
     Raises `dg.Failure` when a gating rule fails.
     """
     problems = schema_problems(table.schema, schema)
@@ -74,10 +76,14 @@ def publish(
     table = table.select(schema.names).cast(schema)
     staged = store.staging(key, partition_of(context))
     write_table(table, staged / DATA)
+    for name in [*(side_tables or {}), *(side_files or {})]:
+        (staged / name).parent.mkdir(parents=True, exist_ok=True)
     for name, side in (side_tables or {}).items():
         write_table(side, staged / name)
     for name, content in (side_files or {}).items():
         (staged / name).write_bytes(content)
+    if finish:
+        finish(staged)
     shown = {
         "dagster/column_schema": dg.TableSchema([dg.TableColumn(f.name, str(f.type)) for f in schema]),
         **(metadata or {}),

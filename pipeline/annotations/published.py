@@ -172,7 +172,7 @@ def helpsteer_rows(
 def recorded(table: pa.Table, number: npt.NDArray[np.int64], licence: str) -> tuple[pa.Table, pa.Table, pa.Table]:
     """Whole tasks (`tasks_in`) as recorded responses (schema RESPONSE_PAIRS), their ratings (schema ANNOTATIONS), and what was left out.
 
-    Left out, with prompt and reason, are tasks without two responses, and tasks that stood earlier in the table, word for word. Ids are
+    Left out, with prompt_id and reason, are tasks without two responses, and tasks that stood earlier in the table, word for word. Ids are
     hashes of the texts. An annotator's id is of one response alone, so that nobody seems to have rated twice. What the file doesn't say
     is null: generator `recorded`, no model, no finish reason.
     """
@@ -186,7 +186,7 @@ def recorded(table: pa.Table, number: npt.NDArray[np.int64], licence: str) -> tu
         identity = hashlib.sha256("\0".join([prompt, *(responses[r] for r in both)]).encode()).hexdigest()
         reason = "it has one response" if len(both) < 2 else "the same task stood earlier" if identity in seen else None
         if reason:
-            left_out.append({"prompt": prompt, "reason": reason})
+            left_out.append({"prompt_id": identity, "reason": reason})
         else:
             seen.add(identity)
             good.append((identity, both))
@@ -221,7 +221,7 @@ def recorded(table: pa.Table, number: npt.NDArray[np.int64], licence: str) -> tu
     annotations = pa.table(
         {f.name: pa.array(ratings.get(f.name, [None] * len(which)), f.type) for f in ANNOTATIONS}, schema=ANNOTATIONS
     )
-    schema = pa.schema([("prompt", pa.string()), ("reason", pa.string())])
+    schema = pa.schema([("prompt_id", pa.string()), ("generator", pa.string()), ("reason", pa.string())])
     return pairs, annotations, pa.Table.from_pylist(left_out, schema=schema)
 
 

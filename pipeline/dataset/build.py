@@ -1,6 +1,7 @@
 """From agreed tasks to the data set: splits, rows, and the form of nvidia/HelpSteer2's files."""
 
 import gzip
+import io
 import json
 import re
 from collections.abc import Sequence
@@ -28,36 +29,62 @@ def split_of(prompt_ids: Sequence[str], validation_share: float) -> np.ndarray[t
 def rows_of(agreed: pa.Table, pairs: pa.Table, delivery: str, validation_share: float) -> tuple[pa.Table, pa.Table]:
     """A delivery's rows in the schema DATASET, and prompts left out in the schema LEFT_OUT.
 
-    agreed: labels of agreed tasks; pairs: their responses. A prompt whose texts contain the turn markup of the published format is left
-    out, with both responses: in that format a stranger's text could forge a turn.
+    agreed: labels of agreed tasks; pairs: the responses that were annotated. A prompt whose texts contain the turn markup of the published
+    format is left out, with both responses: in that format a stranger's text could forge a turn. Raises ValueError for a label without
+    its response.
     """
-    found = pc.index_in(agreed["response_id"], pairs["response_id"])
-    if found.null_count:
-        raise ValueError(
-            f"{found.null_count} labelled responses of delivery {delivery} are not among its response pairs"
-        )
-    texts = pairs.take(found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found)
-    both = zip(texts["messages"].to_pylist(), texts["text"].to_pylist(), strict=True)
-    forged = np.array(
-        [any(MARKUP in part for part in (text, *(m["content"] for m in messages))) for messages, text in both],
-        dtype=bool,
+    texts = pairs.take(
+        places(agreed["response_id"], pairs["response_id"], f"labelled responses of delivery {delivery}")
     )
-    bad = pc.unique(agreed["prompt_id"].filter(pa.array(forged)))
+    bad = forged_prompts(pairs)
     columns = {name: agreed[name] for name in agreed.column_names if name in DATASET.names}
     columns |= {
         name: texts[name] for name in ("position", "messages", "generator", "model", "model_revision", "licence")
     }
     columns["response"] = texts["text"]
-    columns["n_turns"] = pa.array([(len(m) + 1) // 2 for m in texts["messages"].to_pylist()], pa.int16())
+    turns = np.asarray(pc.list_value_length(whole(texts["messages"])))
+    columns["n_turns"] = pa.array((turns + 1) // 2, pa.int16())
     columns["split"] = pa.array(split_of(agreed["prompt_id"].to_pylist(), validation_share), pa.string())
     columns["delivery"] = pa.array([delivery] * len(agreed), pa.string())
-    table = pa.table({name: columns[name] for name in DATASET.names}, schema=DATASET)
-    table = table.filter(
-        pc.invert(pc.is_in(table["prompt_id"], bad.combine_chunks() if isinstance(bad, pa.ChunkedArray) else bad))
-    )
+    table = without(pa.table({name: columns[name] for name in DATASET.names}, schema=DATASET), bad)
     reason = f"its text contains the turn markup {MARKUP}n>"
     rows = [{"prompt_id": p, "delivery": delivery, "reason": reason} for p in bad.to_pylist()]
     return table, pa.Table.from_pylist(rows, schema=LEFT_OUT)
+
+
+def forged_prompts(pairs: pa.Table) -> pa.Array:
+    """Ids of the prompts that have the turn markup of the published format in a turn or a response. pairs: schema RESPONSE_PAIRS."""
+    lists = whole(pairs["messages"])
+    contents = pc.struct_field(lists.flatten(), "content")
+    row = np.repeat(np.arange(len(lists)), np.asarray(pc.list_value_length(lists)))
+    bad = _holds_markup(whole(pairs["text"])).copy()
+    bad[row[_holds_markup(contents)]] = True
+    return whole(pc.unique(pairs["prompt_id"].filter(pa.array(bad))))
+
+
+def _holds_markup(texts: pa.Array) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    held: np.ndarray[tuple[int], np.dtype[np.bool_]] = np.asarray(
+        pc.fill_null(pc.match_substring(texts, MARKUP), False)
+    )
+    return held
+
+
+def places(ids: pa.ChunkedArray, among: pa.ChunkedArray, what: str) -> pa.Array:
+    """Where each id stands among others. Raises ValueError, with `what` in its message, where one is not there."""
+    found = whole(pc.index_in(ids, among))
+    if found.null_count:
+        raise ValueError(f"{found.null_count} {what} are not among its response pairs")
+    return found
+
+
+def without(table: pa.Table, prompts: pa.Array) -> pa.Table:
+    """The rows of other prompts."""
+    return table.filter(pc.invert(pc.is_in(table["prompt_id"], prompts)))
+
+
+def whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """A column as one array."""
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
 def in_order(table: pa.Table) -> pa.Table:
@@ -68,18 +95,30 @@ def in_order(table: pa.Table) -> pa.Table:
 def helpsteer_rows(table: pa.Table, split: str) -> pa.Table:
     """A split in the schema of nvidia/HelpSteer2, two consecutive rows a prompt, multi-turn context flattened into `prompt`."""
     part = in_order(table.filter(pc.equal(table["split"], split)))
-    columns = {
-        "prompt": pa.array([flatten(m) for m in part["messages"].to_pylist()], pa.string()),
-        "response": part["response"],
-    }
+    columns = {"prompt": flatten(part["messages"]), "response": part["response"]}
     columns |= {a: part[a].cast(pa.int64()) for a in ATTRIBUTES}
     return pa.table(columns, schema=HELPSTEER)
 
 
-def flatten(messages: Sequence[dict[str, str]]) -> str:
-    """A context as HelpSteer2's `prompt` field: turns divided by their headers, the first without one."""
-    marks = {"user": USER_MARK, "assistant": ASSISTANT_MARK}
-    return "".join(m["content"] if n == 0 else marks[m["role"]] + m["content"] for n, m in enumerate(messages))
+def flatten(messages: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """Contexts (lists of role and content) as HelpSteer2's `prompt` field: turns divided by their headers, the first without one.
+
+    Raises ValueError for a role other than user and assistant: the format has no header for it.
+    """
+    lists = whole(messages)
+    ends = np.asarray(pc.list_value_length(lists), dtype=np.int64).cumsum()
+    roles, contents = (pc.struct_field(lists.flatten(), name) for name in ("role", "content"))
+    other = pc.unique(roles.filter(pc.invert(pc.is_in(roles, pa.array(["user", "assistant"]))))).to_pylist()
+    if other:
+        raise ValueError(
+            f"HelpSteer2's format has turns of user and assistant only, not of {', '.join(map(str, other))}"
+        )
+    marks = np.where(np.asarray(pc.equal(roles, "assistant")), ASSISTANT_MARK, USER_MARK).astype(object)
+    starts = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
+    marks[starts[starts < ends]] = ""
+    parts = pc.binary_join_element_wise(pa.array(marks, pa.string()), contents, "")
+    offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
+    return pc.binary_join(pa.ListArray.from_arrays(offsets, parts), "")
 
 
 def messages_of(prompt: str) -> list[dict[str, str]]:
@@ -97,5 +136,9 @@ def messages_of(prompt: str) -> list[dict[str, str]]:
 
 def jsonl_gz(table: pa.Table) -> bytes:
     """Rows as gzipped JSON lines; the same bytes for the same rows."""
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in table.to_pylist())
-    return gzip.compress(lines.encode(), mtime=0)
+    packed = io.BytesIO()
+    with gzip.GzipFile(filename="", fileobj=packed, mode="wb", mtime=0) as file:
+        for batch in table.to_batches(max_chunksize=1000):
+            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in batch.to_pylist())
+            file.write(lines.encode())
+    return packed.getvalue()

@@ -1,5 +1,6 @@
 """The data card, in the hub's format."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,25 +9,55 @@ import jinja2
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.settings import Profile
+from pipeline.settings import Profile, SimulatedDesk
+
+HUB_LICENCES = frozenset(
+    """apache-2.0 mit odc-by odbl pddl cc0-1.0 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-sa-4.0
+    cc-by-nc-nd-4.0 cc-by-nd-4.0 cdla-permissive-1.0 cdla-permissive-2.0 cdla-sharing-1.0""".split()
+)
+"""Licences that the hub knows by name (https://huggingface.co/docs/hub/repositories-licenses); the others are `other`."""
+
+STAGES = ("all", "outliers removed", "tasks removed")
+SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 
 
-def data_card(table: pa.Table, agreement: Mapping[str, pa.Table], left_out: int, profile: Profile) -> str:
-    """README.md of the data set. table: schema DATASET; agreement: tables of `annotation_agreement` by delivery."""
+def data_card(
+    table: pa.Table,
+    files: Mapping[str, pa.Table],
+    annotations: pa.Table,
+    agreement: Mapping[str, pa.Table],
+    removals: pa.Table,
+    statistics: pa.Table,
+    profile: Profile,
+) -> str:
+    """README.md of the data set.
+
+    table: schema DATASET; files: rows of each file of FILES; annotations: all ratings, before any removal; agreement: tables of
+    `annotation_agreement` by delivery; removals, statistics: schemas REMOVALS and STATISTICS.
+    """
     rules = profile.annotations
     generators = sorted(
         {
-            (r["generator"], r["model"], r["licence"])
+            (r["generator"], r["model"] or "model not recorded", r["licence"])
             for r in table.select(["generator", "model", "licence"]).to_pylist()
         }
     )
+    licence = profile.dataset.licence
+    contexts = profile.contexts.checkpoint if profile.contexts else None
+    writer = f"`{contexts}`, {profile.checkpoints[contexts].licence}" if contexts else None
     facts: dict[str, Any] = {
         "name": profile.dataset.name,
-        "licence": profile.dataset.licence,
+        "licence": licence,
+        "hub_licence": licence.lower() if licence.lower() in HUB_LICENCES else None,
+        "licence_name": re.sub(r"[^a-z0-9.]+", "-", licence.split("(")[0].lower()).strip("-.") or "unknown",
         "language": profile.language,
-        "simulated": profile.simulated,
-        "splits": [_split(table, split) for split in ("train", "validation")],
-        "sources": [f"{name} ({licence})" for name, licence in profile.sources.items()],
+        "size": next((name for most, name in SIZES if len(table) < most), "n>10M"),
+        "simulated": simulated_share(annotations),
+        "files": [
+            {"file": name, "prompts": len(pc.unique(rows["prompt"])), "rows": len(rows)} for name, rows in files.items()
+        ],
+        "sources": [f"{name} ({source})" for name, source in profile.sources.items()],
+        "contexts": writer,
         "generators": [f"`{g}` ({m}, {licence})" for g, m, licence in generators],
         "initial": rules.initial,
         "extra": rules.extra,
@@ -36,19 +67,55 @@ def data_card(table: pa.Table, agreement: Mapping[str, pa.Table], left_out: int,
         if rules.rule == "per_attribute"
         else "the same annotators for all attributes",
         "max_spread": rules.max_spread,
-        "left_out": left_out,
+        "per_response": len(annotations) / max(len(pc.unique(annotations["response_id"])), 1),
+        "desks": _desks(annotations, profile),
+        "people": simulated_share(annotations) < 1,
+        "written": profile.dataset.annotators,
+        "removals": removals.to_pylist(),
+        "statistics": statistics.to_pylist(),
         "agreement": [row for delivery, part in agreement.items() for row in _agreement(delivery, part)],
-        "licences": [{"what": f"prompts from {name}", "licence": licence} for name, licence in profile.sources.items()]
-        + [{"what": f"responses of {g} ({m})", "licence": licence} for g, m, licence in generators],
+        "licences": [
+            *({"what": f"prompts from {name}", "licence": source} for name, source in profile.sources.items()),
+            *(
+                {"what": f"earlier assistant turns, by `{name}`", "licence": profile.checkpoints[name].licence}
+                for name in filter(None, [contexts])
+            ),
+            *({"what": f"responses of `{g}` ({m})", "licence": licence} for g, m, licence in generators),
+        ],
     }
-    # Markdown, with no stranger's text in it: names and licences of the profile, and numbers
+    # Markdown, with no stranger's text in it: names, texts and licences of the profile, and numbers
     template = jinja2.Template((Path(__file__).parent / "card.md.jinja").read_text(), undefined=jinja2.StrictUndefined)
     return str(template.render(facts)) + "\n"
 
 
-def _split(table: pa.Table, split: str) -> dict[str, Any]:
-    part = table.filter(pc.equal(table["split"], split))
-    return {"split": split, "prompts": len(pc.unique(part["prompt_id"])), "rows": len(part)}
+def simulated_share(annotations: pa.Table) -> float:
+    """Share of the annotations that simulated annotators made, 0 to 1; 0 where there are none."""
+    return float(pc.mean(annotations["simulated"].cast(pa.int8())).as_py() or 0)
+
+
+def _desks(annotations: pa.Table, profile: Profile) -> list[str]:
+    """A sentence a desk: how many annotators rated how many responses through it, and how they were chosen as far as is known."""
+    counts = annotations.group_by("desk").aggregate([("annotator_id", "count_distinct"), ([], "count_all")])
+    sentences = []
+    for row in sorted(counts.to_pylist(), key=lambda r: str(r["desk"])):
+        given = f"{row['annotator_id_count_distinct']} annotators gave {row['count_all']} ratings of a response"
+        if row["desk"] == "helpsteer2":
+            sentences.append(
+                f"Desk `helpsteer2`: {row['count_all']} recorded ratings of a response; who gave them is not published."
+            )
+            continue
+        if row["desk"] != "simulated":
+            sentences.append(f"Desk `{row['desk']}`: {given}. Tasks went to whoever the team gave them to.")
+            continue
+        how = "They are drawn at random for each prompt, by its hash."
+        if isinstance(profile.annotations.desk, SimulatedDesk):
+            desk = profile.annotations.desk
+            how += (
+                f" The panel has {desk.annotators}, each with a constant bias (sd {desk.bias:g} levels) and noise (sd {desk.noise:g}), of "
+                f"whom about {desk.careless_share:.0%} are careless; they rate what can be measured of a text, such as its length."
+            )
+        sentences.append(f"Desk `simulated`: {given}. {how}")
+    return sentences
 
 
 def _agreement(delivery: str, table: pa.Table) -> list[dict[str, Any]]:
@@ -57,11 +124,7 @@ def _agreement(delivery: str, table: pa.Table) -> list[dict[str, Any]]:
         {
             "delivery": delivery,
             "attribute": attribute,
-            "all": by[attribute, "all"]["kappa"],
-            "kept": by[attribute, "outliers removed"]["kappa"],
-            "kept_null": by[attribute, "outliers removed"]["kappa_null"],
-            "agreed": by[attribute, "tasks removed"]["kappa"],
-            "agreed_null": by[attribute, "tasks removed"]["kappa_null"],
+            "figures": [by[attribute, stage][figure] for stage in STAGES for figure in ("kappa", "kappa_null")],
         }
         for attribute in dict.fromkeys(table["attribute"].to_pylist())
     ]

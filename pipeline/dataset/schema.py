@@ -37,9 +37,7 @@ DISAGREEMENTS = pa.schema(
     [
         ("prompt", pa.string()),
         ("response", pa.string()),
-        *(
-            pa.field(a, pa.list_(pa.int64())) for a in ATTRIBUTES
-        ),  # index i is the i-th annotator of this response alone
+        *(pa.field(a, pa.list_(pa.int64())) for a in ATTRIBUTES),  # in the order of the annotators of this response
     ]
 )
 """A row of nvidia/HelpSteer2's `disagreements` file: every rating, before any is removed."""
@@ -68,3 +66,40 @@ PREFERENCE = pa.schema(
 PROVENANCE = pa.schema([f for f in DATASET if f.name not in ("messages", "response", *ATTRIBUTES)])
 
 LEFT_OUT = pa.schema([("prompt_id", pa.string()), ("delivery", pa.string()), ("reason", pa.string())])
+
+FILES = {
+    "train": HELPSTEER,
+    "validation": HELPSTEER,
+    "disagreements/disagreements": DISAGREEMENTS,
+    "preference/preference": PREFERENCE,
+}
+"""Files in nvidia/HelpSteer2's form, by path without ending; each as `.jsonl.gz`, as on the hub, and as `.parquet` beside it."""
+
+REMOVALS = pa.schema(
+    [
+        ("what", pa.string()),
+        ("before", pa.int64()),
+        ("removed", pa.int64()),
+        ("why", pa.string()),
+    ]
+)
+"""What was removed on the way to the data set, in the order of removal."""
+
+STATISTICS = pa.schema(
+    [
+        ("quantity", pa.string()),
+        *(pa.field(f"{figure}{whose}", pa.float64()) for figure in ("mean", "sd", "r") for whose in ("", "_published")),
+    ]
+)
+"""Descriptive statistics beside HelpSteer2's; r: Pearson's correlation with helpfulness."""
+
+PUSHED = pa.schema(
+    [
+        ("version", pa.string()),  # of helpsteer_dataset
+        ("repo", pa.string()),
+        ("private", pa.bool_()),
+        ("commit", pa.string()),
+        ("commit_url", pa.string()),
+    ]
+)
+"""What was uploaded to the hub, and where it is there."""

@@ -12,7 +12,7 @@ from pipeline.annotations.schema import AGREED
 from pipeline.dataset.build import flatten, helpsteer_rows, in_order, jsonl_gz, rows_of, split_of
 from pipeline.dataset.expectations import dataset_views
 from pipeline.dataset.schema import DATASET, HELPSTEER
-from pipeline.responses.schema import RESPONSE_PAIRS
+from pipeline.responses.schema import MESSAGES, RESPONSE_PAIRS
 from pipeline.settings import ATTRIBUTES
 
 
@@ -34,7 +34,18 @@ def built(prompts: dict[str, list[str]], share: float = 0.5, **more: Any) -> pa.
 
 def test_a_multi_turn_prompt_has_the_published_markup() -> None:
     messages = [{"role": r, "content": c} for r, c in (("user", "a"), ("assistant", "b"), ("user", "c"))]
-    assert flatten(messages) == "a\n<extra_id_1>Assistant\nb\n<extra_id_1>User\nc"
+    contexts = pa.chunked_array(
+        [pa.array([[messages[0]], messages, [messages[2]]], MESSAGES), pa.array([messages], MESSAGES)]
+    )
+    multi = "a\n<extra_id_1>Assistant\nb\n<extra_id_1>User\nc"
+    assert flatten(contexts).to_pylist() == ["a", multi, "c", multi]
+    assert flatten(contexts.slice(1, 2)).to_pylist() == [multi, "c"]
+    assert flatten(contexts.slice(0, 0)).to_pylist() == []
+
+
+def test_a_role_that_the_format_has_no_header_for_is_an_error() -> None:
+    with pytest.raises(ValueError, match="not of system"):
+        flatten(pa.array([[{"role": "system", "content": "be good"}, {"role": "user", "content": "a"}]], MESSAGES))
 
 
 def test_rows_have_the_published_schema_and_two_of_a_prompt_stand_together() -> None:

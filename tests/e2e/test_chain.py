@@ -134,6 +134,12 @@ def test_the_data_set_loads_as_helpsteer2_does_and_keeps_no_wide_spread(store: S
     for rows in loaded.values():
         assert rows["prompt"][0::2] == rows["prompt"][1::2]
     assert not set(loaded["train"]["prompt"]) & set(loaded["validation"]["prompt"])
+    every = datasets.load_dataset(str(store.path("helpsteer_dataset")), "disagreements")["train"]
+    assert every["prompt"][0::2] == every["prompt"][1::2]
+    assert sum(map(len, every["helpfulness"])) == len(store.read("annotations", "demo"))
+    preferences = datasets.load_dataset(str(store.path("helpsteer_dataset")), "preference")["train"]
+    of_split = {"train": set(loaded["train"]["prompt"]), "val": set(loaded["validation"]["prompt"])}
+    assert all(p in of_split[s] for p, s in zip(preferences["prompt"], preferences["split"], strict=True))
     votes = store.read("agreed_tasks", "demo")["helpfulness_votes"].to_pylist()
     for row in votes:
         levels = [n for n, count in enumerate(row) if count]

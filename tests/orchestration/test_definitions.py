@@ -19,6 +19,8 @@ HEAVY = (
     "vllm",
     "transformers",
     "great_expectations",
+    "huggingface_hub",
+    "mlcroissant",
     "sentence_transformers",
     "sklearn",
     "datasets",

@@ -1,0 +1,49 @@
+"""What was removed on the way to the data set, and why, in numbers."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.annotations.consensus import most_agreeing
+from pipeline.dataset.schema import REMOVALS
+from pipeline.settings import ATTRIBUTES, Annotations
+
+
+def removals(
+    annotations: pa.Table,
+    table: pa.Table,
+    left_out: pa.Table,
+    unanswered: int,
+    dropped: pa.Table,
+    rules: Annotations,
+) -> pa.Table:
+    """Removals in the schema REMOVALS, in their order.
+
+    annotations: of all deliveries, before any removal; table: schema DATASET; left_out: schema LEFT_OUT; unanswered: prompts that never got
+    two responses; dropped: pairs without a preference row (`preference_rows`).
+    """
+    annotated, forged, kept = _count(annotations["prompt_id"]), len(left_out), _count(table["prompt_id"])
+    steps = [
+        (
+            "prompts",
+            annotated + unanswered,
+            unanswered,
+            "a response is missing, was refused, or is blank; or the task stood there twice",
+        ),
+        ("annotated prompts", annotated, forged, "a text contains the turn markup of this format; in no file"),
+    ]
+    agreeing = most_agreeing(annotations, rules.keep, rules.rule)
+    for attribute in ATTRIBUTES:
+        all_, left = (len(t) - t[attribute].null_count for t in (annotations, agreeing))
+        steps.append((f"ratings of {attribute}", all_, all_ - left, f"not among the {rules.keep} that agree most"))
+    wide = f"kept helpfulness ratings of a response differ by more than {rules.max_spread}"
+    steps.append(("tasks", annotated - forged, annotated - forged - kept, wide))
+    left = kept
+    for reason in sorted(set(dropped["reason"].to_pylist())):
+        gone = pc.sum(pc.equal(dropped["reason"], reason)).as_py()
+        steps.append(("preference pairs", left, gone, reason))
+        left -= gone
+    return pa.Table.from_pylist([dict(zip(REMOVALS.names, step, strict=True)) for step in steps], schema=REMOVALS)
+
+
+def _count(ids: pa.ChunkedArray) -> int:
+    return len(pc.unique(ids))
