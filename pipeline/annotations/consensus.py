@@ -35,7 +35,8 @@ class Ratings:
     """The ratings of a table as one array, 5 bytes a rating and no text.
 
     levels: (responses, places, attributes), MISSING where there is no rating; a response's ratings stand in the table's order.
-    prompt: (responses,), the number of each response's prompt. response, place: (rows,), where each row of the table went.
+    prompt: (responses,), the number of each response's prompt. response, place: (rows,), where each row of the table went. Responses and
+    prompts are numbered in the order in which they first come.
     """
 
     levels: Levels
@@ -100,24 +101,22 @@ def kept(levels: Levels, keep: int, rule: Rule) -> npt.NDArray[np.bool_]:
 def _closest(levels: Levels, candidate: npt.NDArray[np.bool_], keep: int) -> npt.NDArray[np.bool_]:
     """Which candidates to keep. levels: (responses, places, attributes); candidate: (responses, places) -> (responses, places)."""
     chosen = candidate.copy()
-    counts = candidate.sum(axis=1)
+    counts = np.count_nonzero(candidate, axis=1)
     for count in np.unique(counts[counts > keep]):
         rows = np.flatnonzero(counts == count)
         places = np.nonzero(candidate[rows])[1].reshape(len(rows), count)
-        values = np.take_along_axis(levels[rows], places[:, :, None], axis=1).astype(np.int16)
-        apart = {
-            (i, j): ((values[:, i] - values[:, j]) ** 2).sum(axis=1, dtype=np.int16)
-            for i, j in combinations(range(count), 2)
-        }
-        least, best = np.full(len(rows), np.iinfo(np.int32).max), np.zeros((len(rows), keep), dtype=np.int64)
-        for subset in combinations(range(count), keep):  # in the order of places, so that a tie goes to the first
-            cost = np.zeros(len(rows), dtype=np.int32)
-            for pair in combinations(subset, 2):
-                cost += apart[pair]
+        values = np.take_along_axis(levels[rows], places[:, :, None], axis=1)
+        columns = np.ascontiguousarray(values.transpose(2, 1, 0), dtype=np.int32)  # attributes, candidates, responses
+        apart = {(i, j): ((columns[:, i] - columns[:, j]) ** 2).sum(axis=0) for i, j in combinations(range(count), 2)}
+        least, best = np.full(len(rows), np.iinfo(np.int32).max), np.zeros(len(rows), dtype=np.int64)
+        subsets = list(combinations(range(count), keep))
+        for number, subset in enumerate(subsets):  # in the order of places, so that a tie goes to the first
+            cost = np.add.reduce([apart[pair] for pair in combinations(subset, 2)])
             better = cost < least
-            least[better], best[better] = cost[better], subset
+            np.copyto(least, cost, where=better)
+            np.copyto(best, number, where=better)
         chosen[rows] = False
-        chosen[rows[:, None], np.take_along_axis(places, best, axis=1)] = True
+        chosen[rows[:, None], np.take_along_axis(places, np.array(subsets)[best], axis=1)] = True
     return chosen
 
 
@@ -127,8 +126,12 @@ def _codes(column: pa.ChunkedArray, name: str) -> npt.NDArray[np.int64]:
         raise ValueError(f"{column.null_count} annotations have no {name}")
     if not len(column):
         return np.zeros(0, dtype=np.int64)
-    codes: npt.NDArray[np.int64] = column.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
-    return codes
+    values = column.combine_chunks()
+    new = np.ones(len(values), dtype=bool)  # runs of a value first: there are fewer of them to be told apart
+    new[1:] = pc.not_equal(values.slice(1), values.slice(0, len(values) - 1)).to_numpy(zero_copy_only=False)
+    begins = np.flatnonzero(new)
+    runs = values.take(pa.array(begins)).dictionary_encode().indices.to_numpy().astype(np.int64)
+    return np.repeat(runs, np.diff(begins, append=len(values)))
 
 
 def _layout(ids: pa.ChunkedArray, name: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], tuple[int, int]]:
@@ -159,10 +162,12 @@ def _levels(column: Any, attribute: str) -> Levels:
 
 def votes(levels: Levels) -> npt.NDArray[np.int64]:
     """How many ratings of each level: (..., places) -> (..., 5)."""
-    rated = np.flatnonzero(levels != MISSING)
-    row = rated // max(levels.shape[-1], 1)
-    counts = np.bincount(row * LEVELS + levels.ravel()[rated], minlength=LEVELS * int(np.prod(levels.shape[:-1])))
-    return counts.reshape(*levels.shape[:-1], LEVELS)
+    rows = int(np.prod(levels.shape[:-1]))
+    counts = np.zeros((LEVELS, rows), dtype=np.int16)
+    for place in np.ascontiguousarray(levels.reshape(rows, levels.shape[-1]).T):
+        for level in range(LEVELS):
+            counts[level] += place == level
+    return counts.T.astype(np.int64).reshape(*levels.shape[:-1], LEVELS)
 
 
 def consensus_labels(kept: pa.Table) -> pa.Table:
@@ -172,7 +177,7 @@ def consensus_labels(kept: pa.Table) -> pa.Table:
     said 0 to 4. An attribute without ratings has nulls and no votes.
     """
     ratings = Ratings.of(kept)
-    first = pa.array(np.unique(ratings.response, return_index=True)[1])
+    first = pa.array(np.flatnonzero(ratings.place == 0))
     ids = {name: kept[name].take(first) for name in ("prompt_id", "response_id")}
     order = [("prompt_id", "ascending"), ("response_id", "ascending")]
     columns = ids | label_columns(ratings.levels)
@@ -182,16 +187,19 @@ def consensus_labels(kept: pa.Table) -> pa.Table:
 def label_columns(levels: Levels) -> dict[str, pa.Array]:
     """The columns of LABELS but its ids, from kept ratings (responses, places, attributes)."""
     columns: dict[str, pa.Array] = {}
+    powers = np.arange(LEVELS, dtype=np.float64)[:, None] ** np.arange(
+        3
+    )  # of each level: for the number, the sum, the sum of squares
     for number, attribute in enumerate(ATTRIBUTES):
-        counts, scale = votes(levels[:, :, number]), np.arange(LEVELS)
-        n = counts.sum(axis=1)
+        counts = votes(levels[:, :, number])
+        n, total, squares = (counts.astype(np.float64) @ powers).T
         missing, divisor = n == 0, np.maximum(n, 1)
-        mean = counts @ scale / divisor
-        sd = np.sqrt(np.maximum(counts @ scale**2 / divisor - mean**2, 0))
+        mean = total / divisor
+        sd = np.sqrt(np.maximum(squares / divisor - mean**2, 0))
         columns[attribute] = pa.array(np.floor(mean + 0.5).astype(np.int8), mask=missing)
         columns[f"{attribute}_mean"] = pa.array(mean.astype(np.float32), mask=missing)
         columns[f"{attribute}_sd"] = pa.array(sd.astype(np.float32), mask=missing)
-        columns[f"{attribute}_n"] = pa.array(n, pa.int8())
+        columns[f"{attribute}_n"] = pa.array(n.astype(np.int8))
         columns[f"{attribute}_votes"] = pa.FixedSizeListArray.from_arrays(pa.array(counts.ravel(), pa.int8()), LEVELS)
     return columns
 
@@ -254,8 +262,8 @@ class Totals:
         self.responses += len(levels)
         self.ratings += int((levels != MISSING).sum())
         self.kept += int((chosen != MISSING).sum())
-        self.tasks += len(np.unique(prompt))
-        self.dropped += len(np.unique(prompt[~good]))
+        self.tasks += np.count_nonzero(np.bincount(prompt))
+        self.dropped += np.count_nonzero(np.bincount(prompt[~good]))
 
 
 def labels_of_stream(
@@ -275,7 +283,7 @@ def labels_of_stream(
         chosen = without_outliers(ratings.levels, keep, rule)
         good = agreed(chosen, ratings.prompt, max_spread)
         totals.add(ratings.levels, chosen, ratings.prompt, good)
-        first = pa.array(np.unique(ratings.response, return_index=True)[1][good])
+        first = pa.array(np.flatnonzero(ratings.place == 0)[good])
         columns = {name: table[name].take(first) for name in ("prompt_id", "response_id")} | label_columns(chosen[good])
         yield pa.table({name: columns[name] for name in LABELS.names}, schema=LABELS)
 

@@ -158,8 +158,9 @@ def helpsteer_rows(
     for table, number in tasks_in(tables):
         levels = levels_of(table)
         chosen = without_outliers(levels, keep, rule)
-        good = agreed(chosen, number, max_spread)
-        totals.add(levels, chosen, number, good)
+        task = number - number[0]
+        good = agreed(chosen, task, max_spread)
+        totals.add(levels, chosen, task, good)
         labels = label_columns(chosen[good])
         part = table.filter(pa.array(good))
         yield pa.table(
