@@ -262,8 +262,8 @@ class Totals:
         self.responses += len(levels)
         self.ratings += int((levels != MISSING).sum())
         self.kept += int((chosen != MISSING).sum())
-        self.tasks += np.count_nonzero(np.bincount(prompt))
-        self.dropped += np.count_nonzero(np.bincount(prompt[~good]))
+        self.tasks += int(np.count_nonzero(np.bincount(prompt)))
+        self.dropped += int(np.count_nonzero(np.bincount(prompt[~good])))
 
 
 def labels_of_stream(
