@@ -212,11 +212,10 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         rows = table.to_pandas()
         chart = {stage: list(part["kappa"]) for stage, part in rows.groupby("stage", sort=False)}
         chart |= {
-            f"{stage}, null": list(part["kappa_null"])
+            f"{stage}, by chance": list(part["kappa_null"])
             for stage, part in rows.groupby("stage", sort=False)
             if stage != "all"
         }
-        rounded = rows.round(3).astype({"simulated": str})
         yield from gate.publish(
             context,
             store,
@@ -227,7 +226,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             views={"helpfulness": table.filter(pc.equal(table["attribute"], "helpfulness"))},
             side_tables={"annotators.parquet": annotators},
             metadata={
-                "agreement": sample_table(pa.Table.from_pandas(rounded, preserve_index=False), rows=15),
+                **{name.replace("_", ", "): sample_table(_figure(table, name), rows=15) for name in agreement.FIGURES},
                 "annotators, least agreement on helpfulness first": sample_table(_least_agreeing(annotators), rows=20),
                 "chart": dg.MetadataValue.md(
                     plots.grouped_bars(list(ATTRIBUTES), chart, f"Weighted kappa, {who}", "kappa")
@@ -271,6 +270,22 @@ def _shown(table: pa.Table, quarantine: pa.Table, who: str) -> dict[str, Any]:
         "in quarantine": len(quarantine),
         "quarantine by reason": count_table(quarantine["reason"], "reason"),
     }
+
+
+def _figure(table: pa.Table, name: str) -> pa.Table:
+    """A figure of every attribute and stage with its interval, what it is by chance, and what was published."""
+    shown = {"": name, "_low": "from", "_high": "to", "_null": "by chance"}
+    columns = {new: pc.round(table[name + part], 3) for part, new in shown.items()}
+    published = {"HelpSteer2": table["published"]} if name == "kappa" else {}
+    return pa.table(
+        {
+            "attribute": table["attribute"],
+            "stage": table["stage"],
+            **columns,
+            **published,
+            "responses": table["responses"],
+        }
+    )
 
 
 def _least_agreeing(annotators: pa.Table) -> pa.Table:

@@ -91,7 +91,7 @@ def _markdown(draw: Callable[[Any], None], title: str, legend: bool = False) -> 
     axes.set_title(title, fontsize=10, color=INK, loc="left")
     axes.tick_params(labelsize=8)
     if legend:
-        axes.legend(fontsize=8, frameon=False)
+        figure.legend(loc="outside lower center", ncols=5, fontsize=8, frameon=False)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", metadata={"Software": None})
     return f"![{title}](data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()})"
