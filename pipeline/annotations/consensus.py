@@ -314,7 +314,8 @@ def in_whole_prompts(batches: Iterable[pa.RecordBatch | pa.Table], rows: int = B
     if pending and sum(map(len, pending)):
         yield _noted(pa.concat_tables(pending), seen)
     prompts = np.concatenate([np.zeros(0, dtype=np.uint64), *seen])
-    again = len(prompts) - len(np.unique(prompts))
+    prompts.sort()
+    again = np.count_nonzero(prompts[1:] == prompts[:-1])
     if again:
         raise ValueError(f"the rows of {again} prompts don't stand together: sort the annotations by prompt_id")
 
