@@ -9,10 +9,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from upath import UPath
 
-from assets import DELIVERIES, ENGINE_POOL, OWNERS, code_version, options, sample_table
+from assets import DELIVERIES, ENGINE_POOL, OWNERS, code_version, count_table, options, sample_table
 from pipeline import gate, plots
 from pipeline.responses import expectations, plan, schema
-from pipeline.settings import Profile
+from pipeline.responses.accounts import account
+from pipeline.settings import Price, Profile
 from pipeline.store import Store, write_table
 from resources.annotation_desk import AnnotationDesk, RecordedRatings
 from resources.compute import LocalCompute
@@ -209,7 +210,13 @@ def _generators(profile: Profile, checkpoint: str) -> dg.AssetsDefinition:
             owners=OWNERS,
             kinds={"vllm", "parquet"},
             code_version=code_version(
-                "1", profile.checkpoints[checkpoint], generator.sampling, generator.system_prompt or "", profile.seed
+                "2",
+                profile.checkpoints[checkpoint].model_copy(
+                    update={"price": Price()}
+                ),  # what it costs changes no answer
+                generator.sampling,
+                plan.system_of(generator),
+                profile.seed,
             ),
         )
 
@@ -252,11 +259,10 @@ def _generators(profile: Profile, checkpoint: str) -> dg.AssetsDefinition:
                 views=expectations.response_views(mine, planned.filter(pc.equal(planned["generator"], name))),
                 metadata={
                     **_speeds(figures),
-                    "finish reasons": {
-                        r["values"]: r["counts"] for r in pc.value_counts(mine["finish_reason"]).to_pylist()
-                    },
-                    "lengths": dg.MetadataValue.md(
-                        plots.histogram(mine["output_tokens"], f"Response length, {name}", "tokens")
+                    **account(mine, answered, figures["seconds"], profile.checkpoints[checkpoint]),
+                    "not answered, by reason": count_table(mine["detail"].drop_null(), "reason"),
+                    "lengths and finish reasons": dg.MetadataValue.md(
+                        plots.histogram(_lengths(mine), f"Response length, {name}", "tokens")
                     ),
                     "samples": sample_table(mine.select(["prompt_id", "finish_reason", "text"])),
                 },
@@ -265,6 +271,12 @@ def _generators(profile: Profile, checkpoint: str) -> dg.AssetsDefinition:
         out.fs.rm(str(out), recursive=True)
 
     return responses
+
+
+def _lengths(responses: pa.Table) -> dict[str, pa.ChunkedArray]:
+    """Output tokens by finish reason."""
+    reasons = sorted(pc.unique(responses["finish_reason"]).to_pylist())
+    return {r: responses.filter(pc.equal(responses["finish_reason"], r))["output_tokens"] for r in reasons}
 
 
 def _engine(profile: Profile, checkpoint: str, store: Store) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import shutil
 import uuid
 from pathlib import Path
 
-from pipeline.settings import Checkpoint
+from pipeline.settings import PROJECT, Checkpoint
 
 ACCEPTED_TERMS = "HELPSTEER_ACCEPT_TERMS"
 
@@ -22,6 +22,8 @@ def resolve(checkpoint: Checkpoint, cache: Path) -> Path:
     A GGUF file is de-quantised once, and kept under `cache`. A hub model is downloaded at its revision through huggingface_hub.
     Raises `CheckpointError` where terms are not accepted, or files, package or network are missing.
     """
+    if not checkpoint.weights:
+        raise CheckpointError(f"{identity(checkpoint)[0]} has no weights here: it is a server's, or recorded answers")
     _check_terms(checkpoint)
     if checkpoint.folder:
         folder = Path(checkpoint.folder).expanduser()
@@ -34,7 +36,14 @@ def resolve(checkpoint: Checkpoint, cache: Path) -> Path:
 
 
 def identity(checkpoint: Checkpoint) -> tuple[str, str]:
-    """Model name and revision that tell one set of weights from another: a hub commit, or a hash of the files' content."""
+    """Model name and revision that tell one model from another: a hub commit, a hash of the files' content, what a server is said to have."""
+    if checkpoint.server:
+        return checkpoint.server.model, checkpoint.server.revision
+    if checkpoint.recording:
+        path = PROJECT / Path(checkpoint.recording.path).expanduser()
+        if not path.is_file():
+            raise CheckpointError(f"no file of recorded answers {path}")
+        return path.name, _sha256([path])[:16]
     if checkpoint.hub:
         return checkpoint.hub, checkpoint.revision or _download(checkpoint.hub, None).name
     if checkpoint.gguf:

@@ -42,15 +42,18 @@ def grouped_bars(labels: Sequence[str], series: Mapping[str, Sequence[float]], t
     return _markdown(draw, title, legend=len(series) > 1)
 
 
-def histogram(values: npt.ArrayLike, title: str, xlabel: str, bins: int = 20) -> str:
-    """Distribution of numbers."""
+def histogram(values: npt.ArrayLike | Mapping[str, npt.ArrayLike], title: str, xlabel: str, bins: int = 20) -> str:
+    """Distribution of numbers; of several series, one on top of the other."""
+    series = values if isinstance(values, Mapping) else {"": values}
 
     def draw(axes: Any) -> None:
-        axes.hist(np.asarray(values, dtype=float), bins=bins, color=COLOURS[0], rwidth=0.94)
+        stacked = [np.asarray(part, dtype=float) for part in series.values()]
+        colours = [COLOURS[n % 6] for n in range(len(stacked))]
+        axes.hist(stacked, bins=bins, stacked=True, color=colours, label=list(series), rwidth=0.94)
         axes.set_xlabel(xlabel)
         axes.set_ylabel("count")
 
-    return _markdown(draw, title)
+    return _markdown(draw, title, legend=len(series) > 1)
 
 
 def line_chart(x: Sequence[float], series: Mapping[str, Sequence[float]], title: str, xlabel: str, ylabel: str) -> str:

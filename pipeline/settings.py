@@ -49,8 +49,40 @@ def digest(value: object) -> str:
 # ----------------------------------------------------------------------------------------------------------------------- checkpoints
 
 
+class Server(Section):
+    """A server with OpenAI's chat-completions interface (vLLM's own, among others) that has the model."""
+
+    base_url: str = Field(pattern=r"^https?://", description="up to and with /v1")
+    model: str = Field(description="its name at the server")
+    revision: str = Field(
+        "served", description="part of each request's key: change it when the server's weights change"
+    )
+    key_env: str | None = Field(
+        None, pattern=r"^[A-Z][A-Z0-9_]*$", description="environment variable that holds the API key"
+    )
+    concurrency: int = Field(32, ge=1, description="requests in flight")
+    requests_per_minute: float | None = Field(None, gt=0)
+    timeout_s: float = Field(300, gt=0, description="for one answer")
+    patience_s: float = Field(600, gt=0, description="how long a request is tried again before it counts as failed")
+
+
+class Recording(Section):
+    """Answers that exist already: a JSONL, CSV or Parquet file of `messages` (or `prompt`) and `response`."""
+
+    path: str
+
+
+class Price(Section):
+    """What answers cost; added up in the metadata of each generator."""
+
+    currency: str = "USD"
+    device_hour: float = Field(0, ge=0, description="of one accelerator; times tensor_parallel")
+    input_million: float = Field(0, ge=0, description="of a million prompt tokens")
+    output_million: float = Field(0, ge=0, description="of a million output tokens")
+
+
 class Checkpoint(Section):
-    """Where a model comes from, and how an engine loads it. Exactly one of `hub`, `folder`, `gguf` names it."""
+    """Where a model comes from, and how an engine loads it. Exactly one of `hub`, `folder`, `gguf`, `server`, `recording` names it."""
 
     hub: str | None = Field(None, description="Hugging Face id, organisation/name")
     revision: str | None = Field(None, description="commit of the hub model; pin it")
@@ -58,7 +90,10 @@ class Checkpoint(Section):
     gguf: tuple[str, ...] = Field(
         (), description="package/file parts of one GGUF file, in installed packages, joined in order"
     )
+    server: Server | None = None
+    recording: Recording | None = None
     licence: str
+    price: Price = Price()
     terms: str | None = Field(None, description="name of terms of use that must be accepted in HELPSTEER_ACCEPT_TERMS")
     chat_template: Literal["tokenizer", "plain"] = "tokenizer"
     max_context: int = Field(2048, ge=128)
@@ -67,9 +102,14 @@ class Checkpoint(Section):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
-        if sum(map(bool, (self.hub, self.folder, self.gguf))) != 1:
-            raise ValueError("a checkpoint names exactly one of: hub, folder, gguf")
+        if sum(map(bool, (self.hub, self.folder, self.gguf, self.server, self.recording))) != 1:
+            raise ValueError("a checkpoint names exactly one of: hub, folder, gguf, server, recording")
         return self
+
+    @property
+    def weights(self) -> bool:
+        """Whether its weights can be had: to train from, or to load here."""
+        return not (self.server or self.recording)
 
 
 class Sampling(Section):
@@ -176,6 +216,9 @@ class Generator(Section):
     share: float = Field(gt=0, description="relative share of all responses")
     sampling: Sampling = Sampling()
     system_prompt: str | None = None
+    attributes: dict[Attribute, Annotated[int, Field(ge=0, le=4)]] = Field(
+        {}, description="asked for in the system prompt, as SteerLM conditions are (HelpSteer2, section 2.2)"
+    )
     description: str = ""
 
 
@@ -387,6 +430,9 @@ class Profile(Section):
         for place, checkpoint in used.items():
             if checkpoint not in self.checkpoints:
                 raise ValueError(f"{place}: no checkpoint {checkpoint!r}; there are: {', '.join(self.checkpoints)}")
+        for name, recipe in self.recipes.items():
+            if not self.checkpoints[recipe.base].weights:
+                raise ValueError(f"recipes.{name}.base: {recipe.base} has no weights here to train from")
         total = sum(g.share for g in self.generators.values())
         for name, generator in self.generators.items():
             if generator.share > total / 2 + 1e-9:

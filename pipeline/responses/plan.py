@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from pipeline.draws import seeds, uniforms
 from pipeline.responses.schema import PLAN, REQUESTS, RESPONSE_PAIRS, RESPONSES
-from pipeline.settings import Generator
+from pipeline.settings import ATTRIBUTES, Generator
 
 
 def assign_generators(prompt_ids: pa.ChunkedArray | pa.Array, shares: Mapping[str, float], seed: int) -> pa.Table:
@@ -65,7 +65,7 @@ def requests_of(plan: pa.Table, contexts: pa.Table, generators: Mapping[str, Gen
     contents = contexts["messages"].take(found).to_pylist()
     names = mine["generator"].to_pylist()
     systems = {
-        n: [{"role": "system", "content": g.system_prompt}] if g.system_prompt else [] for n, g in generators.items()
+        n: [{"role": "system", "content": text}] if (text := system_of(g)) else [] for n, g in generators.items()
     }
     sampling = {n: g.sampling.model_dump_json() for n, g in generators.items()}
     return pa.table(
@@ -78,6 +78,13 @@ def requests_of(plan: pa.Table, contexts: pa.Table, generators: Mapping[str, Gen
         },
         schema=REQUESTS,
     )
+
+
+def system_of(generator: Generator) -> str:
+    """A generator's system message: its prompt, and the attribute values that it is asked for, in SteerLM's form (method: F2)."""
+    wanted = ",".join(f"{a}:{generator.attributes[a]}" for a in ATTRIBUTES if a in generator.attributes)
+    asked = f"Write a response with these attribute values, each from 0 to 4: {wanted}" if wanted else ""
+    return "\n\n".join(filter(None, (generator.system_prompt, asked)))
 
 
 def pair_responses(plan: pa.Table, contexts: pa.Table, responses: pa.Table) -> tuple[pa.Table, pa.Table]:

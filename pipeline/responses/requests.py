@@ -4,20 +4,26 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from upath import UPath
 
-from pipeline.responses.schema import ANSWERS
+from pipeline.responses.schema import ANSWERS, FAILURES
 from pipeline.settings import Sampling
 from pipeline.store import write_table
 from pipeline.worker import Log, Progress
 
 Message = dict[str, str]
+
+REFUSED, FAILED = "refused", "failed"
+"""Finish reasons of what is no answer: a request that can't be answered as it is, and one that nobody answered this time."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a request. finish_reason: `stop`, `length`, or `refused` with the reason in `detail`."""
+    """What became of a request. finish_reason: `stop`, `length`, or REFUSED or FAILED with the reason in `detail`."""
 
     request_key: str
     text: str
@@ -59,7 +65,7 @@ def request_key(
 
 
 class FinishedRequests:
-    """An append-only set of finished answers: a folder of Parquet parts, each whole or absent."""
+    """An append-only set of finished answers, and a record of what went wrong: a folder of Parquet parts, each whole or absent."""
 
     def __init__(self, folder: UPath) -> None:
         self.folder = folder
@@ -67,19 +73,61 @@ class FinishedRequests:
 
     def append(self, answers: Sequence[Answer]) -> None:
         """Add answers as one part. Raises OSError where it can't be written: then none of them counts as finished."""
-        rows = [vars(answer) for answer in answers]
-        write_table(pa.Table.from_pylist(rows, schema=ANSWERS), self.folder / f"part-{uuid.uuid4().hex}.parquet")
+        self._write("part", [vars(answer) for answer in answers], ANSWERS)
+
+    def keys(self) -> pa.Array:
+        """Keys of all finished answers."""
+        return pc.unique(self._tables("part", pa.schema([ANSWERS.field("request_key")]))["request_key"])
 
     def read(self) -> pa.Table:
         """All finished answers, one a key."""
-        tables = [ANSWERS.empty_table()]
-        for path in sorted(self.folder.glob("part-*.parquet"), key=str):
-            with path.open("rb") as file:
-                tables.append(pq.read_table(file, schema=ANSWERS))
-        answers = pa.concat_tables(tables)
-        rows = pa.array(range(len(answers)), pa.int64())
+        answers = self._tables("part", ANSWERS)
+        rows = pa.array(np.arange(len(answers)))
         first = answers.append_column("row", rows).group_by("request_key").aggregate([("row", "min")])
         return answers.take(first["row_min"])
+
+    def record_failures(self, failures: Sequence[Answer]) -> None:
+        """Keep why requests were not answered: for people, never as answers."""
+        now = datetime.now(UTC)
+        rows = [
+            {"request_key": f.request_key, "reason": f.finish_reason, "detail": f.detail, "at": now} for f in failures
+        ]
+        self._write("failures", rows, FAILURES)
+
+    def failures(self) -> pa.Table:
+        """What went wrong so far, in the schema FAILURES, oldest first; also of requests that were answered later."""
+        return self._tables("failures", FAILURES).sort_by("at")
+
+    def compact(self, parts: int = 64) -> None:
+        """Put finished answers of more than so many parts into one; the parts go when it is whole."""
+        old = self._parts("part")
+        if len(old) > parts:
+            write_table(self.read(), self.folder / f"part-{uuid.uuid4().hex}.parquet")
+            for path in old:
+                path.unlink()
+
+    def _write(self, kind: str, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
+        write_table(pa.Table.from_pylist(list(rows), schema=schema), self.folder / f"{kind}-{uuid.uuid4().hex}.parquet")
+
+    def _parts(self, kind: str) -> list[UPath]:
+        return sorted(self.folder.glob(f"{kind}-*.parquet"), key=str)
+
+    def _tables(self, kind: str, schema: pa.Schema) -> pa.Table:
+        tables = [schema.empty_table()]
+        for path in self._parts(kind):
+            with path.open("rb") as file:
+                tables.append(pq.read_table(file, columns=schema.names).cast(schema))
+        return pa.concat_tables(tables)
+
+
+def outcomes(keys: Sequence[str], finished: FinishedRequests, refused: Mapping[str, str]) -> pa.Table:
+    """What became of every request, in order, in the schema ANSWERS: its finished answer, or REFUSED with the reason."""
+    reasons = [Answer(key, "", REFUSED, reason, 0, 0) for key, reason in refused.items()]
+    known = pa.concat_tables([pa.Table.from_pylist([vars(r) for r in reasons], schema=ANSWERS), finished.read()])
+    found = pc.index_in(pa.array(keys, pa.string()), known["request_key"].combine_chunks())
+    if found.null_count:
+        raise KeyError(f"{found.null_count} of {len(keys)} requests have neither an answer nor a reason")
+    return known.take(found)
 
 
 def finish(
@@ -87,17 +135,26 @@ def finish(
     engine: Iterable[Engine],
     finished: FinishedRequests,
     log: Log,
-    every: int = 32,
-    seconds: float = 10.0,
+    every: int = 512,
+    seconds: float = 5.0,
+    give_up: int = 64,
 ) -> dict[str, Any]:
     """Answer what is not finished yet, and keep each answer within `every` answers or `seconds`.
 
-    engine: an iterable of one engine, started when it is first needed. Refused requests are not kept, so that they are tried again.
-    Returns figures: reused, answered, refused (key to reason), output tokens, seconds of generation and of engine start.
+    engine: an iterable of one engine, started when it is first needed. Requests that were refused or failed are recorded with their reason
+    and not kept, so that they are tried again. Returns figures: reused, answered, refused (key to reason; also of those that failed),
+    tokens, seconds of generation and of engine start. Raises RuntimeError where `give_up` requests in a row fail, or the engine ends early.
     """
-    done = set(finished.read()["request_key"].to_pylist())
-    todo = list({r.key: r for r in requests if r.key not in done}.values())
-    figures: dict[str, Any] = {"reused": len(requests) - len(todo), "answered": 0, "refused": {}, "output_tokens": 0}
+    unique = {r.key: r for r in requests}
+    known = pc.is_in(pa.array(list(unique), pa.string()), finished.keys()).to_pylist()
+    todo = [request for request, k in zip(unique.values(), known, strict=True) if not k]
+    figures: dict[str, Any] = {
+        "reused": len(unique) - len(todo),
+        "answered": 0,
+        "refused": {},
+        "prompt_tokens": 0,
+        "output_tokens": 0,
+    }
     figures |= {"seconds": 0.0, "start_seconds": 0.0}
     if not todo:
         return figures
@@ -107,19 +164,23 @@ def finish(
     log(
         f"engine ready after {figures['start_seconds']:.0f} s; {len(todo)} requests to answer, {figures['reused']} already answered"
     )
-    progress, begun, kept, pending = (
-        Progress(log, "answers", len(todo)),
-        time.monotonic(),
-        time.monotonic(),
-        list[Answer](),
-    )
+    progress, begun, kept = Progress(log, "answers", len(todo)), time.monotonic(), time.monotonic()
+    pending, failures, in_a_row = list[Answer](), list[Answer](), 0
     try:
         for count, answer in enumerate(running.answer(todo), start=1):
-            if answer.finish_reason == "refused":
+            if answer.finish_reason in (REFUSED, FAILED):
                 figures["refused"][answer.request_key] = answer.detail
+                failures.append(answer)
+                in_a_row += answer.finish_reason == FAILED
+                if in_a_row >= give_up:
+                    raise RuntimeError(
+                        f"{in_a_row} requests in a row failed, the last one: {answer.detail}; what was answered is kept"
+                    )
             else:
+                in_a_row = 0
                 pending.append(answer)
                 figures["answered"] += 1
+                figures["prompt_tokens"] += answer.prompt_tokens
                 figures["output_tokens"] += answer.output_tokens
             if len(pending) >= every or (pending and time.monotonic() - kept > seconds):
                 batch, pending, kept = pending, [], time.monotonic()
@@ -128,8 +189,11 @@ def finish(
     finally:
         if pending:
             finished.append(pending)
+        if failures:
+            finished.record_failures(failures)
     figures["seconds"] = round(time.monotonic() - begun, 2)
     missing = len(todo) - figures["answered"] - len(figures["refused"])
     if missing:
         raise RuntimeError(f"the engine ended with {missing} of {len(todo)} requests unanswered; the others are kept")
+    finished.compact()
     return figures

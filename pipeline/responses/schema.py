@@ -47,6 +47,16 @@ ANSWERS = pa.schema(
     ]
 )
 
+FAILURES = pa.schema(
+    [
+        ("request_key", pa.string()),
+        ("reason", pa.string()),  # refused | failed
+        ("detail", pa.string()),
+        ("at", pa.timestamp("us", "UTC")),
+    ]
+)
+"""Requests without an answer: recorded, and tried again."""
+
 RESPONSES = pa.schema(
     [
         ("response_id", pa.string()),

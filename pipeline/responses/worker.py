@@ -5,7 +5,6 @@ de-quantised checkpoints), checkpoint, device, profile_seed; for contexts also s
 `contexts.parquet`.
 """
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,45 +13,33 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
-from pipeline.checkpoints import identity, resolve
 from pipeline.draws import seeds
-from pipeline.responses.requests import Answer, FinishedRequests, Message, Request, finish, request_key
-from pipeline.responses.schema import ANSWERS, CONTEXTS, REJECTED_CONTEXTS
-from pipeline.responses.vllm_engine import VLLMEngine, template_of
+from pipeline.responses.engines import LazyEngine, engine_of
+from pipeline.responses.requests import (
+    REFUSED,
+    FinishedRequests,
+    Message,
+    Request,
+    finish,
+    outcomes,
+    request_key,
+)
+from pipeline.responses.schema import CONTEXTS, REJECTED_CONTEXTS
 from pipeline.settings import Checkpoint, Sampling
 from pipeline.store import write_table
 from pipeline.worker import Log, Spec, run_worker
 
 
-class LazyEngine:
-    """An iterable of one engine that is started at the first use, and serves all later ones."""
-
-    def __init__(self, model: Path, checkpoint: Checkpoint, device: str, seed: int) -> None:
-        self._start = partial(VLLMEngine, model, checkpoint, device, seed)
-        self._engine: VLLMEngine | None = None
-
-    def __iter__(self) -> Iterator[VLLMEngine]:
-        if self._engine is None:
-            self._engine = self._start()
-        yield self._engine
-
-
 def work(spec: Spec, log: Log) -> dict[str, Any]:
     """Do the task of a spec; see the module's description."""
-    from transformers import AutoTokenizer
-
     checkpoint = Checkpoint.model_validate(spec["checkpoint"])
-    model, revision = identity(checkpoint)
-    folder = resolve(checkpoint, Path(spec["cache"]))
-    log(f"{model} ({revision}) in {folder}")
-    template = template_of(AutoTokenizer.from_pretrained(folder), checkpoint)
-    engine = LazyEngine(folder, checkpoint, spec["device"], spec["profile_seed"])
+    engine = engine_of(checkpoint, Path(spec["cache"]), spec["device"], spec["profile_seed"], log)
     finished = FinishedRequests(UPath(spec["work"]))
-    key = partial(request_key, model=model, revision=revision, template=template)
+    key = partial(request_key, model=engine.model, revision=engine.revision, template=engine.template)
     with UPath(spec["input"]).open("rb") as file:
         table = pq.read_table(file)
     task = {"contexts": _contexts, "responses": _responses}[spec["task"]]
-    return {**task(spec, table, key, engine, finished, log), "model": model, "model_revision": revision}
+    return {**task(spec, table, key, engine, finished, log), "model": engine.model, "model_revision": engine.revision}
 
 
 def _responses(
@@ -63,7 +50,9 @@ def _responses(
         _request(key, r["messages"], Sampling.model_validate_json(r["sampling"]), r["seed"]) for r in table.to_pylist()
     ]
     figures = finish(requests, engine, finished, log)
-    write_table(_answers_of(requests, finished, figures["refused"]), UPath(spec["out"]) / "answers.parquet")
+    write_table(
+        outcomes([r.key for r in requests], finished, figures["refused"]), UPath(spec["out"]) / "answers.parquet"
+    )
     return figures
 
 
@@ -80,7 +69,7 @@ def _contexts(
     turns: dict[str, list[str]] = dict(zip(table["prompt_id"].to_pylist(), table["turns"].to_pylist(), strict=True))
     conversations: dict[str, list[Message]] = {i: [{"role": "user", "content": t[0]}] for i, t in turns.items()}
     empty, rejected = dict.fromkeys(turns, 0), dict[str, str]()
-    totals = {"reused": 0, "answered": 0, "output_tokens": 0, "seconds": 0.0, "start_seconds": 0.0}
+    totals = {"reused": 0, "answered": 0, "prompt_tokens": 0, "output_tokens": 0, "seconds": 0.0, "start_seconds": 0.0}
     for turn in range(1, max(map(len, turns.values()), default=1)):
         ids = [i for i, t in turns.items() if len(t) > turn and i not in rejected]
         seed = seeds(ids, f"{spec['profile_seed']}/context/{turn}")
@@ -89,15 +78,16 @@ def _contexts(
         figures = finish(requests, engine, finished, log)
         for name in totals:
             totals[name] += figures[name]
-        for i, answer in zip(ids, _answers_of(requests, finished, figures["refused"]).to_pylist(), strict=True):
-            if answer["finish_reason"] == "refused":
+        answers = outcomes([r.key for r in requests], finished, figures["refused"])
+        for i, answer in zip(ids, answers.to_pylist(), strict=True):
+            if answer["finish_reason"] == REFUSED:
                 rejected[i] = answer["detail"]
             empty[i] += not answer["text"]
             conversations[i] += [
                 {"role": "assistant", "content": answer["text"]},
                 {"role": "user", "content": turns[i][turn]},
             ]
-    model, revision = identity(Checkpoint.model_validate(spec["checkpoint"]))
+    model, revision = engine.model, engine.revision
     rows = [
         {
             "prompt_id": i,
@@ -118,13 +108,6 @@ def _contexts(
 
 def _request(key: Any, messages: list[Message], sampling: Sampling, seed: int) -> Request:
     return Request(key(messages, sampling=sampling, seed=seed), messages, sampling, seed)
-
-
-def _answers_of(requests: list[Request], finished: FinishedRequests, refused: dict[str, str]) -> pa.Table:
-    """The answer of every request, in order, in the schema ANSWERS."""
-    answers = {row["request_key"]: row for row in finished.read().to_pylist()}
-    answers |= {k: vars(Answer(k, "", "refused", reason, 0, 0)) for k, reason in refused.items()}
-    return pa.Table.from_pylist([answers[r.key] for r in requests], schema=ANSWERS)
 
 
 if __name__ == "__main__":

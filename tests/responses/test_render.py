@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.responses.vllm_engine import render, template_of
+from pipeline.responses.engines.vllm import render, template_of
 from pipeline.settings import Checkpoint
 from tests.reward_model.small import small_tokenizer
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
-from pipeline.responses.requests import Answer, FinishedRequests, Request, finish, request_key
+from pipeline.responses.requests import Answer, FinishedRequests, Request, finish, outcomes, request_key
 from pipeline.settings import Sampling
 
 SAMPLING = Sampling()
@@ -107,3 +107,73 @@ def test_the_key_depends_on_everything_that_an_answer_depends_on(changed: int) -
     mixed = [*base[:changed], other[changed], *base[changed + 1 :]]
     assert request_key(*base) == request_key(*base)
     assert request_key(*mixed) != request_key(*base)
+
+
+def test_failures_are_recorded_and_are_no_answers(finished: FinishedRequests) -> None:
+    finish([request(n) for n in range(3)], [CountingEngine(refuse=frozenset({"key-1"}))], finished, quiet)
+    finish([request(n) for n in range(3)], [CountingEngine()], finished, quiet)
+    (failure,) = finished.failures().to_pylist()
+    assert (failure["request_key"], failure["reason"], failure["detail"]) == ("key-1", "refused", "too long")
+    assert len(finished.read()) == 3
+
+
+def test_many_small_parts_become_one(finished: FinishedRequests) -> None:
+    for n in range(70):
+        finished.append([Answer(f"k{n}", f"text {n}", "stop", None, 1, 2)])
+    before = finished.read().sort_by("request_key")
+    finished.compact()
+    assert len(list(finished.folder.glob("part-*"))) == 1
+    assert finished.read().sort_by("request_key").equals(before)
+    assert sorted(finished.keys().to_pylist()) == sorted(f"k{n}" for n in range(70))
+
+
+def test_a_compaction_that_is_cut_off_loses_nothing(
+    finished: FinishedRequests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(70):
+        finished.append([Answer(f"k{n}", "text", "stop", None, 1, 2)])
+
+    def killed(self: UPath, missing_ok: bool = False) -> None:  # test double: the process dies before the old parts go
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(finished.folder), "unlink", killed)
+    with pytest.raises(KeyboardInterrupt):
+        finished.compact()
+    monkeypatch.undo()
+    assert len(finished.read()) == 70
+
+
+def test_outcomes_come_in_the_order_asked_with_reasons_for_the_others(finished: FinishedRequests) -> None:
+    finished.append([Answer(f"k{n}", f"text {n}", "stop", None, 1, 2) for n in range(3)])
+    found = outcomes(["k2", "x", "k0", "k2"], finished, {"x": "too long"}).to_pylist()
+    assert [(a["request_key"], a["text"], a["detail"]) for a in found] == [
+        ("k2", "text 2", None),
+        ("x", "", "too long"),
+        ("k0", "text 0", None),
+        ("k2", "text 2", None),
+    ]
+    with pytest.raises(KeyError, match="1 of 1 requests have neither an answer nor a reason"):
+        outcomes(["gone"], finished, {})
+
+
+def test_a_full_disk_ends_the_run_and_what_was_kept_stays(
+    finished: FinishedRequests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, writes = finished._write, list[int]()
+
+    def full(
+        kind: str, rows: Sequence[dict[str, object]], schema: object
+    ) -> None:  # test double: the third write fails
+        writes.append(len(rows))
+        if len(writes) > 2:
+            raise OSError(28, "No space left on device")
+        real(kind, rows, schema)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(finished, "_write", full)
+    with pytest.raises(OSError, match="No space left"):
+        finish([request(n) for n in range(40)], [CountingEngine()], finished, quiet, every=8)
+    monkeypatch.undo()
+    assert len(finished.read()) == 16
+    again = CountingEngine()
+    finish([request(n) for n in range(40)], [again], finished, quiet)
+    assert len(again.asked) == 24

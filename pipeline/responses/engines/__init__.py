@@ -1,0 +1,56 @@
+"""Engines behind one interface (`pipeline.responses.requests.Engine`): vLLM in the worker, any OpenAI-compatible server, recorded answers.
+
+Imported only by workers.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.checkpoints import identity, resolve
+from pipeline.responses.requests import Engine
+from pipeline.settings import PROJECT, Checkpoint
+from pipeline.worker import Log
+
+
+@dataclass
+class LazyEngine:
+    """An iterable of one engine that is started at the first use, and serves all later ones.
+
+    model, revision, template: what of it a request's key depends on.
+    """
+
+    model: str
+    revision: str
+    template: str
+    start: Callable[[], Engine]
+    _engine: Engine | None = None
+
+    def __iter__(self) -> Iterator[Engine]:
+        if self._engine is None:
+            self._engine = self.start()
+        yield self._engine
+
+
+def engine_of(checkpoint: Checkpoint, cache: Path, device: str, seed: int, log: Log) -> LazyEngine:
+    """The engine that a checkpoint is asked through. Weights are downloaded or unpacked here, and loaded at the first request."""
+    model, revision = identity(checkpoint)
+    if checkpoint.server:
+        from pipeline.responses.engines.openai import OpenAIEngine
+
+        server = checkpoint.server
+        log(f"{model} ({revision}) at {server.base_url}")
+        return LazyEngine(model, revision, "server", lambda: OpenAIEngine(server, log))
+    if checkpoint.recording:
+        from pipeline.responses.engines.recorded import RecordedEngine
+
+        path = PROJECT / Path(checkpoint.recording.path).expanduser()
+        return LazyEngine(model, revision, "recorded", lambda: RecordedEngine(path))
+    from transformers import AutoTokenizer
+
+    from pipeline.responses.engines.vllm import VLLMEngine, template_of
+
+    folder = resolve(checkpoint, cache)
+    log(f"{model} ({revision}) in {folder}")
+    template = template_of(AutoTokenizer.from_pretrained(folder), checkpoint)
+    return LazyEngine(model, revision, template, lambda: VLLMEngine(folder, checkpoint, device, seed))
