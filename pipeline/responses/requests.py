@@ -82,6 +82,8 @@ class FinishedRequests:
     def read(self) -> pa.Table:
         """All finished answers, one a key."""
         answers = self._tables("part", ANSWERS)
+        if len(pc.unique(answers["request_key"])) == len(answers):
+            return answers
         rows = pa.array(np.arange(len(answers)))
         first = answers.append_column("row", rows).group_by("request_key").aggregate([("row", "min")])
         return answers.take(first["row_min"])

@@ -5,11 +5,13 @@ de-quantised checkpoints), checkpoint, device, profile_seed; for contexts also s
 `contexts.parquet`.
 """
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from upath import UPath
 
@@ -46,14 +48,20 @@ def _responses(
     spec: Spec, table: pa.Table, key: Any, engine: LazyEngine, finished: FinishedRequests, log: Log
 ) -> dict[str, Any]:
     """Answer every row of REQUESTS; `answers.parquet` has a row for each, in the same order."""
-    requests = [
-        _request(key, r["messages"], Sampling.model_validate_json(r["sampling"]), r["seed"]) for r in table.to_pylist()
-    ]
+    requests = list(requests_in(table, key))
+    keys = [request.key for request in requests]
     figures = finish(requests, engine, finished, log)
-    write_table(
-        outcomes([r.key for r in requests], finished, figures["refused"]), UPath(spec["out"]) / "answers.parquet"
-    )
+    del requests  # their texts make room for the answers
+    write_table(outcomes(keys, finished, figures["refused"]), UPath(spec["out"]) / "answers.parquet")
     return figures
+
+
+def requests_in(table: pa.Table, key: Any) -> Iterator[Request]:
+    """The rows of REQUESTS with their keys. key: `request_key` with model, revision and template given."""
+    sampling = {text: Sampling.model_validate_json(text) for text in pc.unique(table["sampling"]).to_pylist()}
+    for batch in table.to_batches(max_chunksize=1024):
+        for row in batch.to_pylist():
+            yield _request(key, row["messages"], sampling[row["sampling"]], row["seed"])
 
 
 def _contexts(
