@@ -27,13 +27,15 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     if profile.contexts is None:
         return [_recorded_pairs(profile)]
     asked, shares = profile.contexts, {name: g.share for name, g in profile.generators.items()}
+    scorers = {scorer.checkpoint: profile.checkpoints[scorer.checkpoint] for scorer in asked.scorers}
+    used = {asked.checkpoint: profile.checkpoints[asked.checkpoint], **scorers}
 
     @dg.asset(
         **options(
             "contexts",
             "responses",
             expectations.CONTEXTS,
-            code_version("1", asked, profile.checkpoints[asked.checkpoint], profile.seed),
+            code_version("2", asked, *used.values(), profile.seed),
             deps=["prompts"],
             kinds=["vllm", "parquet"],
         ),
@@ -47,13 +49,15 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             "task": "contexts",
             "input": str(store.path("prompts", delivery, "data.parquet")),
             "work": str(store.work("contexts", delivery)),
-            "sampling": asked.sampling.model_dump(),
-            "system_prompt": asked.system_prompt,
+            "contexts": asked.model_dump(mode="json"),
+            "scorers": {name: checkpoint.model_dump(mode="json") for name, checkpoint in scorers.items()},
             **_engine(profile, asked.checkpoint, store),
         }
         out = store.staging("contexts", delivery)
         figures = compute.run(context, WORKER, spec, out)
-        table, rejected = _read(out / "contexts.parquet"), _read(out / "rejected.parquet")
+        table, rejected, candidates = (
+            _read(out / f"{name}.parquet") for name in ("contexts", "rejected", "candidates")
+        )
         written = table.filter(pc.greater(table["n_turns"], 1))
         yield from gate.publish(
             context,
@@ -63,10 +67,12 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             schema.CONTEXTS,
             expectations.CONTEXTS,
             views=expectations.context_views(table, len(rejected)),
-            side_tables={"rejected.parquet": rejected},
+            side_tables={"rejected.parquet": rejected, "candidates.parquet": candidates},
             metadata={
                 **_speeds(figures),
                 "conversations with rewritten turns": len(written),
+                "candidates of a turn": asked.candidates,
+                "candidates, samples": sample_table(candidates, rows=2 * asked.candidates),
                 "rejected": len(rejected),
                 "user turns": dg.MetadataValue.md(
                     plots.histogram(table["n_turns"], "User turns a prompt", "user turns")

@@ -201,12 +201,39 @@ class Prompts(Section):
 # ------------------------------------------------------------------------------------------------------------------------- responses
 
 
+class NextTurnScorer(Section):
+    """Scores a candidate by the log-likelihood of the user's next turn under a language model."""
+
+    kind: Literal["next_user_turn"]
+    checkpoint: Name
+
+
+class RewardScorer(Section):
+    """Scores a candidate by a reward model (a sequence classifier; of several outputs, the first)."""
+
+    kind: Literal["reward_model"]
+    checkpoint: Name
+
+
 class Contexts(Section):
     """How the earlier assistant turns of a multi-turn prompt are written anew."""
 
     checkpoint: Name
     sampling: Sampling = Sampling()
     system_prompt: str | None = None
+    candidates: int = Field(1, ge=1, le=64, description="written for each turn; HelpSteer2 has 16")
+    scorers: tuple[Annotated[NextTurnScorer | RewardScorer, Field(discriminator="kind")], ...] = Field(
+        (),
+        description="the candidate with the best average rank over these is kept; models of their own beside the one that writes",
+    )
+
+    @model_validator(mode="after")
+    def _something_to_choose_by(self) -> Self:
+        if (self.candidates > 1) != bool(self.scorers):
+            raise ValueError(
+                f"{self.candidates} candidates and {len(self.scorers)} scorers: several need a scorer, one needs none"
+            )
+        return self
 
 
 class Generator(Section):
@@ -425,14 +452,18 @@ class Profile(Section):
     @model_validator(mode="after")
     def _names_resolve(self) -> Self:
         used = {"contexts.checkpoint": self.contexts.checkpoint} if self.contexts else {}
+        if self.contexts:
+            for n, scorer in enumerate(self.contexts.scorers):
+                used[f"contexts.scorers.{n}.checkpoint"] = scorer.checkpoint
         used |= {f"generators.{name}.checkpoint": g.checkpoint for name, g in self.generators.items()}
         used |= {f"recipes.{name}.base": r.base for name, r in self.recipes.items()}
         for place, checkpoint in used.items():
             if checkpoint not in self.checkpoints:
                 raise ValueError(f"{place}: no checkpoint {checkpoint!r}; there are: {', '.join(self.checkpoints)}")
-        for name, recipe in self.recipes.items():
-            if not self.checkpoints[recipe.base].weights:
-                raise ValueError(f"recipes.{name}.base: {recipe.base} has no weights here to train from")
+        loaded = {place: c for place, c in used.items() if place.startswith(("recipes.", "contexts.scorers."))}
+        for place, checkpoint in loaded.items():
+            if not self.checkpoints[checkpoint].weights:
+                raise ValueError(f"{place}: {checkpoint} has no weights here to load")
         total = sum(g.share for g in self.generators.values())
         for name, generator in self.generators.items():
             if generator.share > total / 2 + 1e-9:
@@ -569,7 +600,19 @@ def _describe(chain: Sequence[_Document], values: Any, problem: Any) -> str:
     return f"{where}: {message}" + (f" (given: {given!r})" if isinstance(given, str | int | float | bool) else "")
 
 
-_VARIANTS = {"sharegpt", "files", "hub", "simulated", "helpsteer2", "builtin", "collected", "file", "[key]"}
+_VARIANTS = {
+    "next_user_turn",
+    "reward_model",
+    "sharegpt",
+    "files",
+    "hub",
+    "simulated",
+    "helpsteer2",
+    "builtin",
+    "collected",
+    "file",
+    "[key]",
+}
 
 
 def _allowed(place: Sequence[str | int], variants: Sequence[str | int]) -> str:

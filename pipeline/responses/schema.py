@@ -15,6 +15,17 @@ CONTEXTS = pa.schema(
     ]
 )
 
+CANDIDATES = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("turn", pa.int16()),  # of the assistant, from 1
+        ("candidate", pa.int16()),
+        ("text", pa.string()),
+        ("scores", pa.list_(pa.struct([("scorer", pa.string()), ("score", pa.float64())]))),
+        ("chosen", pa.bool_()),
+    ]
+)
+
 REJECTED_CONTEXTS = pa.schema([("prompt_id", pa.string()), ("reason", pa.string())])
 
 PLAN = pa.schema(

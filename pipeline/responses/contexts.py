@@ -1,0 +1,158 @@
+"""Earlier assistant turns, written anew: several candidates a turn, of which the one that fits best into the conversation is kept.
+
+HelpSteer2 (section 2.1 and appendix; method: A) draws 16 candidates a turn, ranks them by reward models and by the likelihood of the user's
+next turn, and keeps the best average rank. What is sought is coherence with what the user says next, not quality.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipeline.draws import seeds
+from pipeline.responses.engines import LazyEngine
+from pipeline.responses.requests import REFUSED, FinishedRequests, Message, Request, finish, outcomes
+from pipeline.responses.schema import CANDIDATES, CONTEXTS, REJECTED_CONTEXTS
+from pipeline.settings import Contexts
+from pipeline.worker import Log
+
+Scores = npt.NDArray[np.float64]
+
+
+class Scorer(Protocol):
+    """Something that says how well a candidate fits."""
+
+    name: str
+
+    def score(self, conversations: Sequence[Sequence[Message]], nexts: Sequence[str], log: Log) -> Scores:
+        """A number for each conversation, which ends with the candidate; nexts: what the user says then. More is better."""
+        ...
+
+
+def best_by_rank(scores: Scores, possible: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """The candidate with the best average rank over the scorers, of each conversation.
+
+    scores: (conversations, candidates, scorers), more is better; possible: (conversations, candidates), at least one of each. Candidates
+    with equal scores share the mean of their ranks; among equal averages the first is taken. Without scorers that is the first possible one.
+    """
+    # how many possible candidates are better, and half of those that are as good: a rank but for a constant
+    mine, others = scores[:, :, None, :], np.where(possible[:, None, :, None], scores[:, None, :, :], -np.inf)
+    rank = (others > mine).sum(axis=2) + (others == mine).sum(axis=2) / 2
+    mean = np.where(possible, rank.sum(axis=2), np.inf)
+    best: npt.NDArray[np.int64] = mean.argmin(axis=1)
+    return best
+
+
+def write_contexts(
+    table: pa.Table,
+    wanted: Contexts,
+    key: Callable[..., str],
+    engine: LazyEngine,
+    finished: FinishedRequests,
+    scorers: Callable[[], Sequence[Scorer]],
+    seed: int,
+    log: Log,
+) -> tuple[pa.Table, pa.Table, pa.Table, dict[str, Any]]:
+    """Contexts (schema CONTEXTS), prompts that were refused (REJECTED_CONTEXTS), all candidates (CANDIDATES), and figures.
+
+    table: columns prompt_id and turns of PROMPTS. Turn by turn, all conversations of a turn at once: first all candidates are written,
+    then all are scored. A candidate without text is taken only where all are without; the empty turn is counted. A conversation of which
+    every candidate is refused (it has outgrown the model's context, say) is rejected with the reason. key: `request_key` with model,
+    revision and template given.
+    """
+    system: list[Message] = [{"role": "system", "content": wanted.system_prompt}] if wanted.system_prompt else []
+    turns: dict[str, list[str]] = dict(zip(table["prompt_id"].to_pylist(), table["turns"].to_pylist(), strict=True))
+    conversations: dict[str, list[Message]] = {i: [{"role": "user", "content": t[0]}] for i, t in turns.items()}
+    empty, rejected, written = dict.fromkeys(turns, 0), dict[str, str](), list[dict[str, Any]]()
+    totals: dict[str, Any] = dict.fromkeys(
+        ("reused", "answered", "prompt_tokens", "output_tokens", "seconds", "start_seconds"), 0
+    )
+    n = wanted.candidates
+    for turn in range(1, max(map(len, turns.values()), default=1)):
+        ids = [i for i, t in turns.items() if len(t) > turn and i not in rejected]
+        # the first candidate's draw is that of a single one: asking for more changes none that is there
+        drawn = [seeds(ids, f"{seed}/context/{turn}" + (f"/{c}" if c else "")) for c in range(n)]
+        requests = [
+            Request(key(messages, sampling=wanted.sampling, seed=int(s[k])), messages, wanted.sampling, int(s[k]))
+            for k, i in enumerate(ids)
+            for messages in [system + conversations[i]]
+            for s in drawn
+        ]
+        log(f"contexts: assistant turn {turn} of {len(ids)} conversations, {n} candidates each")
+        figures = finish(requests, engine, finished, log)
+        for name in totals:
+            totals[name] += figures[name]
+        answers = outcomes([r.key for r in requests], finished, figures["refused"]).to_pylist()
+        groups = {i: answers[k * n : (k + 1) * n] for k, i in enumerate(ids)}
+        for i, group in groups.items():
+            if all(a["finish_reason"] == REFUSED for a in group):
+                rejected[i] = group[0]["detail"]
+        kept = [i for i in ids if i not in rejected]
+        for i, chosen, rows in _choose(kept, turn, groups, conversations, turns, scorers, log):
+            text = groups[i][chosen]["text"]
+            empty[i] += not text
+            conversations[i] += [{"role": "assistant", "content": text}, {"role": "user", "content": turns[i][turn]}]
+            written += rows
+    contexts = [
+        {
+            "prompt_id": i,
+            "messages": messages,
+            "n_turns": len(turns[i]),
+            "model": engine.model if len(turns[i]) > 1 else None,
+            "model_revision": engine.revision if len(turns[i]) > 1 else None,
+            "empty_turns": empty[i],
+        }
+        for i, messages in sorted(conversations.items())
+        if i not in rejected
+    ]
+    reasons = [{"prompt_id": i, "reason": reason} for i, reason in sorted(rejected.items())]
+    return (
+        pa.Table.from_pylist(contexts, schema=CONTEXTS),
+        pa.Table.from_pylist(reasons, schema=REJECTED_CONTEXTS),
+        pa.Table.from_pylist(written, schema=CANDIDATES),
+        {**totals, "rejected": len(rejected)},
+    )
+
+
+def _choose(
+    ids: Sequence[str],
+    turn: int,
+    groups: dict[str, list[dict[str, Any]]],
+    conversations: dict[str, list[Message]],
+    turns: dict[str, list[str]],
+    scorers: Callable[[], Sequence[Scorer]],
+    log: Log,
+) -> list[tuple[str, int, list[dict[str, Any]]]]:
+    """Of each conversation its id, the candidate chosen, and rows of CANDIDATES."""
+    if not ids:
+        return []
+    n = len(groups[ids[0]])
+    text = np.array([[bool(a["text"]) for a in groups[i]] for i in ids])
+    answered = np.array([[a["finish_reason"] != REFUSED for a in groups[i]] for i in ids])
+    any_text = np.asarray(text.any(axis=1))
+    possible = np.where(any_text[:, None], text, answered)
+    judges = scorers() if n > 1 else []
+    scores = np.zeros((len(ids), n, len(judges)))
+    if judges:
+        asked = [[*conversations[i], {"role": "assistant", "content": a["text"]}] for i in ids for a in groups[i]]
+        nexts = [turns[i][turn] for i in ids for _ in range(n)]
+        for k, judge in enumerate(judges):
+            scores[:, :, k] = judge.score(asked, nexts, log).reshape(len(ids), n)
+    best = best_by_rank(scores, possible)
+    found = []
+    for row, (i, chosen) in enumerate(zip(ids, best.tolist(), strict=True)):
+        rows = [
+            {
+                "prompt_id": i,
+                "turn": turn,
+                "candidate": c,
+                "text": a["text"],
+                "scores": [{"scorer": j.name, "score": float(s)} for j, s in zip(judges, scores[row, c], strict=True)],
+                "chosen": c == chosen,
+            }
+            for c, a in enumerate(groups[i])
+        ]
+        found.append((i, chosen, rows))
+    return found
