@@ -1,6 +1,7 @@
 """The pool of candidate prompts, and each delivery's draw from it."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -10,9 +11,10 @@ import pyarrow.parquet as pq
 
 from assets import DELIVERIES, ENGINE_POOL, code_version, count_table, options, sample_table
 from pipeline import gate, plots
+from pipeline.annotations.agreement import weighted_kappa
 from pipeline.prompts import complexity, expectations, filters, sampling, schema, sources
-from pipeline.settings import Profile
-from pipeline.store import DATA
+from pipeline.settings import Checkpoint, Profile
+from pipeline.store import DATA, Store
 from resources.compute import LocalCompute
 from resources.storage import Storage
 
@@ -139,14 +141,37 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             info=figures,
         )
 
+    rater = profile.checkpoints[wanted.complexity.checkpoint] if wanted.complexity.checkpoint else None
+
     @dg.asset(
-        **options("prompt_complexity", "prompts", expectations.COMPLEXITY, code_version("1"), deps=["prompt_topics"])
+        **options(
+            "prompt_complexity",
+            "prompts",
+            expectations.COMPLEXITY,
+            code_version("2", wanted.complexity, *([rater] if rater else [])),
+            deps=["prompt_topics"],
+            kinds=["vllm", "parquet"] if rater else ["parquet"],
+        ),
+        pool=ENGINE_POOL if rater else None,
     )
-    def prompt_complexity(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
+    def prompt_complexity(
+        context: dg.AssetExecutionContext, storage: Storage, compute: LocalCompute
+    ) -> Iterator[gate.Event]:
         """The pool: candidate prompts with topic and complexity, 1 to 5 by the intentions and constraints in the last turn."""
         store = storage.store()
         topics = store.read("prompt_topics")
-        table = topics.append_column("complexity", complexity.complexity(topics["turns"]))
+        counted = complexity.complexity(topics["turns"])
+        table, shown, unrated = topics.append_column("complexity", counted), {}, topics.slice(0, 0)
+        if rater:
+            ratings, figures = _rated(context, store, compute, rater, profile)
+            levels = ratings["complexity"].take(pc.index_in(topics["prompt_id"], ratings["prompt_id"].combine_chunks()))
+            both = np.stack(
+                [np.asarray(counted, dtype=float), np.asarray(levels.cast(pa.float64()), dtype=float)], axis=1
+            )
+            shown = {**figures, "agreement with the heuristic (weighted kappa)": round(weighted_kappa(both - 1), 3)}
+            rated = pc.is_valid(levels)
+            unrated = topics.filter(pc.invert(rated))
+            table = topics.append_column("complexity", levels).filter(rated)
         yield from gate.publish(
             context,
             store,
@@ -154,7 +179,10 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             table,
             schema.COMPLEXITY,
             expectations.COMPLEXITY,
+            side_tables={"unrated.parquet": unrated},
             metadata={
+                "rater": wanted.complexity.rater,
+                **shown,
                 "levels": _bars({"pool": table}, "Complexity of the pool"),
                 "samples": sample_table(_first_of_each(table, "complexity").select(["complexity", "turns"]), rows=10),
             },
@@ -201,6 +229,26 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         )
 
     return [conversations, candidate_prompts, prompt_topics, prompt_complexity, prompts]
+
+
+def _rated(
+    context: dg.AssetExecutionContext, store: Store, compute: LocalCompute, rater: Checkpoint, profile: Profile
+) -> tuple[pa.Table, dict[str, Any]]:
+    """Ratings of the pool by a model, and figures of its run."""
+    out = store.staging("prompt_complexity")
+    spec = {
+        "input": str(store.path("prompt_topics", None, DATA)),
+        "work": str(store.work("prompt_complexity")),
+        "checkpoint": rater.model_dump(mode="json"),
+        "cache": str(store.cache()),
+        "device": profile.compute.device,
+        "profile_seed": profile.seed,
+    }
+    figures = compute.run(context, "pipeline.prompts.rater", spec, out)
+    with (out / "ratings.parquet").open("rb") as file:
+        ratings = pq.read_table(file)
+    out.fs.rm(str(out), recursive=True)
+    return ratings, figures
 
 
 def _histogram(values: object, title: str, xlabel: str) -> dg.MarkdownMetadataValue:

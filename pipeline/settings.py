@@ -178,6 +178,19 @@ class Topics(Section):
     count: int = Field(1000, ge=1, description="number of topics asked for; the original has about 1,000")
 
 
+class Complexity(Section):
+    """Who says how much a prompt asks for, 1 to 5."""
+
+    rater: Literal["heuristic", "model"] = "heuristic"
+    checkpoint: Name | None = Field(None, description="the model that rates, where a model does")
+
+    @model_validator(mode="after")
+    def _a_model_rates(self) -> Self:
+        if (self.rater == "model") != bool(self.checkpoint):
+            raise ValueError("rater: model needs a checkpoint, and rater: heuristic has none")
+        return self
+
+
 class Sample(Section):
     """One delivery's draw."""
 
@@ -195,6 +208,7 @@ class Prompts(Section):
     sources: dict[Name, Source] = Field(min_length=1)
     filters: PromptFilters = PromptFilters()
     topics: Topics = Topics()
+    complexity: Complexity = Complexity()
     sample: Sample
 
 
@@ -452,6 +466,8 @@ class Profile(Section):
     @model_validator(mode="after")
     def _names_resolve(self) -> Self:
         used = {"contexts.checkpoint": self.contexts.checkpoint} if self.contexts else {}
+        if self.prompts and self.prompts.complexity.checkpoint:
+            used["prompts.complexity.checkpoint"] = self.prompts.complexity.checkpoint
         if self.contexts:
             for n, scorer in enumerate(self.contexts.scorers):
                 used[f"contexts.scorers.{n}.checkpoint"] = scorer.checkpoint

@@ -28,12 +28,16 @@ REFUSED, FAILED = "refused", "failed"
 
 @dataclass(frozen=True)
 class Request:
-    """One conversation to be continued by the assistant. `key` is its identity: see `request_key`."""
+    """One conversation to be continued by the assistant. `key` is its identity: see `request_key`.
+
+    form: a JSON schema that the answer must have; the engine writes nothing else. "": any text.
+    """
 
     key: str
     messages: Sequence[Message]
     sampling: Sampling
     seed: int
+    form: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,10 +61,11 @@ class Engine(Protocol):
 
 
 def request_key(
-    messages: Sequence[Message], model: str, revision: str, template: str, sampling: Sampling, seed: int
+    messages: Sequence[Message], model: str, revision: str, template: str, sampling: Sampling, seed: int, form: str = ""
 ) -> str:
     """sha256 over everything that an answer depends on: 64 hex digits."""
     parts: list[Any] = [list(messages), model, revision, template, sampling.model_dump(mode="json"), seed]
+    parts += [form] if form else []
     return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 

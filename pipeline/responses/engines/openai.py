@@ -1,6 +1,7 @@
 """Any server with OpenAI's chat-completions interface: many requests in flight, tried again with patience where the server stumbles."""
 
 import asyncio
+import json
 import os
 import queue
 import threading
@@ -149,6 +150,9 @@ class OpenAIEngine:
             "seed": request.seed,
             "stream": False,
         }
+        if request.form:
+            form = {"name": "answer", "schema": json.loads(request.form), "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": form}
         if sampling.stop:
             body["stop"] = list(sampling.stop)
         if sampling.top_k:

@@ -40,6 +40,7 @@ class VLLMEngine:
     def answer(self, requests: Sequence[Request]) -> Iterator[Answer]:
         """See `Engine.answer`. A conversation that doesn't fit into the context with its answer is refused, alone."""
         from vllm import SamplingParams, TokensPrompt
+        from vllm.sampling_params import StructuredOutputsParams
 
         engine, prompts = self._llm.llm_engine, list[tuple[Request, list[int]]]()
         for request in requests:
@@ -58,6 +59,7 @@ class VLLMEngine:
                 top_k=request.sampling.top_k or -1,
                 stop=list(request.sampling.stop) or None,
                 seed=request.seed,
+                structured_outputs=StructuredOutputsParams(json=request.form) if request.form else None,
             )
             engine.add_request(request.key, TokensPrompt(prompt_token_ids=ids), params)
         lengths = {request.key: len(ids) for request, ids in prompts}
