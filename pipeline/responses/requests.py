@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -137,6 +138,50 @@ def outcomes(keys: Sequence[str], finished: FinishedRequests, refused: Mapping[s
     return known.take(found)
 
 
+class _Keeper:
+    """Writes answers to the store when there are `every` of them, and every `seconds` where there are any, also while none comes."""
+
+    def __init__(self, finished: FinishedRequests, every: int, seconds: float) -> None:
+        self._finished, self._every, self._seconds = finished, every, seconds
+        self._pending: list[Answer] = []
+        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._error: OSError | None = None
+        self._thread = threading.Thread(target=self._now_and_then, daemon=True)
+
+    def __enter__(self) -> "_Keeper":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Write what is left."""
+        self._stop.set()
+        self._thread.join()
+        self._write()
+
+    def keep(self, answer: Answer) -> None:
+        """Take an answer. Raises OSError where those before could not be written."""
+        if self._error:
+            raise self._error
+        with self._lock:
+            self._pending.append(answer)
+            full = len(self._pending) >= self._every
+        if full:
+            self._write()
+
+    def _now_and_then(self) -> None:
+        while not self._stop.wait(self._seconds):
+            try:
+                self._write()
+            except OSError as error:  # told to whoever brings the next answer
+                self._error = error
+
+    def _write(self) -> None:
+        with self._lock:
+            if self._pending:
+                batch, self._pending = self._pending, []
+                self._finished.append(batch)
+
+
 def finish(
     requests: Sequence[Request],
     engine: Iterable[Engine],
@@ -171,31 +216,27 @@ def finish(
     log(
         f"engine ready after {figures['start_seconds']:.0f} s; {len(todo)} requests to answer, {figures['reused']} already answered"
     )
-    progress, begun, kept = Progress(log, "answers", len(todo)), time.monotonic(), time.monotonic()
-    pending, failures, in_a_row = list[Answer](), list[Answer](), 0
+    progress, begun = Progress(log, "answers", len(todo)), time.monotonic()
+    failures, in_a_row = list[Answer](), 0
     try:
-        for count, answer in enumerate(running.answer(todo), start=1):
-            if answer.finish_reason in (REFUSED, FAILED):
-                figures["refused"][answer.request_key] = answer.detail
-                failures.append(answer)
-                in_a_row += answer.finish_reason == FAILED
-                if in_a_row >= give_up:
-                    raise RuntimeError(
-                        f"{in_a_row} requests in a row failed, the last one: {answer.detail}; what was answered is kept"
-                    )
-            else:
-                in_a_row = 0
-                pending.append(answer)
-                figures["answered"] += 1
-                figures["prompt_tokens"] += answer.prompt_tokens
-                figures["output_tokens"] += answer.output_tokens
-            if len(pending) >= every or (pending and time.monotonic() - kept > seconds):
-                batch, pending, kept = pending, [], time.monotonic()
-                finished.append(batch)
-            progress.update(count, f"{figures['output_tokens'] / (time.monotonic() - begun):.0f} tokens/s")
+        with _Keeper(finished, every, seconds) as keeper:
+            for count, answer in enumerate(running.answer(todo), start=1):
+                if answer.finish_reason in (REFUSED, FAILED):
+                    figures["refused"][answer.request_key] = answer.detail
+                    failures.append(answer)
+                    in_a_row += answer.finish_reason == FAILED
+                    if in_a_row >= give_up:
+                        raise RuntimeError(
+                            f"{in_a_row} requests in a row failed, the last one: {answer.detail}; what was answered is kept"
+                        )
+                else:
+                    in_a_row = 0
+                    keeper.keep(answer)
+                    figures["answered"] += 1
+                    figures["prompt_tokens"] += answer.prompt_tokens
+                    figures["output_tokens"] += answer.output_tokens
+                progress.update(count, f"{figures['output_tokens'] / (time.monotonic() - begun):.0f} tokens/s")
     finally:
-        if pending:
-            finished.append(pending)
         if failures:
             finished.record_failures(failures)
     figures["seconds"] = round(time.monotonic() - begun, 2)

@@ -1,6 +1,9 @@
 """Complexity by a language model: what it is asked, and what is made of its answers."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +83,17 @@ def test_a_prompt_that_could_not_be_rated_has_no_level_and_a_reason(
     assert figures["unrated"] == 2
 
 
+RUN = "import json, sys; from pipeline.prompts.rater import work; print(json.dumps(work(json.load(open(sys.argv[1])), print)))"
+
+
 @pytest.mark.engine
 def test_a_real_models_answers_always_parse(tmp_path: Path, checkpoint_cache: Path) -> None:
-    figures = work(spec(tmp_path, checkpoint_cache), print)
+    (tmp_path / "spec.json").write_text(json.dumps(spec(tmp_path, checkpoint_cache)))
+    env = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+    command = [sys.executable, "-c", RUN, str(tmp_path / "spec.json")]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    figures = json.loads(done.stdout.splitlines()[-1])
     rows = pq.read_table(tmp_path / "out" / "ratings.parquet").to_pylist()
     assert all(r["complexity"] in (1, 2, 3, 4, 5) for r in rows), rows
     assert (figures["answered"], figures["unrated"]) == (len(PROMPTS), 0)

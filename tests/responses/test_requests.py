@@ -1,3 +1,4 @@
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -177,3 +178,18 @@ def test_a_full_disk_ends_the_run_and_what_was_kept_stays(
     again = CountingEngine()
     finish([request(n) for n in range(40)], [again], finished, quiet)
     assert len(again.asked) == 24
+
+
+def test_answers_are_kept_in_time_while_the_next_one_takes_long(finished: FinishedRequests) -> None:
+    kept = list[int]()
+
+    class Pausing(CountingEngine):  # test double
+        def answer(self, requests: Sequence[Request]) -> Iterator[Answer]:
+            for n, answer in enumerate(super().answer(requests)):
+                if n == 5:
+                    time.sleep(0.5)
+                    kept.append(len(finished.read()))
+                yield answer
+
+    finish([request(n) for n in range(10)], [Pausing()], finished, quiet, seconds=0.1)
+    assert kept == [5], "an engine that is killed now has lost none of them"
