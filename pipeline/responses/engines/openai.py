@@ -20,7 +20,7 @@ from pipeline.worker import Log
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 """Statuses after which the same request may succeed."""
 FINISHED = {"stop", "length"}
-FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
+FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
 """Seconds before a request is tried again: twice as many each time, up to the longest, and up to a second of jitter."""
 Answers = queue.Queue[Answer | BaseException | None]
 
