@@ -40,7 +40,7 @@ class VLLMEngine:
     def answer(self, requests: Sequence[Request]) -> Iterator[Answer]:
         """See `Engine.answer`. A conversation that doesn't fit into the context with its answer is refused, alone."""
         from vllm import SamplingParams, TokensPrompt
-        from vllm.sampling_params import StructuredOutputsParams
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
         engine, prompts = self._llm.llm_engine, list[tuple[Request, list[int]]]()
         for request in requests:
@@ -60,6 +60,7 @@ class VLLMEngine:
                 stop=list(request.sampling.stop) or None,
                 seed=request.seed,
                 structured_outputs=StructuredOutputsParams(json=request.form) if request.form else None,
+                output_kind=RequestOutputKind.FINAL_ONLY,  # nobody reads along: else each step makes an output of each request
             )
             engine.add_request(request.key, TokensPrompt(prompt_token_ids=ids), params)
         lengths = {request.key: len(ids) for request, ids in prompts}
