@@ -54,7 +54,7 @@ def sample_table(table: pa.Table, rows: int = 8, width: int = 300) -> dg.TableMe
 
     def cell(value: Any) -> str | int | float | bool | None:
         if isinstance(value, list):
-            value = "\n".join(f"{m['role']}: {m['content']}" if isinstance(m, dict) else str(m) for m in value)
+            value = "\n".join(": ".join(map(str, m.values())) if isinstance(m, dict) else str(m) for m in value)
         if isinstance(value, str) and len(value) > width:
             value = value[: width - 1] + "…"
         return value if isinstance(value, str | int | float | bool) or value is None else str(value)
