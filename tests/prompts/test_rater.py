@@ -7,16 +7,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from assets import prompts
 from pipeline.prompts import rater
 from pipeline.prompts.rater import FORM, MOST_CHARACTERS, level_of, question, work
+from pipeline.prompts.schema import TOPICS
 from pipeline.responses.engines import LazyEngine
 from pipeline.responses.engines.openai import OpenAIEngine
 from pipeline.responses.requests import Answer, Request, request_key
-from pipeline.settings import Complexity, Sampling, Server, load_profile
+from pipeline.settings import Checkpoint, Complexity, Recording, Sampling, Server, load_profile
+from pipeline.store import DATA, Store, write_table
+from resources.compute import LocalCompute
+from resources.storage import Storage
 
 PROMPTS = [
     ["Hello?"],
@@ -81,6 +87,43 @@ def test_a_prompt_that_could_not_be_rated_has_no_level_and_a_reason(
     assert [r["complexity"] for r in rows] == [None, 4, None, 1, 2]
     assert [r["detail"] for r in rows] == ["too long", None, "no score in 'no JSON'", None, None]
     assert figures["unrated"] == 2
+
+
+def test_a_model_rates_the_pool_and_what_it_could_not_rate_is_left_out(tmp_path: Path) -> None:
+    answers = [
+        {"messages": question(turns), "response": json.dumps({"score": 1 + n % 5})}
+        for n, turns in enumerate(PROMPTS[:4])
+    ]
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(a) + "\n" for a in answers))
+    tiny = load_profile("tiny")
+    assert tiny.prompts is not None
+    recorded = Checkpoint(recording=Recording(path=str(tmp_path / "answers.jsonl")), licence="x")
+    profile = tiny.model_copy(
+        update={
+            "checkpoints": {**tiny.checkpoints, "rater": recorded},
+            "prompts": tiny.prompts.model_copy(update={"complexity": Complexity(rater="model", checkpoint="rater")}),
+        }
+    )
+    store = Store(str(tmp_path / "store"))
+    rows = [
+        {"prompt_id": f"p{n}", "turns": turns, "n_turns": len(turns), "topic_name": "t", "topic": 0}
+        for n, turns in enumerate(PROMPTS)
+    ]
+    staged = store.staging("prompt_topics")
+    write_table(pa.Table.from_pylist(rows, schema=TOPICS), staged / DATA)
+    store.publish("prompt_topics", None, staged)
+    result = dg.materialize(
+        prompts.build(profile),
+        selection=["prompt_complexity"],
+        instance=dg.DagsterInstance.ephemeral(),
+        resources={"storage": Storage(uri=store.uri), "compute": LocalCompute()},
+    )
+    pool = {r["prompt_id"]: r["complexity"] for r in store.read("prompt_complexity").to_pylist()}
+    assert pool == {"p0": 1, "p1": 2, "p2": 3, "p3": 4}
+    assert store.read("prompt_complexity", name="unrated.parquet")["prompt_id"].to_pylist() == ["p4"]
+    (event,) = result.asset_materializations_for_node("prompt_complexity")
+    assert event.metadata["rater"].value == "model"
+    assert -1 <= event.metadata["agreement with the heuristic (weighted kappa)"].value <= 1
 
 
 RUN = "import json, sys; from pipeline.prompts.rater import work; print(json.dumps(work(json.load(open(sys.argv[1])), print)))"
