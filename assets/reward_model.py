@@ -27,7 +27,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             "reward_model",
             "reward_model",
             expectations.REWARD_MODEL,
-            code_version("2", *profile.recipes.values(), *used.values(), profile.seed),
+            code_version("3", *profile.recipes.values(), *used.values(), profile.seed),
             deps=["helpsteer_dataset"],
             kinds=["pytorch", "huggingface"],
             table=False,

@@ -78,8 +78,7 @@ def last_states(model: Any, encoded: Sequence[Sequence[int]], progress: Progress
     states, done = np.zeros((len(encoded), model.score.in_features)), 0
     for rows in batches([len(row) for row in encoded]):
         ids, mask = pad([encoded[row] for row in rows], model.config.pad_token_id)
-        with torch.autocast(model.device.type, dtype=torch.bfloat16):
-            hidden = backbone(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).last_hidden_state
+        hidden = backbone(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).last_hidden_state
         ends = mask.sum(dim=1) - 1
         states[rows] = hidden[torch.arange(len(rows)), ends].float().cpu().numpy()
         done += len(rows)
@@ -154,6 +153,19 @@ class RegressionTrainer(Trainer):
         outputs = model(**inputs)
         loss = masked_mse(outputs.logits.float(), labels)
         return (loss, outputs) if return_outputs else loss
+
+    def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
+        """Evaluate in float32, as the model is published: bfloat16 states move predictions by up to most of a level.
+
+        accelerate wraps the model's forward in autocast for good; the forward that it wrapped is called.
+        """
+        inputs = self._prepare_inputs(inputs)
+        labels = inputs.pop("labels")
+        forward = getattr(model, "_original_forward", model.forward)
+        with torch.no_grad(), torch.autocast(labels.device.type, enabled=False):
+            logits = forward(**inputs).logits.float()
+        loss = masked_mse(logits, labels)
+        return loss, (None if prediction_loss_only else logits), labels
 
 
 class Say(TrainerCallback):
