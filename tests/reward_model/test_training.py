@@ -105,8 +105,8 @@ def test_the_published_checkpoint_has_the_least_development_loss(trained: tuple[
     assert [r["chosen"] for r in curve] == [r is best for r in curve]
     predictions = pq.read_table(folder / "development_predictions.parquet").to_pandas()
     squared = np.concatenate([((predictions[a] - predictions[f"{a}_label"]) ** 2).dropna() for a in ATTRIBUTES])
-    # evaluation runs in bfloat16, predictions in float32
-    assert squared.mean() == pytest.approx(best["development_loss"], rel=0.02)
+    # training runs in bfloat16; what picks the checkpoint is the loss in float32, as it is published
+    assert squared.mean() == pytest.approx(best["development_loss"], rel=1e-5)
     assert best["development_loss"] < figures["mean_baseline_loss"]
 
 
