@@ -6,13 +6,12 @@ import dagster as dg
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from assets import ENGINE_POOL, code_version, count_table, options, sample_table
 from pipeline import gate, plots
 from pipeline.evaluation import benchmarks, expectations, schema, summary, weights
 from pipeline.settings import ATTRIBUTES, Profile
-from pipeline.store import local_path, write_table
+from pipeline.store import local_path, read_table, write_table
 from resources.compute import LocalCompute
 from resources.storage import Storage
 
@@ -81,8 +80,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             "max_tokens": profile.recipes[recipe].max_tokens,
         }
         figures = compute.run(context, "pipeline.evaluation.worker", spec, out)
-        with (out / "predictions.parquet").open("rb") as file:
-            predicted = pq.read_table(file)
+        predicted = read_table(out / "predictions.parquet")
         sides = [
             np.stack([np.asarray(predicted[f"{side}_{a}"]) for a in ATTRIBUTES], axis=1)
             for side in ("chosen", "rejected")

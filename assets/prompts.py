@@ -7,14 +7,13 @@ import dagster as dg
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from assets import DELIVERIES, ENGINE_POOL, code_version, count_table, options, sample_table
 from pipeline import gate, plots
 from pipeline.annotations.agreement import weighted_kappa
 from pipeline.prompts import complexity, expectations, filters, sampling, schema, sources
 from pipeline.settings import Checkpoint, Profile
-from pipeline.store import DATA, Store
+from pipeline.store import DATA, Store, read_table
 from resources.compute import LocalCompute
 from resources.storage import Storage
 
@@ -117,8 +116,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         spec = {"input": str(store.path("candidate_prompts", None, DATA)), "seed": profile.seed}
         out = store.staging("prompt_topics")
         figures = compute.run(context, "pipeline.prompts.worker", {**spec, **wanted.topics.model_dump()}, out)
-        with (out / "topics.parquet").open("rb") as file:
-            topics = pq.read_table(file)
+        topics = read_table(out / "topics.parquet")
         out.fs.rm(str(out), recursive=True)
         table, found = candidates, pc.index_in(candidates["prompt_id"], topics["prompt_id"])
         for name in ("topic", "topic_name"):
@@ -245,8 +243,7 @@ def _rated(
         "profile_seed": profile.seed,
     }
     figures = compute.run(context, "pipeline.prompts.rater", spec, out)
-    with (out / "ratings.parquet").open("rb") as file:
-        ratings = pq.read_table(file)
+    ratings = read_table(out / "ratings.parquet")
     out.fs.rm(str(out), recursive=True)
     return ratings, figures
 

@@ -6,15 +6,13 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from upath import UPath
 
 from assets import DELIVERIES, ENGINE_POOL, OWNERS, code_version, count_table, options, sample_table
 from pipeline import gate, plots
 from pipeline.responses import expectations, plan, schema
 from pipeline.responses.accounts import account
 from pipeline.settings import Price, Profile
-from pipeline.store import Store, write_table
+from pipeline.store import Store, read_table, write_table
 from resources.annotation_desk import AnnotationDesk, RecordedRatings
 from resources.compute import LocalCompute
 from resources.storage import Storage
@@ -56,7 +54,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         out = store.staging("contexts", delivery)
         figures = compute.run(context, WORKER, spec, out)
         table, rejected, candidates = (
-            _read(out / f"{name}.parquet") for name in ("contexts", "rejected", "candidates")
+            read_table(out / f"{name}.parquet") for name in ("contexts", "rejected", "candidates")
         )
         written = table.filter(pc.greater(table["n_turns"], 1))
         yield from gate.publish(
@@ -251,7 +249,7 @@ def _generators(profile: Profile, checkpoint: str) -> dg.AssetsDefinition:
         }
         figures = compute.run(context, WORKER, spec, out)
         answered = plan.responses_of(
-            asked, _read(out / "answers.parquet"), figures, profile.checkpoints[checkpoint].licence
+            asked, read_table(out / "answers.parquet"), figures, profile.checkpoints[checkpoint].licence
         )
         for name in chosen:
             mine = answered.filter(pc.equal(answered["generator"], name))
@@ -293,11 +291,6 @@ def _engine(profile: Profile, checkpoint: str, store: Store) -> dict[str, Any]:
         "device": profile.compute.device,
         "profile_seed": profile.seed,
     }
-
-
-def _read(path: UPath) -> pa.Table:
-    with path.open("rb") as file:
-        return pq.read_table(file)
 
 
 def _speeds(figures: dict[str, Any]) -> dict[str, Any]:

@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 
 import dagster as dg
-import pyarrow.parquet as pq
 from safetensors import safe_open
 
 from assets import ENGINE_POOL, code_version, options, sample_table
 from pipeline import gate, plots
 from pipeline.reward_model import expectations, summary
 from pipeline.settings import Profile
-from pipeline.store import local_path
+from pipeline.store import local_path, read_table
 from resources.compute import LocalCompute
 from resources.storage import Storage
 
@@ -55,7 +54,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         }
         out = store.staging("reward_model", name)
         figures = compute.run(context, "pipeline.reward_model.worker", spec, out)
-        curve, predictions, trained_on = (pq.read_table(local_path(out / f"{table}.parquet")) for table in TABLES)
+        curve, predictions, trained_on = (read_table(out / f"{table}.parquet") for table in TABLES)
         with safe_open(local_path(out / "model.safetensors"), "np") as weights:
             outputs = weights.get_slice("score.weight").get_shape()[0]
         table = store.read("helpsteer_dataset", columns=["split", "prompt_id", "response_id", "messages", "response"])

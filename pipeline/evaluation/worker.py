@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from upath import UPath
 
 from pipeline.reward_model.encoding import encode
 from pipeline.settings import ATTRIBUTES
-from pipeline.store import write_table
+from pipeline.store import read_table, write_table
 from pipeline.worker import Log, Progress, Spec, run_worker
 
 
@@ -24,8 +23,7 @@ def work(spec: Spec, log: Log) -> dict[str, Any]:
     from pipeline.reward_model.scoring import score
     from pipeline.reward_model.training import load_model
 
-    with UPath(spec["input"]).open("rb") as file:
-        pairs = pq.read_table(file, columns=["messages", "chosen", "rejected"])
+    pairs = read_table(UPath(spec["input"]), ["messages", "chosen", "rejected"])
     tokenizer = AutoTokenizer.from_pretrained(spec["model"])
     model = load_model(Path(spec["model"]))
     if model.config.num_labels != len(ATTRIBUTES):

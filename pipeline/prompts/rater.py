@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from upath import UPath
 
 from pipeline.responses.engines import engine_of
 from pipeline.responses.requests import FinishedRequests, Message, Request, finish, outcomes, request_key
 from pipeline.settings import Checkpoint, Sampling
-from pipeline.store import write_table
+from pipeline.store import read_table, write_table
 from pipeline.worker import Log, Spec, run_worker
 
 FORM = json.dumps(
@@ -61,8 +60,7 @@ def work(spec: Spec, log: Log) -> dict[str, Any]:
     """Rate; see the module's description."""
     checkpoint = Checkpoint.model_validate(spec["checkpoint"])
     engine = engine_of(checkpoint, Path(spec["cache"]), spec["device"], spec["profile_seed"], log)
-    with UPath(spec["input"]).open("rb") as file:
-        table = pq.read_table(file, columns=["prompt_id", "turns"])
+    table = read_table(UPath(spec["input"]), ["prompt_id", "turns"])
     key = partial(request_key, model=engine.model, revision=engine.revision, template=engine.template)
     requests = []
     for turns in table["turns"].to_pylist():

@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from upath import UPath
 
-from pipeline.store import write_table
+from pipeline.store import read_table, write_table
 from pipeline.worker import Log, Progress, Spec, run_worker
 
 BATCH = 128
@@ -26,8 +25,7 @@ MOST_WORDS = 20_000
 
 def work(spec: Spec, log: Log) -> dict[str, Any]:
     """Embed, cluster and name; see the module's description."""
-    with UPath(spec["input"]).open("rb") as file:
-        candidates = pq.read_table(file, columns=["prompt_id", "turns"])
+    candidates = read_table(UPath(spec["input"]), ["prompt_id", "turns"])
     if not len(candidates):
         raise ValueError("there are no candidate prompts: look at what was rejected in candidate_prompts, and why")
     texts = pc.binary_join(candidates["turns"], "\n").to_pylist()

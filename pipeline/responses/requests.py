@@ -13,12 +13,11 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from upath import UPath
 
 from pipeline.responses.schema import ANSWERS, FAILURES
 from pipeline.settings import Sampling
-from pipeline.store import write_table
+from pipeline.store import read_table, write_table
 from pipeline.worker import Log, Progress
 
 Message = dict[str, str]
@@ -123,8 +122,7 @@ class FinishedRequests:
     def _tables(self, kind: str, schema: pa.Schema) -> pa.Table:
         tables = [schema.empty_table()]
         for path in self._parts(kind):
-            with path.open("rb") as file:
-                tables.append(pq.read_table(file, columns=schema.names).cast(schema))
+            tables.append(read_table(path, schema.names).cast(schema))
         return pa.concat_tables(tables)
 
 

@@ -12,14 +12,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from upath import UPath
 
 from pipeline.responses.contexts import Scorer, write_contexts
 from pipeline.responses.engines import LazyEngine, engine_of
 from pipeline.responses.requests import FinishedRequests, Message, Request, finish, outcomes, request_key
 from pipeline.settings import Checkpoint, Contexts, Sampling
-from pipeline.store import write_table
+from pipeline.store import read_table, write_table
 from pipeline.worker import Log, Spec, run_worker
 
 
@@ -29,8 +28,7 @@ def work(spec: Spec, log: Log) -> dict[str, Any]:
     engine = engine_of(checkpoint, Path(spec["cache"]), spec["device"], spec["profile_seed"], log)
     finished = FinishedRequests(UPath(spec["work"]))
     key = partial(request_key, model=engine.model, revision=engine.revision, template=engine.template)
-    with UPath(spec["input"]).open("rb") as file:
-        table = pq.read_table(file)
+    table = read_table(UPath(spec["input"]))
     task = {"contexts": _contexts, "responses": _responses}[spec["task"]]
     return {**task(spec, table, key, engine, finished, log), "model": engine.model, "model_revision": engine.revision}
 

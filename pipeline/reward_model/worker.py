@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from upath import UPath
 
 from pipeline.checkpoints import identity, resolve
@@ -21,7 +20,7 @@ from pipeline.draws import uniforms
 from pipeline.reward_model.encoding import encode, prepare_tokenizer
 from pipeline.reward_model.schema import CURVE, PREDICTIONS, TRAINING_PROMPTS
 from pipeline.settings import ATTRIBUTES, Checkpoint, Recipe, digest
-from pipeline.store import local_path, write_table
+from pipeline.store import local_path, read_table, write_table
 from pipeline.worker import Log, Progress, Spec, run_worker
 
 COLUMNS = ["split", "prompt_id", "response_id", "position", "messages", "response", "helpfulness_mean", *ATTRIBUTES]
@@ -122,8 +121,7 @@ def _prompts(table: pa.Table) -> pa.Table:
 
 
 def _read(uri: str) -> pa.Table:
-    with UPath(uri).open("rb") as file:
-        return pq.read_table(file, columns=COLUMNS)
+    return read_table(UPath(uri), COLUMNS)
 
 
 def _labels(table: pa.Table) -> Any:
