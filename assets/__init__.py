@@ -10,11 +10,9 @@ from pydantic import BaseModel
 
 from pipeline import gate
 from pipeline.rules import Rule
-from pipeline.settings import digest
+from pipeline.settings import Profile, digest
 
 OWNERS = ["team:data"]
-ENGINE_POOL = "engine"
-"""Pool of the steps that hold an accelerator, or all cores: one at a time by default."""
 
 
 def code_version(version: str, *parts: BaseModel | str | int | float) -> str:
@@ -43,6 +41,13 @@ def options(
         "check_specs": gate.check_specs(key, rules, table),
         **more,
     }
+
+
+def engine_compute(profile: Profile) -> dict[str, Any]:
+    """The part of a worker's spec that says on what its engine runs."""
+    compute = profile.compute
+    cluster = {"cluster": compute.ray.model_dump(mode="json")} if compute.kind == "ray" else {}
+    return {"device": compute.device, **cluster}
 
 
 DELIVERIES = dg.DynamicPartitionsDefinition(name="delivery")

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets import ENGINE_POOL, code_version, count_table, options, sample_table
+from assets import code_version, count_table, options, sample_table
 from pipeline import gate, plots
 from pipeline.evaluation import benchmarks, expectations, schema, summary, weights
-from pipeline.settings import ATTRIBUTES, Profile
+from pipeline.settings import ATTRIBUTES, ENGINE_POOL, Profile
 from pipeline.store import local_path, read_table, write_table
 from resources.compute import LocalCompute
 from resources.storage import Storage

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets import DELIVERIES, ENGINE_POOL, code_version, count_table, options, sample_table
+from assets import DELIVERIES, code_version, count_table, engine_compute, options, sample_table
 from pipeline import gate, plots
 from pipeline.annotations.agreement import weighted_kappa
 from pipeline.prompts import complexity, expectations, filters, sampling, schema, sources
-from pipeline.settings import Checkpoint, Profile
+from pipeline.settings import ENGINE_POOL, Checkpoint, Profile
 from pipeline.store import DATA, Store, read_table
 from resources.compute import LocalCompute
 from resources.storage import Storage
@@ -150,7 +150,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             deps=["prompt_topics"],
             kinds=["vllm", "parquet"] if rater else ["parquet"],
         ),
-        pool=ENGINE_POOL if rater else None,
+        pool=rater.pool if rater else None,
     )
     def prompt_complexity(
         context: dg.AssetExecutionContext, storage: Storage, compute: LocalCompute
@@ -239,8 +239,8 @@ def _rated(
         "work": str(store.work("prompt_complexity")),
         "checkpoint": rater.model_dump(mode="json"),
         "cache": str(store.cache()),
-        "device": profile.compute.device,
         "profile_seed": profile.seed,
+        **engine_compute(profile),
     }
     figures = compute.run(context, "pipeline.prompts.rater", spec, out)
     ratings = read_table(out / "ratings.parquet")

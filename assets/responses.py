@@ -7,11 +7,11 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets import DELIVERIES, ENGINE_POOL, OWNERS, code_version, count_table, options, sample_table
+from assets import DELIVERIES, OWNERS, code_version, count_table, engine_compute, options, sample_table
 from pipeline import gate, plots
 from pipeline.responses import expectations, plan, schema
 from pipeline.responses.accounts import account
-from pipeline.settings import Price, Profile
+from pipeline.settings import Profile
 from pipeline.store import Store, read_table, write_table
 from resources.annotation_desk import AnnotationDesk, RecordedRatings
 from resources.compute import LocalCompute
@@ -33,12 +33,12 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             "contexts",
             "responses",
             expectations.CONTEXTS,
-            code_version("2", asked, *used.values(), profile.seed),
+            code_version("2", asked, *(c.answering for c in used.values()), profile.seed),
             deps=["prompts"],
             kinds=["vllm", "parquet"],
         ),
         partitions_def=DELIVERIES,
-        pool=ENGINE_POOL,
+        pool=used[asked.checkpoint].pool,
     )
     def contexts(context: dg.AssetExecutionContext, storage: Storage, compute: LocalCompute) -> Iterator[gate.Event]:
         """Conversations up to the user turn that is to be answered; the assistant turns in between are written anew by a model."""
@@ -215,9 +215,7 @@ def _generators(profile: Profile, checkpoint: str) -> dg.AssetsDefinition:
             kinds={"vllm", "parquet"},
             code_version=code_version(
                 "2",
-                profile.checkpoints[checkpoint].model_copy(
-                    update={"price": Price()}
-                ),  # what it costs changes no answer
+                profile.checkpoints[checkpoint].answering,
                 generator.sampling,
                 plan.system_of(generator),
                 profile.seed,
@@ -230,7 +228,7 @@ def _generators(profile: Profile, checkpoint: str) -> dg.AssetsDefinition:
         check_specs=[c for name in names for c in gate.check_specs(f"responses/{name}", expectations.RESPONSES)],
         can_subset=True,
         partitions_def=DELIVERIES,
-        pool=ENGINE_POOL,
+        pool=profile.checkpoints[checkpoint].pool,
     )
     def responses(context: dg.AssetExecutionContext, storage: Storage, compute: LocalCompute) -> Iterator[gate.Event]:
         store, delivery = storage.store(), context.partition_key
@@ -288,8 +286,8 @@ def _engine(profile: Profile, checkpoint: str, store: Store) -> dict[str, Any]:
     return {
         "checkpoint": profile.checkpoints[checkpoint].model_dump(mode="json"),
         "cache": str(store.cache()),
-        "device": profile.compute.device,
         "profile_seed": profile.seed,
+        **engine_compute(profile),
     }
 
 

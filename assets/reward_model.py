@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import dagster as dg
 from safetensors import safe_open
 
-from assets import ENGINE_POOL, code_version, options, sample_table
+from assets import code_version, options, sample_table
 from pipeline import gate, plots
 from pipeline.reward_model import expectations, summary
-from pipeline.settings import Profile
+from pipeline.settings import ENGINE_POOL, Profile
 from pipeline.store import local_path, read_table
 from resources.compute import LocalCompute
 from resources.storage import Storage

