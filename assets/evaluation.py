@@ -12,7 +12,7 @@ from pipeline import gate, plots
 from pipeline.evaluation import benchmarks, expectations, schema, summary, weights
 from pipeline.settings import ATTRIBUTES, ENGINE_POOL, Profile
 from pipeline.store import local_path, read_table, write_table
-from resources.compute import LocalCompute
+from resources.compute import Compute
 from resources.storage import Storage
 
 
@@ -63,9 +63,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         partitions_def=recipes,
         pool=ENGINE_POOL,
     )
-    def benchmark_scores(
-        context: dg.AssetExecutionContext, storage: Storage, compute: LocalCompute
-    ) -> Iterator[gate.Event]:
+    def benchmark_scores(context: dg.AssetExecutionContext, storage: Storage, compute: Compute) -> Iterator[gate.Event]:
         """Every pair of the profile's benchmarks scored, with accuracy and its interval by subset, section and benchmark; ties lose."""
         store, recipe = storage.store(), context.partition_key
         data = store.read("helpsteer_dataset", columns=benchmarks.COLLECTED)

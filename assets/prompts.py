@@ -14,7 +14,7 @@ from pipeline.annotations.agreement import weighted_kappa
 from pipeline.prompts import complexity, expectations, filters, sampling, schema, sources
 from pipeline.settings import ENGINE_POOL, Checkpoint, Profile
 from pipeline.store import DATA, Store, read_table
-from resources.compute import LocalCompute
+from resources.compute import Compute
 from resources.storage import Storage
 
 DRAW_POOL = "prompt_draw"
@@ -107,9 +107,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         ),
         pool=ENGINE_POOL,
     )
-    def prompt_topics(
-        context: dg.AssetExecutionContext, storage: Storage, compute: LocalCompute
-    ) -> Iterator[gate.Event]:
+    def prompt_topics(context: dg.AssetExecutionContext, storage: Storage, compute: Compute) -> Iterator[gate.Event]:
         """Candidate prompts with their topic: clusters of sentence embeddings, named by their words."""
         store = storage.store()
         candidates = store.read("candidate_prompts")
@@ -153,7 +151,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         pool=rater.pool if rater else None,
     )
     def prompt_complexity(
-        context: dg.AssetExecutionContext, storage: Storage, compute: LocalCompute
+        context: dg.AssetExecutionContext, storage: Storage, compute: Compute
     ) -> Iterator[gate.Event]:
         """The pool: candidate prompts with topic and complexity, 1 to 5 by the intentions and constraints in the last turn."""
         store = storage.store()
@@ -230,7 +228,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
 
 
 def _rated(
-    context: dg.AssetExecutionContext, store: Store, compute: LocalCompute, rater: Checkpoint, profile: Profile
+    context: dg.AssetExecutionContext, store: Store, compute: Compute, rater: Checkpoint, profile: Profile
 ) -> tuple[pa.Table, dict[str, Any]]:
     """Ratings of the pool by a model, and figures of its run."""
     out = store.staging("prompt_complexity")

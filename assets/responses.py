@@ -14,7 +14,7 @@ from pipeline.responses.accounts import account
 from pipeline.settings import Profile
 from pipeline.store import Store, read_table, write_table
 from resources.annotation_desk import AnnotationDesk, RecordedRatings
-from resources.compute import LocalCompute
+from resources.compute import Compute
 from resources.storage import Storage
 
 WORKER = "pipeline.responses.worker"
@@ -40,7 +40,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         partitions_def=DELIVERIES,
         pool=used[asked.checkpoint].pool,
     )
-    def contexts(context: dg.AssetExecutionContext, storage: Storage, compute: LocalCompute) -> Iterator[gate.Event]:
+    def contexts(context: dg.AssetExecutionContext, storage: Storage, compute: Compute) -> Iterator[gate.Event]:
         """Conversations up to the user turn that is to be answered; the assistant turns in between are written anew by a model."""
         store, delivery = storage.store(), context.partition_key
         spec = {
@@ -230,7 +230,7 @@ def _generators(profile: Profile, checkpoint: str) -> dg.AssetsDefinition:
         partitions_def=DELIVERIES,
         pool=profile.checkpoints[checkpoint].pool,
     )
-    def responses(context: dg.AssetExecutionContext, storage: Storage, compute: LocalCompute) -> Iterator[gate.Event]:
+    def responses(context: dg.AssetExecutionContext, storage: Storage, compute: Compute) -> Iterator[gate.Event]:
         store, delivery = storage.store(), context.partition_key
         chosen = [name for key, name in keys.items() if key in context.selected_asset_keys]
         planned = store.read("response_plan", delivery)
@@ -299,6 +299,6 @@ def _speeds(figures: dict[str, Any]) -> dict[str, Any]:
         "kept from earlier runs": figures["reused"],
         "tokens per second": round(rate, 1),
         "engine start (s)": figures["start_seconds"],
-        "peak memory (GiB)": figures["peak_memory_gib"],
         "model": f"{figures['model']} ({figures['model_revision']})",
+        **({"peak memory (GiB)": figures["peak_memory_gib"]} if "peak_memory_gib" in figures else {}),
     }

@@ -10,7 +10,7 @@ from pipeline import gate, plots
 from pipeline.reward_model import expectations, summary
 from pipeline.settings import ENGINE_POOL, Profile
 from pipeline.store import local_path, read_table
-from resources.compute import LocalCompute
+from resources.compute import Compute
 from resources.storage import Storage
 
 TABLES = ("training_curve", "development_predictions", "training_prompts")
@@ -35,9 +35,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         partitions_def=dg.StaticPartitionsDefinition(list(profile.recipes)),
         pool=ENGINE_POOL,
     )
-    def reward_model(
-        context: dg.AssetExecutionContext, storage: Storage, compute: LocalCompute
-    ) -> Iterator[gate.Event]:
+    def reward_model(context: dg.AssetExecutionContext, storage: Storage, compute: Compute) -> Iterator[gate.Event]:
         store, name = storage.store(), context.partition_key
         recipe = profile.recipes[name]
         data, work = store.manifest("helpsteer_dataset"), store.work("reward_model", name)

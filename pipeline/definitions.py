@@ -8,7 +8,7 @@ from assets import annotations, dataset, evaluation, prompts, responses, reward_
 from pipeline import automation
 from pipeline.settings import Profile, load_profile
 from resources.annotation_desk import desk_of
-from resources.compute import LocalCompute
+from resources.compute import compute_of
 from resources.hub import Hub
 from resources.storage import Storage
 
@@ -20,7 +20,7 @@ def build_defs(profile: Profile | None = None, **resource_overrides: Any) -> dg.
     profile = profile or load_profile()
     resources = {
         "storage": Storage(uri=profile.store),
-        "compute": LocalCompute(kv_cache_gib=profile.compute.kv_cache_gib),
+        "compute": compute_of(profile),
         "desk": desk_of(profile),
         "hub": Hub(),
     }

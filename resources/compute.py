@@ -2,9 +2,12 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
+import time
+from abc import ABC, abstractmethod
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +17,7 @@ import dagster as dg
 import psutil
 from upath import UPath
 
+from pipeline.settings import Profile
 from pipeline.worker import ERROR, RESULT
 
 QUIET = {
@@ -22,24 +26,51 @@ QUIET = {
     "VLLM_LOGGING_LEVEL": "WARNING",
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONUNBUFFERED": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
 }
+PLACE = "helpsteer-place"
+"""Name in a Ray job's metadata of the folder that it works in: no two jobs at a time have the same."""
+NO_RESULT = "The job ended, and there is no result: do the cluster's nodes see the store at the same path?"
 
 
-class LocalCompute(dg.ConfigurableResource):
-    """Runs a worker as a subprocess on this machine, in a process group of its own that ends with it."""
+class Compute(dg.ConfigurableResource, ABC):
+    """Something that runs workers."""
 
     kv_cache_gib: int = 1
 
+    @abstractmethod
     def run(self, context: dg.AssetExecutionContext, worker: str, spec: dict[str, Any], out: UPath) -> dict[str, Any]:
-        """Run `python -m WORKER` on a spec until it ends; the result that it left in `out`.
+        """Run `python -m WORKER` on a spec until it ends; the result that it left in `out`. Its progress goes to the run's log through Pipes.
 
-        What it prints goes to `worker.log` in a hidden folder of `out`; its progress goes to the run's log through Pipes.
-        Raises `dg.Failure` with the worker's own reason, or with its exit status and last lines where it could give none.
+        Raises `dg.Failure` with the worker's own reason, or with how it ended and its last lines where it could give none.
         """
+
+    def _environment(self) -> dict[str, str]:
+        return {**QUIET, "VLLM_CPU_KVCACHE_SPACE": str(self.kv_cache_gib)}
+
+
+def compute_of(profile: Profile) -> Compute:
+    """The compute that a profile names."""
+    wanted = profile.compute
+    if wanted.kind == "local":
+        return LocalCompute(kv_cache_gib=wanted.kv_cache_gib)
+    cluster = wanted.ray
+    return RayCompute(
+        kv_cache_gib=wanted.kv_cache_gib,
+        address=cluster.address,
+        python=cluster.python or sys.executable,
+        gpu=wanted.device == "cuda",
+    )
+
+
+class LocalCompute(Compute):
+    """Runs a worker as a subprocess on this machine, in a process group of its own that ends with it."""
+
+    def run(self, context: dg.AssetExecutionContext, worker: str, spec: dict[str, Any], out: UPath) -> dict[str, Any]:
+        """See `Compute.run`. What it prints goes to `worker.log` in a hidden folder of `out`."""
         log = Path(out.path) / ".log" / "worker.log"
         log.parent.mkdir(exist_ok=True)
-        (out / ERROR).unlink(missing_ok=True)
-        (out / RESULT).unlink(missing_ok=True)
+        _forget(out)
         with dg.open_pipes_session(
             context=context.op_execution_context,
             context_injector=dg.PipesEnvContextInjector()
@@ -48,12 +79,7 @@ class LocalCompute(dg.ConfigurableResource):
             message_reader=dg.PipesTempFileMessageReader(),
             extras={"spec": {**spec, "out": str(out)}},
         ) as session:
-            env = {
-                **os.environ,
-                **QUIET,
-                "VLLM_CPU_KVCACHE_SPACE": str(self.kv_cache_gib),
-                **session.get_bootstrap_env_vars(),
-            }
+            env = {**os.environ, **self._environment(), **session.get_bootstrap_env_vars()}
             with log.open("wb") as output:
                 process = subprocess.Popen(
                     [sys.executable, "-m", worker],
@@ -66,10 +92,63 @@ class LocalCompute(dg.ConfigurableResource):
                 peak = _wait(process)
         if process.returncode != 0 or not (out / RESULT).exists():
             raise dg.Failure(description=_reason(worker, process.returncode, out, log), allow_retries=False)
-        result: dict[str, Any] = json.loads((out / RESULT).read_text())
-        (out / RESULT).unlink()
+        result = _result(out)
         context.log.info(f"{worker}: done, peak memory {peak / 2**30:.2f} GiB")
         return {**result, "peak_memory_gib": round(peak / 2**30, 3)}
+
+
+class RayCompute(Compute):
+    """Runs a worker as a job on a Ray cluster. An engine's replicas are actors that the job starts; see `pipeline.responses.engines.ray`."""
+
+    address: str
+    python: str
+    gpu: bool = False
+
+    def run(self, context: dg.AssetExecutionContext, worker: str, spec: dict[str, Any], out: UPath) -> dict[str, Any]:
+        """See `Compute.run`. What it prints is the job's log, on the cluster's dashboard and in the step's standard output."""
+        from dagster_ray import PipesRayJobClient
+
+        _forget(out)
+        place = spec.get("work", str(out))
+        try:
+            client = PipesRayJobClient(address=self.address)
+            self._stop_earlier(context, client.client, place)
+        except (ConnectionError, RuntimeError) as error:
+            raise dg.Failure(
+                description=f"no Ray cluster takes jobs at {self.address}: {error}. Start one (`ray start --head`), or name it in "
+                "the profile under compute.ray.address",
+                allow_retries=False,
+            ) from None
+        job: dict[str, Any] = {
+            "entrypoint": shlex.join([self.python, "-m", worker]),
+            "runtime_env": {"env_vars": self._environment()},
+            "metadata": {PLACE: place},
+            # the replicas have what an engine needs: the job itself waits for them
+            "entrypoint_num_gpus": 1 if self.gpu and "cluster" not in spec else 0,
+        }
+        said = ""
+        try:
+            client.run(
+                context=context.op_execution_context, submit_job_params=job, extras={"spec": {**spec, "out": str(out)}}
+            )
+        except RuntimeError as error:
+            said = str(error)
+        if said or not (out / RESULT).exists():
+            known = _known(worker, out)
+            raise dg.Failure(
+                description=known or f"{worker} left no reason. What it had finished is kept. {said or NO_RESULT}",
+                allow_retries=False,
+            )
+        return _result(out)
+
+    def _stop_earlier(self, context: dg.AssetExecutionContext, client: Any, place: str) -> None:
+        """Stop a job that a step has left behind: two of them would do the same work twice."""
+        for job in client.list_jobs():
+            if not job.status.is_terminal() and (job.metadata or {}).get(PLACE) == place:
+                context.log.warning(f"stopping the Ray job {job.submission_id}, which an earlier run has left")
+                client.stop_job(job.submission_id)
+                while not client.get_job_status(job.submission_id).is_terminal():
+                    time.sleep(0.2)
 
 
 def _wait(process: "subprocess.Popen[bytes]") -> int:
@@ -96,10 +175,29 @@ def _resident(pid: int) -> int:
     return total
 
 
+def _forget(out: UPath) -> None:
+    """Take away what an earlier worker left, so that it isn't taken for this one's."""
+    for name in (ERROR, RESULT):
+        (out / name).unlink(missing_ok=True)
+
+
+def _result(out: UPath) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((out / RESULT).read_text())
+    (out / RESULT).unlink()
+    return result
+
+
+def _known(worker: str, out: UPath) -> str | None:
+    """The reason that a worker gave for its failure."""
+    if not (out / ERROR).exists():
+        return None
+    error = json.loads((out / ERROR).read_text())
+    return f"{worker} failed: {error['type']}: {error['message']}"
+
+
 def _reason(worker: str, status: int, out: UPath, log: Path) -> str:
-    if (out / ERROR).exists():
-        error = json.loads((out / ERROR).read_text())
-        return f"{worker} failed: {error['type']}: {error['message']}\nIts whole output: {log}"
+    if known := _known(worker, out):
+        return f"{known}\nIts whole output: {log}"
     died = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
     with log.open(errors="replace") as lines:
         last = "".join(deque(lines, maxlen=15))

@@ -9,7 +9,6 @@ Writes `ratings.parquet`: prompt_id, complexity (int8; null where the prompt cou
 import json
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +16,7 @@ from upath import UPath
 
 from pipeline.responses.engines import engine_of
 from pipeline.responses.requests import FinishedRequests, Message, Request, finish, outcomes, request_key
-from pipeline.settings import Checkpoint, Sampling
+from pipeline.settings import Sampling
 from pipeline.store import read_table, write_table
 from pipeline.worker import Log, Spec, run_worker
 
@@ -58,8 +57,7 @@ def level_of(text: str) -> int | None:
 
 def work(spec: Spec, log: Log) -> dict[str, Any]:
     """Rate; see the module's description."""
-    checkpoint = Checkpoint.model_validate(spec["checkpoint"])
-    engine = engine_of(checkpoint, Path(spec["cache"]), spec["device"], spec["profile_seed"], log)
+    engine = engine_of(spec, log)
     table = read_table(UPath(spec["input"]), ["prompt_id", "turns"])
     key = partial(request_key, model=engine.model, revision=engine.revision, template=engine.template)
     requests = []

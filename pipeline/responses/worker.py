@@ -24,8 +24,7 @@ from pipeline.worker import Log, Spec, run_worker
 
 def work(spec: Spec, log: Log) -> dict[str, Any]:
     """Do the task of a spec; see the module's description."""
-    checkpoint = Checkpoint.model_validate(spec["checkpoint"])
-    engine = engine_of(checkpoint, Path(spec["cache"]), spec["device"], spec["profile_seed"], log)
+    engine = engine_of(spec, log)
     finished = FinishedRequests(UPath(spec["work"]))
     key = partial(request_key, model=engine.model, revision=engine.revision, template=engine.template)
     table = read_table(UPath(spec["input"]))

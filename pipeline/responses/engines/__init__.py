@@ -1,6 +1,6 @@
-"""Engines behind one interface (`pipeline.responses.requests.Engine`): vLLM in the worker, any OpenAI-compatible server, recorded answers.
+"""Engines behind one interface (`pipeline.responses.requests.Engine`). Imported only by workers.
 
-Imported only by workers.
+vLLM in the worker, or in replicas on a Ray cluster; any OpenAI-compatible server; recorded answers.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pipeline.checkpoints import identity, resolve
 from pipeline.responses.requests import Engine
-from pipeline.settings import PROJECT, Checkpoint
-from pipeline.worker import Log
+from pipeline.settings import PROJECT, Checkpoint, RayCluster
+from pipeline.worker import Log, Spec
 
 
 @dataclass
@@ -32,8 +32,17 @@ class LazyEngine:
         yield self._engine
 
 
-def engine_of(checkpoint: Checkpoint, cache: Path, device: str, seed: int, log: Log) -> LazyEngine:
-    """The engine that a checkpoint is asked through. Weights are downloaded or unpacked here, and loaded at the first request."""
+def engine_of(spec: Spec, log: Log) -> LazyEngine:
+    """The engine of a worker's spec: checkpoint, cache, device, profile_seed, and cluster where its replicas run on one.
+
+    Weights are downloaded or unpacked here, and loaded at the first request.
+    """
+    checkpoint, cache, device, seed = (
+        Checkpoint.model_validate(spec["checkpoint"]),
+        Path(spec["cache"]),
+        spec["device"],
+        spec["profile_seed"],
+    )
     model, revision = identity(checkpoint)
     if checkpoint.server:
         from pipeline.responses.engines.openai import OpenAIEngine
@@ -53,4 +62,9 @@ def engine_of(checkpoint: Checkpoint, cache: Path, device: str, seed: int, log: 
     folder = resolve(checkpoint, cache)
     log(f"{model} ({revision}) in {folder}")
     template = template_of(AutoTokenizer.from_pretrained(folder), checkpoint)
+    if spec.get("cluster"):
+        from pipeline.responses.engines.ray import RayEngine
+
+        cluster = RayCluster.model_validate(spec["cluster"])
+        return LazyEngine(model, revision, template, lambda: RayEngine(checkpoint, cache, device, seed, cluster, log))
     return LazyEngine(model, revision, template, lambda: VLLMEngine(folder, checkpoint, device, seed))
