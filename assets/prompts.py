@@ -144,7 +144,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             "prompt_complexity",
             "prompts",
             expectations.COMPLEXITY,
-            code_version("2", wanted.complexity, *([rater] if rater else [])),
+            code_version("2", wanted.complexity, *([rater.core] if rater else [])),
             deps=["prompt_topics"],
             kinds=["vllm", "parquet"] if rater else ["parquet"],
         ),

@@ -33,7 +33,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             "contexts",
             "responses",
             expectations.CONTEXTS,
-            code_version("2", asked, *(c.answering for c in used.values()), profile.seed),
+            code_version("2", asked, *(c.core for c in used.values()), profile.seed),
             deps=["prompts"],
             kinds=["vllm", "parquet"],
         ),
@@ -215,7 +215,7 @@ def _generators(profile: Profile, checkpoint: str) -> dg.AssetsDefinition:
             kinds={"vllm", "parquet"},
             code_version=code_version(
                 "2",
-                profile.checkpoints[checkpoint].answering,
+                profile.checkpoints[checkpoint].core,
                 generator.sampling,
                 plan.system_of(generator),
                 profile.seed,

@@ -18,7 +18,7 @@ TABLES = ("training_curve", "development_predictions", "training_prompts")
 
 def build(profile: Profile) -> list[dg.AssetsDefinition]:
     """The stage's asset for a profile."""
-    used = {recipe.base: profile.checkpoints[recipe.base] for recipe in profile.recipes.values()}
+    used = {recipe.base: profile.checkpoints[recipe.base].core for recipe in profile.recipes.values()}
     note = " Trained on ratings of simulated annotators." if profile.simulated else ""
 
     @dg.asset(

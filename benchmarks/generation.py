@@ -42,16 +42,21 @@ def keyed(messages: list[dict[str, str]], sampling: Sampling, seed: int) -> Requ
     return Request(request_key(messages, "model", "revision", "template", sampling, seed), messages, sampling, seed)
 
 
+def real_requests(prompts: int) -> list[Request]:
+    """So many real single-turn prompts, up to 128 tokens to be written to each."""
+    table, _ = conversations({"s": ShareGPTSource(kind="sharegpt", licence="not stated", limit=2500)})
+    kept, _ = candidate_prompts(table, PromptFilters(max_characters=1500, max_user_turns=1), 1)
+    sampling = Sampling(temperature=0.7, top_p=0.9, max_tokens=128)
+    texts = [turns[0] for turns in kept["turns"].to_pylist()[:prompts]]
+    return [keyed([{"role": "user", "content": text}], sampling, n) for n, text in enumerate(texts)]
+
+
 def throughput(prompts: int, rounds: int) -> dict[str, float]:
     """Tokens a second of both ways, in turns."""
     from pipeline.checkpoints import resolve
     from pipeline.responses.engines.vllm import VLLMEngine
 
-    table, _ = conversations({"s": ShareGPTSource(kind="sharegpt", licence="not stated", limit=2500)})
-    kept, _ = candidate_prompts(table, PromptFilters(max_characters=1500, max_user_turns=1), 1)
-    sampling = Sampling(temperature=0.7, top_p=0.9, max_tokens=128)
-    texts = [turns[0] for turns in kept["turns"].to_pylist()[:prompts]]
-    requests = [keyed([{"role": "user", "content": text}], sampling, n) for n, text in enumerate(texts)]
+    requests = real_requests(prompts)
     checkpoint = load_profile("tiny").checkpoints["smollm2_135m_instruct"]
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()

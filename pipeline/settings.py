@@ -120,8 +120,8 @@ class Checkpoint(Section):
         return not (self.server or self.recording)
 
     @property
-    def answering(self) -> "Checkpoint":
-        """What its answers depend on: not what they cost, nor on how many machines they are made."""
+    def core(self) -> "Checkpoint":
+        """What results depend on: not what they cost, nor on how many machines they are made."""
         return self.model_copy(update={"price": Price(), "replicas": 1, "accelerator": None})
 
     @property

@@ -12,7 +12,7 @@ import pytest
 from assets import DELIVERIES
 from pipeline import automation
 from pipeline.definitions import build_defs
-from pipeline.settings import PROFILES, load_profile
+from pipeline.settings import PROFILES, Compute, Price, load_profile
 
 HEAVY = (
     "torch",
@@ -25,6 +25,8 @@ HEAVY = (
     "sklearn",
     "datasets",
     "matplotlib",
+    "ray",
+    "dagster_ray",
 )
 SECONDS = 3.0
 
@@ -81,6 +83,13 @@ def test_changing_one_generator_makes_only_that_one_stale() -> None:
     generators["loose"] = loose.model_copy(update={"sampling": loose.sampling.model_copy(update={"temperature": 1.0})})
     before, after = versions(), versions(generators=generators)
     assert [key for key in before if before[key] != after[key]] == ["responses/loose"]
+
+
+def test_what_answers_cost_and_where_they_are_made_makes_nothing_stale() -> None:
+    ours = load_profile("tiny").checkpoints["smollm2_135m_instruct"]
+    moved = ours.model_copy(update={"replicas": 4, "accelerator": "H100", "price": Price(device_hour=2.5)})
+    compute = Compute(kind="ray", device="cuda")
+    assert versions(checkpoints={"smollm2_135m_instruct": moved}, compute=compute) == versions()
 
 
 def test_the_weekly_schedule_opens_a_delivery_named_by_its_date(tmp_path: Path) -> None:

@@ -1,3 +1,6 @@
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -6,7 +9,7 @@ import pytest
 from upath import UPath
 
 from pipeline.responses.requests import Answer, FinishedRequests, Request, finish, outcomes, request_key
-from pipeline.settings import Sampling
+from pipeline.settings import PROJECT, Sampling
 
 SAMPLING = Sampling()
 
@@ -193,3 +196,12 @@ def test_answers_are_kept_in_time_while_the_next_one_takes_long(finished: Finish
 
     finish([request(n) for n in range(10)], [Pausing()], finished, quiet, seconds=0.1)
     assert kept == [5], "an engine that is killed now has lost none of them"
+
+
+def test_a_really_full_disk_loses_nothing_that_was_kept(tmp_path: Path) -> None:
+    inside = ["unshare", "--map-root-user", "--mount"]
+    if shutil.which("unshare") is None or subprocess.run([*inside, "true"], check=False).returncode:
+        pytest.skip("no mount namespaces for this user: a small file system can't be made")
+    script = [sys.executable, "-m", "tests.responses.full_disk", str(tmp_path)]
+    done = subprocess.run([*inside, *script], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
