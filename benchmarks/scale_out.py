@@ -34,7 +34,7 @@ from pipeline.responses.requests import Answer, FinishedRequests, Request, finis
 from pipeline.settings import Checkpoint, RayCluster, load_profile
 from tests.responses.ray_cluster import cluster
 
-NO_BINDING = {"env_vars": {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}}
+NO_BINDING = {"env_vars": {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}}
 
 
 class Blocks:
@@ -122,7 +122,7 @@ def main() -> None:
 
         def replicas(count: int) -> RayEngine:
             wanted = there.model_copy(update={"replicas": count})
-            engine = RayEngine(wanted, folder, "cpu", 1, RayCluster(cpus=2 / count), said.append)
+            engine = RayEngine(wanted, folder, "cpu", 1, RayCluster(cpus=2 // count), said.append)
             while sum(m.ready for m in engine._members) < count:
                 engine._listen()
             return engine

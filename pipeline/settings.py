@@ -431,7 +431,8 @@ class RayCluster(Section):
         "http://127.0.0.1:8265", pattern=r"^https?://", description="of its dashboard, where jobs are handed in"
     )
     python: str | None = Field(None, description="the interpreter on its nodes; without it, this one's path")
-    cpus: float = Field(1, gt=0, description="cores of each replica of an engine")
+    cpus: int = Field(1, ge=1, description="cores of each replica of an engine")
+    job_cpus: int = Field(2, ge=1, description="cores of a worker that computes itself: training, scoring, embedding")
     in_flight: int = Field(1024, ge=1, description="requests that a replica holds at a time")
     deaths: int = Field(3, ge=1, description="replicas that may die in a row with nothing answered in between")
     start_s: float = Field(1800, gt=0, description="how long to wait for the first replica")

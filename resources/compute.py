@@ -59,6 +59,7 @@ def compute_of(profile: Profile) -> Compute:
         kv_cache_gib=wanted.kv_cache_gib,
         address=cluster.address,
         python=cluster.python or sys.executable,
+        cpus=cluster.job_cpus,
         gpu=wanted.device == "cuda",
     )
 
@@ -102,6 +103,7 @@ class RayCompute(Compute):
 
     address: str
     python: str
+    cpus: int = 2
     gpu: bool = False
 
     def run(self, context: dg.AssetExecutionContext, worker: str, spec: dict[str, Any], out: UPath) -> dict[str, Any]:
@@ -119,12 +121,13 @@ class RayCompute(Compute):
                 "the profile under compute.ray.address",
                 allow_retries=False,
             ) from None
+        waits = "cluster" in spec  # for replicas, which have what an engine needs
         job: dict[str, Any] = {
             "entrypoint": shlex.join([self.python, "-m", worker]),
-            "runtime_env": {"env_vars": self._environment()},
+            "runtime_env": {"env_vars": {**self._environment(), "OMP_NUM_THREADS": str(self.cpus)}},
             "metadata": {PLACE: place},
-            # the replicas have what an engine needs: the job itself waits for them
-            "entrypoint_num_gpus": 1 if self.gpu and "cluster" not in spec else 0,
+            "entrypoint_num_cpus": 0 if waits else self.cpus,
+            "entrypoint_num_gpus": 0 if waits or not self.gpu else 1,
         }
         said = ""
         try:

@@ -129,3 +129,11 @@ PUBLISHED = "extends: published\n"
 )  # fmt: skip
 def test_a_chain_is_either_made_or_recorded(tmp_path: Path, text: str, said: str) -> None:
     assert said in refusal(tmp_path, text + "\n")
+
+
+def test_replicas_need_a_cluster_and_an_accelerator_names_its_pool(tmp_path: Path) -> None:
+    several = "extends: tiny\ncheckpoints: {smollm2_135m_instruct: {replicas: 2, accelerator: A100-80G}}\n"
+    said = refusal(tmp_path, several)
+    assert "checkpoints.smollm2_135m_instruct.replicas: several need compute: {kind: ray}" in said
+    profile = load_profile(written(tmp_path, several + "compute: {kind: ray}\n"))
+    assert profile.checkpoints["smollm2_135m_instruct"].pool == "engine_a100_80g"

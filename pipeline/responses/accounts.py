@@ -12,12 +12,12 @@ def account(mine: pa.Table, together: pa.Table, seconds: float, checkpoint: Chec
     """Tokens, device seconds and cost of one generator's responses, for its metadata.
 
     mine: its responses, together: those of all generators that were answered with it (schema RESPONSES), seconds: of generation in this
-    run. Device seconds are shared by output tokens, times the devices that the model lies on; answers kept from earlier runs took theirs
+    run. Device seconds are shared by output tokens, times the devices of all its replicas; answers kept from earlier runs took theirs
     then. Tokens are those of all responses, whenever they were written. Cost is absent where the profile has no price.
     """
     prompt, output = (int(pc.sum(mine[f"{kind}_tokens"]).as_py() or 0) for kind in ("prompt", "output"))
     everyone = int(pc.sum(together["output_tokens"]).as_py() or 0)
-    device = seconds * checkpoint.tensor_parallel * output / everyone if everyone else 0.0
+    device = seconds * checkpoint.tensor_parallel * checkpoint.replicas * output / everyone if everyone else 0.0
     found: dict[str, Any] = {
         "prompt tokens": prompt,
         "output tokens": output,

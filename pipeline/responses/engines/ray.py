@@ -97,8 +97,9 @@ class RayEngine:
 
     def _start(self) -> None:
         self._started += 1
-        # threads are counted by Ray (OMP_NUM_THREADS): vLLM itself would bind every replica to the same cores
-        environment = {"env_vars": {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}}
+        # vLLM itself would bind every replica to the same cores
+        threads = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(self._cluster.cpus)}
+        environment = {"env_vars": threads}
         actor = ray.remote(Replica).options(**self._needs, runtime_env=environment).remote(*self._arguments)
         member = _Member(actor, self._started)
         self._members.append(member)
