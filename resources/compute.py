@@ -115,7 +115,7 @@ class RayCompute(Compute):
         try:
             client = PipesRayJobClient(address=self.address)
             self._stop_earlier(context, client.client, place)
-        except (ConnectionError, RuntimeError) as error:
+        except (OSError, RuntimeError) as error:
             raise dg.Failure(
                 description=f"no Ray cluster takes jobs at {self.address}: {error}. Start one (`ray start --head`), or name it in "
                 "the profile under compute.ray.address",
@@ -136,6 +136,10 @@ class RayCompute(Compute):
             )
         except RuntimeError as error:
             said = str(error)
+        except OSError as error:
+            said = (
+                f"The cluster at {self.address} went away: {error}. A job that goes on there is stopped by the next run"
+            )
         if said or not (out / RESULT).exists():
             known = _known(worker, out)
             raise dg.Failure(

@@ -39,7 +39,13 @@ def free_ports(count: int) -> list[int]:
 @contextmanager
 def cluster(cpus: int) -> Iterator[Cluster]:
     """A cluster of one node on loopback, in a process group of its own, gone afterwards."""
-    port, dashboard = free_ports(2)
+    port, dashboard, *others = free_ports(6)
+    agents = (
+        "dashboard-agent-listen-port",
+        "dashboard-agent-grpc-port",
+        "metrics-export-port",
+        "ray-client-server-port",
+    )
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:
         options = {
             "node-ip-address": "127.0.0.1",
@@ -49,6 +55,7 @@ def cluster(cpus: int) -> Iterator[Cluster]:
             "include-dashboard": "true",
             "num-cpus": cpus,
             "temp-dir": folder,
+            **dict(zip(agents, others, strict=True)),
         }
         command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--disable-usage-stats"]
         log = Path(folder) / "start.log"
@@ -78,8 +85,8 @@ def _wait(jobs: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            if httpx.get(f"{jobs}/api/jobs/", timeout=5).status_code == 200:
-                return
+            if httpx.post(f"{jobs}/api/jobs/", json={"entrypoint": "true"}, timeout=20).status_code == 200:
+                return  # the dashboard stands before the agent that takes jobs
         except httpx.HTTPError:
             pass
         time.sleep(0.5)

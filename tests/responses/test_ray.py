@@ -90,6 +90,21 @@ def test_where_no_cluster_is_the_step_says_what_to_do(tmp_path: Path) -> None:
     assert "compute.ray.address" in said
 
 
+def test_a_cluster_that_goes_away_is_told(tmp_path: Path) -> None:
+    with cluster(cpus=2) as found:
+        results = list[dg.ExecuteInProcessResult]()
+        step = threading.Thread(
+            target=lambda: results.append(run(found.jobs, DOUBLES, {"do": "hang"}, tmp_path)), daemon=True
+        )
+        step.start()
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "pid").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    step.join(90)
+    assert f"The cluster at {found.jobs} went away: " in failure(results[0])
+
+
 def generation(tmp_path: Path, cache: Path, count: int, checkpoint: Checkpoint, **more: Any) -> dict[str, Any]:
     """Spec of a worker that answers `count` requests."""
     rows = [
