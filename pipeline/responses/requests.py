@@ -1,13 +1,16 @@
 """Requests with a key, and the store of what is finished: no finished answer is asked for twice."""
 
+import errno
 import hashlib
 import json
 import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +20,7 @@ from upath import UPath
 
 from pipeline.responses.schema import ANSWERS, FAILURES
 from pipeline.settings import Sampling
-from pipeline.store import read_table, write_table
+from pipeline.store import LOCAL, local_path, read_table, write_table
 from pipeline.worker import Log, Progress
 
 Message = dict[str, str]
@@ -80,6 +83,27 @@ class FinishedRequests:
         """Add answers as one part. Raises OSError where it can't be written: then none of them counts as finished."""
         self._write("part", [vars(answer) for answer in answers], ANSWERS)
 
+    def journal(self) -> "Journal":
+        """A new journal: what is in it and in no part yet is not lost when its process is killed."""
+        return Journal(self.folder)
+
+    def recover(self) -> int:
+        """Make a part of what journals of dead processes hold, and remove them; how many answers that were. A line that was cut off is dropped."""
+        answers, journals = list[Answer](), sorted(self.folder.glob("journal-*.jsonl"), key=str)
+        for path in journals:
+            for line in path.read_bytes().split(b"\n")[:-1]:
+                with suppress(
+                    ValueError, TypeError
+                ):  # half a line, before one that was written after the disk was full
+                    answers.append(Answer(**json.loads(line)))
+        known = set(self.keys().to_pylist())
+        lost = list({a.request_key: a for a in answers if a.request_key not in known}.values())
+        if lost:
+            self.append(lost)
+        for path in journals:
+            path.unlink()
+        return len(lost)
+
     def keys(self) -> pa.Array:
         """Keys of all finished answers."""
         return pc.unique(self._tables("part", pa.schema([ANSWERS.field("request_key")]))["request_key"])
@@ -126,6 +150,29 @@ class FinishedRequests:
         return pa.concat_tables(tables)
 
 
+class Journal:
+    """Answers as lines of JSON, each handed to the operating system at once. On a store that isn't a local disk it keeps nothing."""
+
+    def __init__(self, folder: UPath) -> None:
+        self._folder, self._path, self._file = folder, Path(), None
+        if folder.protocol in LOCAL:
+            self._path = local_path(folder) / f"journal-{uuid.uuid4().hex}.jsonl"
+            self._file = self._path.open("ab", buffering=0)
+
+    def add(self, answer: Answer) -> None:
+        """Write an answer down. Raises OSError where the disk doesn't take it whole."""
+        if self._file:
+            line = json.dumps(vars(answer)).encode() + b"\n"
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, "half an answer was written", str(self._path))
+
+    def close(self) -> None:
+        """Remove it: its answers stand in a part."""
+        if self._file:
+            self._file.close()
+            self._path.unlink(missing_ok=True)
+
+
 def outcomes(keys: Sequence[str], finished: FinishedRequests, refused: Mapping[str, str]) -> pa.Table:
     """What became of every request, in order, in the schema ANSWERS: its finished answer, or REFUSED with the reason."""
     reasons = [Answer(key, "", REFUSED, reason, 0, 0) for key, reason in refused.items()]
@@ -137,11 +184,15 @@ def outcomes(keys: Sequence[str], finished: FinishedRequests, refused: Mapping[s
 
 
 class _Keeper:
-    """Writes answers to the store when there are `every` of them, and every `seconds` where there are any, also while none comes."""
+    """Writes answers to the store when there are `every` of them, and every `seconds` where there are any, also while none comes.
+
+    Until then they stand in a journal.
+    """
 
     def __init__(self, finished: FinishedRequests, every: int, seconds: float) -> None:
         self._finished, self._every, self._seconds = finished, every, seconds
         self._pending: list[Answer] = []
+        self._journal = finished.journal()
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._error: OSError | None = None
         self._thread = threading.Thread(target=self._now_and_then, daemon=True)
@@ -155,12 +206,14 @@ class _Keeper:
         self._stop.set()
         self._thread.join()
         self._write()
+        self._journal.close()
 
     def keep(self, answer: Answer) -> None:
         """Take an answer. Raises OSError where those before could not be written."""
         if self._error:
             raise self._error
         with self._lock:
+            self._journal.add(answer)
             self._pending.append(answer)
             full = len(self._pending) >= self._every
         if full:
@@ -177,7 +230,9 @@ class _Keeper:
         with self._lock:
             if self._pending:
                 batch, self._pending = self._pending, []
+                journal, self._journal = self._journal, self._finished.journal()
                 self._finished.append(batch)
+                journal.close()
 
 
 def finish(
@@ -189,12 +244,14 @@ def finish(
     seconds: float = 5.0,
     give_up: int = 64,
 ) -> dict[str, Any]:
-    """Answer what is not finished yet, and keep each answer within `every` answers or `seconds`.
+    """Answer what is not finished yet, and keep each answer: at once in a journal, after `every` answers or `seconds` as Parquet.
 
     engine: an iterable of one engine, started when it is first needed. Requests that were refused or failed are recorded with their reason
     and not kept, so that they are tried again. Returns figures: reused, answered, refused (key to reason; also of those that failed),
     tokens, seconds of generation and of engine start. Raises RuntimeError where `give_up` requests in a row fail, or the engine ends early.
     """
+    if recovered := finished.recover():
+        log(f"{recovered} answers of a run that was cut off are recovered")
     unique = {r.key: r for r in requests}
     known = pc.is_in(pa.array(list(unique), pa.string()), finished.keys()).to_pylist()
     todo = [request for request, k in zip(unique.values(), known, strict=True) if not k]

@@ -275,6 +275,10 @@ def test_an_engine_is_told_by_its_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("")
     recorded = Checkpoint(recording=Recording(path=str(tmp_path / "a.jsonl")), licence="x")
     served = Checkpoint(server=server_of("http://127.0.0.1:1/v1"), licence="x")
-    engines = [engine_of(c, tmp_path, "cpu", 1, quiet) for c in (recorded, served)]
+    specs = [
+        {"checkpoint": c.model_dump(), "cache": str(tmp_path), "device": "cpu", "profile_seed": 1}
+        for c in (recorded, served)
+    ]
+    engines = [engine_of(spec, quiet) for spec in specs]
     assert [(e.model, e.template) for e in engines] == [("a.jsonl", "recorded"), ("m", "server")]
     assert engines[1].revision == "served"

@@ -1,4 +1,5 @@
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -180,7 +181,44 @@ def test_a_full_disk_ends_the_run_and_what_was_kept_stays(
     assert len(finished.read()) == 16
     again = CountingEngine()
     finish([request(n) for n in range(40)], [again], finished, quiet)
-    assert len(again.asked) == 24
+    assert len(again.asked) == 16, "those of the part that could not be written stood in the journal"
+
+
+def test_every_answer_that_came_survives_a_kill(tmp_path: Path) -> None:
+    script = """
+import os, signal, sys
+from upath import UPath
+from pipeline.responses.requests import FinishedRequests, finish
+from tests.responses.test_requests import CountingEngine, quiet, request
+
+class Killed(CountingEngine):  # test double: its process is killed before the 14th answer
+    def answer(self, requests):
+        for n, answer in enumerate(super().answer(requests)):
+            if n == 13:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield answer
+
+finish([request(n) for n in range(20)], [Killed()], FinishedRequests(UPath(sys.argv[1])), quiet, every=5)
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=PROJECT, check=False)
+    assert done.returncode == -signal.SIGKILL
+    finished, engine = FinishedRequests(UPath(tmp_path)), CountingEngine()
+    assert len(finished.keys()) == 10, "two parts of five"
+    assert finish([request(n) for n in range(20)], [engine], finished, quiet)["reused"] == 13
+    assert engine.asked == [f"key-{n}" for n in range(13, 20)]
+    assert len(finished.read()) == 20
+    assert not list(tmp_path.glob("journal-*"))
+
+
+def test_a_line_that_was_cut_off_is_asked_again(finished: FinishedRequests) -> None:
+    journal = finished.journal()
+    (first, second) = CountingEngine().answer([request(1), request(2)])
+    journal.add(first)
+    (path,) = finished.folder.glob("journal-*.jsonl")
+    journal.add(second)
+    path.write_bytes(path.read_bytes()[:-2])
+    assert finished.recover() == 1
+    assert finished.keys().to_pylist() == ["key-1"]
 
 
 def test_answers_are_kept_in_time_while_the_next_one_takes_long(finished: FinishedRequests) -> None:
