@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.annotations.schema import ANNOTATIONS
+from pipeline.annotations.tasks import drawn, texts_of
 from pipeline.draws import uniforms
 from pipeline.settings import ATTRIBUTES, SimulatedDesk
 
@@ -29,21 +30,11 @@ CARELESS_NOISE = 2.0
 def rate(tasks: pa.Table, wanted: pa.Table, round_: int, desk: SimulatedDesk, seed: int) -> pa.Table:
     """Ratings for WANTED by the panel, in the schema ANNOTATIONS, sorted by prompt, annotator, response.
 
-    Who rates a task is drawn from the seed and the prompt: the same annotators for both responses; those who have seen a response are
-    passed over. A rating depends on seed, annotator, response and its text alone.
+    Who rates a task is drawn by `tasks.drawn`. A rating depends on seed, annotator, response and its text alone.
     """
     panel = [f"sim-{n:03d}" for n in range(desk.annotators)]
-    texts: dict[str, tuple[str, str]] = {r: (t, m[-1]["content"]) for r, t, m in _responses(tasks)}
-    preference = np.stack([uniforms(wanted["prompt_id"].to_pylist(), f"{seed}/turn/{a}")[:, 0] for a in panel], axis=1)
-    pairs: list[tuple[str, str, int]] = []
-    asked = (wanted[c].to_pylist() for c in ("prompt_id", "response_id", "ratings", "seen_by"))
-    for prompt, response, count, seen, row in zip(*asked, preference, strict=True):
-        free = [int(n) for n in row.argsort() if panel[n] not in seen]
-        if len(free) < count:
-            raise ValueError(
-                f"{count} more annotators are asked for; the simulated panel of {len(panel)} has {len(free)} left"
-            )
-        pairs += [(prompt, response, n) for n in free[:count]]
+    texts = {response: (text, messages[-1]["content"]) for response, (text, messages) in texts_of(tasks).items()}
+    pairs = drawn(wanted, panel, seed)
     latent = qualities([texts[r][0] for _, r, _ in pairs], [texts[r][1] for _, r, _ in pairs])
     ratings = _rated(
         latent, [f"{panel[n]}/{r}" for _, r, n in pairs], np.array([n for _, _, n in pairs], dtype=np.int64), desk, seed
@@ -67,21 +58,6 @@ def rate(tasks: pa.Table, wanted: pa.Table, round_: int, desk: SimulatedDesk, se
     return pa.table(columns, schema=ANNOTATIONS).sort_by(
         [(c, "ascending") for c in ("prompt_id", "annotator_id", "response_id")]
     )
-
-
-def _responses(tasks: pa.Table) -> list[tuple[str, str, list[dict[str, str]]]]:
-    """(response id, text, messages) of both responses of every task."""
-    messages = tasks["messages"].to_pylist()
-    return [
-        item
-        for position in (1, 2)
-        for item in zip(
-            tasks[f"response_{position}_id"].to_pylist(),
-            tasks[f"response_{position}"].to_pylist(),
-            messages,
-            strict=True,
-        )
-    ]
 
 
 def qualities(responses: Sequence[str], prompts: Sequence[str]) -> npt.NDArray[np.float64]:

@@ -1,10 +1,14 @@
 """What annotators are asked: a task a prompt, and more ratings where the first ones disagree."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.annotations.consensus import spreads
 from pipeline.annotations.schema import TASKS, WANTED
+from pipeline.draws import uniforms
 
 
 def tasks_of(pairs: pa.Table) -> pa.Table:
@@ -30,6 +34,33 @@ def wanted_at_first(tasks: pa.Table, annotators: int) -> pa.Table:
         for response in both
     ]
     return pa.Table.from_pylist(rows, schema=WANTED)
+
+
+def texts_of(tasks: pa.Table) -> dict[str, tuple[str, list[dict[str, str]]]]:
+    """Text and messages of every response, by its id."""
+    return {
+        response: (text, messages)
+        for n in (1, 2)
+        for response, text, messages in zip(
+            *(tasks[c].to_pylist() for c in (f"response_{n}_id", f"response_{n}", "messages")), strict=True
+        )
+    }
+
+
+def drawn(wanted: pa.Table, panel: Sequence[str], seed: int) -> list[tuple[str, str, int]]:
+    """Who of a panel rates what: prompt, response, and the annotator's place in the panel; as many as WANTED asks for.
+
+    Drawn from the seed and the prompt: the same annotators for both of its responses; those who have seen a response are passed over.
+    """
+    preference = np.stack([uniforms(wanted["prompt_id"].to_pylist(), f"{seed}/turn/{a}")[:, 0] for a in panel], axis=1)
+    found: list[tuple[str, str, int]] = []
+    asked = (wanted[c].to_pylist() for c in ("prompt_id", "response_id", "ratings", "seen_by"))
+    for prompt, response, count, seen, row in zip(*asked, preference, strict=True):
+        free = [int(n) for n in row.argsort() if panel[n] not in seen]
+        if len(free) < count:
+            raise ValueError(f"{count} more annotators are asked for; the panel of {len(panel)} has {len(free)} left")
+        found += [(prompt, response, n) for n in free[:count]]
+    return found
 
 
 def escalated(annotations: pa.Table, above: int, extra: int) -> pa.Table:
