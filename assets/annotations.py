@@ -7,12 +7,14 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets import DELIVERIES, code_version, count_table, options, sample_table
+from assets import DELIVERIES, code_version, count_table, engine_compute, options, sample_table
 from pipeline import gate, plots
-from pipeline.annotations import agreement, consensus, expectations, schema, tasks
+from pipeline.annotations import agreement, consensus, expectations, panel, schema, tasks
 from pipeline.annotations.files import NotFinishedError
-from pipeline.settings import ATTRIBUTES, Profile
-from resources.annotation_desk import AnnotationDesk
+from pipeline.settings import ATTRIBUTES, ENGINE_POOL, Profile
+from pipeline.store import Store, read_table, write_table
+from resources.annotation_desk import AnnotationDesk, Ask
+from resources.compute import LocalCompute
 from resources.storage import Storage
 
 LEVELS = [str(level) for level in range(5)]
@@ -21,10 +23,13 @@ LEVELS = [str(level) for level in range(5)]
 def build(profile: Profile) -> list[dg.AssetsDefinition]:
     """The stage's assets for a profile."""
     wanted = profile.annotations
-    who = "simulated annotators" if profile.simulated else "annotators"
+    who = "annotators" if profile.rated_by == "people" else profile.rated_by
+    models = [profile.checkpoints[member.checkpoint] for member in profile.panel.values()]
+    pool = next((c.pool for c in models if c.weights), ENGINE_POOL if models else None)
+    by_models = {"kinds": {"vllm", "parquet"}} if models else {}
 
-    def delivered(key: str, rules: Any, version: str, deps: list[str]) -> dict[str, Any]:
-        return {**options(key, "annotations", rules, version, deps), "partitions_def": DELIVERIES}
+    def delivered(key: str, rules: Any, version: str, deps: list[str], **more: Any) -> dict[str, Any]:
+        return {**options(key, "annotations", rules, version, deps), "partitions_def": DELIVERIES, **more}
 
     @dg.asset(**delivered("annotation_tasks", expectations.TASKS, code_version("1"), ["response_pairs"]))
     def annotation_tasks(
@@ -42,18 +47,21 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         **delivered(
             "initial_annotations",
             expectations.INITIAL,
-            code_version("1", wanted.desk, wanted.initial, profile.seed),
+            code_version("1", wanted.desk, wanted.initial, profile.seed, *(c.answering for c in models)),
             ["annotation_tasks"],
-        )
+            **by_models,
+        ),
+        pool=pool,
     )
     def initial_annotations(
-        context: dg.AssetExecutionContext, storage: Storage, desk: AnnotationDesk
+        context: dg.AssetExecutionContext, storage: Storage, desk: AnnotationDesk, compute: LocalCompute
     ) -> Iterator[gate.Event]:
         """The first annotators' ratings of every task; both responses of a prompt are rated by the same people, one after the other."""
         store, delivery = storage.store(), context.partition_key
         given = store.read("annotation_tasks", delivery)
         asked = desk.wanted(given, wanted.initial)
-        table, quarantine = _collect(context, desk, 1, given, asked)
+        runs: dict[str, Any] = {}
+        table, quarantine = _collect(context, desk, 1, given, asked, _ask(context, store, compute, profile, runs))
         yield from gate.publish(
             context,
             store,
@@ -61,9 +69,10 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             table,
             schema.ANNOTATIONS,
             expectations.INITIAL,
-            views=expectations.initial_views(table, asked, len(quarantine)),
+            views=expectations.initial_views(table, desk.owed(asked, quarantine), len(quarantine)),
             side_tables={"quarantine.parquet": quarantine},
-            metadata=_shown(table, quarantine, who),
+            metadata=_shown(table, quarantine, profile, runs),
+            info=runs,
         )
 
     @dg.asset(
@@ -101,16 +110,23 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         **delivered(
             "annotations",
             expectations.ANNOTATIONS,
-            code_version("1", wanted.desk, wanted.initial, wanted.extra, profile.seed),
+            code_version("1", wanted.desk, wanted.initial, wanted.extra, profile.seed, *(c.answering for c in models)),
             ["annotation_tasks", "initial_annotations", "escalation_tasks"],
-        )
+            **by_models,
+        ),
+        pool=pool,
     )
-    def annotations(context: dg.AssetExecutionContext, storage: Storage, desk: AnnotationDesk) -> Iterator[gate.Event]:
+    def annotations(
+        context: dg.AssetExecutionContext, storage: Storage, desk: AnnotationDesk, compute: LocalCompute
+    ) -> Iterator[gate.Event]:
         """All ratings of the delivery: the first annotators', and two more where those disagreed."""
         store, delivery = storage.store(), context.partition_key
         first, asked = store.read("initial_annotations", delivery), store.read("escalation_tasks", delivery)
         given = store.read("annotation_tasks", delivery)
-        more, quarantine = _collect(context, desk, 2, given, asked)
+        runs: dict[str, Any] = {}
+        more, quarantine = _collect(context, desk, 2, given, asked, _ask(context, store, compute, profile, runs))
+        lost = pa.concat_tables([store.read("initial_annotations", delivery, "quarantine.parquet"), quarantine])
+        owed = desk.owed(desk.wanted(given, wanted.initial), lost)
         table = pa.concat_tables([first, more]).sort_by(
             [(c, "ascending") for c in ("prompt_id", "response_id", "round", "annotator_id")]
         )
@@ -122,14 +138,13 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             table,
             schema.ANNOTATIONS,
             expectations.ANNOTATIONS,
-            views=expectations.annotation_views(
-                table, desk.wanted(given, wanted.initial), wanted.escalate_above, wanted.extra, len(quarantine)
-            ),
+            views=expectations.annotation_views(table, owed, wanted.escalate_above, wanted.extra, len(quarantine)),
             side_tables={"quarantine.parquet": quarantine},
             metadata={
-                **_shown(table, quarantine, who),
+                **_shown(table, quarantine, profile, runs),
                 "ratings per response": f"{per_response:.2f} (HelpSteer2: 3.41)",
             },
+            info=runs,
         )
 
     @dg.asset(
@@ -167,7 +182,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
 
     @dg.asset(
         **delivered(
-            "agreed_tasks", expectations.AGREED, code_version("1", wanted.max_spread), ["consensus_annotations"]
+            "agreed_tasks", expectations.AGREED, code_version("2", wanted.max_spread), ["consensus_annotations"]
         )
     )
     def agreed_tasks(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
@@ -177,7 +192,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         agreed = consensus.agreed_tasks(kept, wanted.max_spread)
         labels = store.read("consensus_annotations", delivery)
         table = labels.filter(pc.is_in(labels["prompt_id"], pc.unique(agreed["prompt_id"])))
-        table = table.append_column("simulated", pa.array([profile.simulated] * len(table), pa.bool_()))
+        table = table.append_column("rated_by", pa.array([profile.rated_by] * len(table), pa.string()))
         before = len(pc.unique(labels["prompt_id"]))
         after = len(pc.unique(table["prompt_id"]))
         yield from gate.publish(
@@ -198,7 +213,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         **delivered(
             "annotation_agreement",
             expectations.AGREEMENT,
-            code_version("2", wanted.keep, wanted.rule, wanted.max_spread, profile.seed),
+            code_version("3", wanted.keep, wanted.rule, wanted.max_spread, profile.seed),
             ["annotations"],
         )
     )
@@ -207,8 +222,8 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         store = storage.store()
         given = store.read("annotations", context.partition_key)
         ratings, selection = consensus.Ratings.of(given), (wanted.keep, wanted.rule, wanted.max_spread)
-        table = agreement.agreement(ratings.levels, ratings.prompt, *selection, profile.seed, profile.simulated)
-        annotators = agreement.annotator_agreement(given, profile.simulated)
+        table = agreement.agreement(ratings.levels, ratings.prompt, *selection, profile.seed, profile.rated_by)
+        annotators = agreement.annotator_agreement(given, profile.rated_by)
         rows = table.to_pandas()
         chart = {stage: list(part["kappa"]) for stage, part in rows.groupby("stage", sort=False)}
         chart |= {
@@ -245,8 +260,33 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     ]
 
 
+def _ask(
+    context: dg.AssetExecutionContext, store: Store, compute: LocalCompute, profile: Profile, runs: dict[str, Any]
+) -> Ask:
+    """How a desk has language models answer: a worker, which starts a checkpoint's engine once. Its figures go into `runs`."""
+
+    def ask(checkpoint: str, asked: pa.Table) -> pa.Table:
+        out = store.staging(f"ratings/{checkpoint}", context.partition_key)
+        write_table(asked, out / "questions.parquet")
+        spec = {
+            "input": str(out / "questions.parquet"),
+            "panel": {panel.annotator_id(name): m.model_dump(mode="json") for name, m in profile.panel.items()},
+            "work": str(store.work(f"ratings/{checkpoint}", context.partition_key)),
+            "checkpoint": profile.checkpoints[checkpoint].model_dump(mode="json"),
+            "cache": str(store.cache()),
+            "profile_seed": profile.seed,
+            **engine_compute(profile),
+        }
+        runs[checkpoint] = compute.run(context, "pipeline.annotations.rater", spec, out)
+        rated = read_table(out / "ratings.parquet")
+        out.fs.rm(str(out), recursive=True)
+        return rated
+
+    return ask
+
+
 def _collect(
-    context: dg.AssetExecutionContext, desk: AnnotationDesk, round_: int, given: pa.Table, asked: pa.Table
+    context: dg.AssetExecutionContext, desk: AnnotationDesk, round_: int, given: pa.Table, asked: pa.Table, ask: Ask
 ) -> tuple[pa.Table, pa.Table]:
     """Publish a round's tasks and collect its ratings; a failure with what is missing while people are at work."""
     if not len(asked):
@@ -255,17 +295,21 @@ def _collect(
     where = desk.publish(context.partition_key, round_, mine, asked)
     context.log.info(f"round {round_}: {len(mine)} tasks, {len(asked)} responses; given to {where}")
     try:
-        return desk.collect(context.partition_key, round_, mine, asked)
+        return desk.collect(context.partition_key, round_, mine, asked, ask)
     except NotFinishedError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from None
 
 
-def _shown(table: pa.Table, quarantine: pa.Table, who: str) -> dict[str, Any]:
+def _shown(table: pa.Table, quarantine: pa.Table, profile: Profile, runs: dict[str, Any]) -> dict[str, Any]:
     counts = {a: table.to_pandas()[a].value_counts().reindex(range(5)).fillna(0) for a in ATTRIBUTES}
     return {
         "annotators": len(pc.unique(table["annotator_id"])),
+        "rated by": profile.ratings_note or profile.rated_by,
+        **({"engines": dg.MetadataValue.json(runs)} if runs else {}),
         "ratings": dg.MetadataValue.md(
-            plots.grouped_bars(LEVELS, {a: list(c) for a, c in counts.items()}, f"Ratings by {who}", "ratings")
+            plots.grouped_bars(
+                LEVELS, {a: list(c) for a, c in counts.items()}, f"Ratings by {profile.rated_by}", "ratings"
+            )
         ),
         "in quarantine": len(quarantine),
         "quarantine by reason": count_table(quarantine["reason"], "reason"),
@@ -290,9 +334,7 @@ def _figure(table: pa.Table, name: str) -> pa.Table:
 
 def _least_agreeing(annotators: pa.Table) -> pa.Table:
     rows = annotators.filter(pc.equal(annotators["attribute"], "helpfulness")).to_pandas().round(3)
-    return pa.Table.from_pandas(
-        rows.drop(columns=["attribute", "simulated"]).sort_values("kappa"), preserve_index=False
-    )
+    return pa.Table.from_pandas(rows.drop(columns=["attribute", "rated_by"]).sort_values("kappa"), preserve_index=False)
 
 
 def _label_chart(table: pa.Table, title: str) -> str:

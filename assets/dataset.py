@@ -1,6 +1,6 @@
 """The data set that is published, over all deliveries, and its copy on the hub."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from assets import code_version, options, sample_table
 from pipeline import gate, plots
+from pipeline.annotations.schema import rated_by
 from pipeline.dataset import build as building
 from pipeline.dataset import card, croissant, expectations, push, schema
 from pipeline.dataset.disagreements import disagreement_rows
@@ -27,13 +28,14 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     licences = [f"{name}: {licence}" for name, licence in profile.sources.items()]
     if profile.contexts:
         licences.append(profile.checkpoints[profile.contexts.checkpoint].licence)
+    licences += [profile.checkpoints[member.checkpoint].licence for member in profile.panel.values()]
 
     @dg.asset(
         **options(
             "helpsteer_dataset",
             "dataset",
             expectations.DATASET,
-            code_version("2", contents, profile.annotations, *licences),
+            code_version("3", contents, profile.annotations, *licences),
             deps=["agreed_tasks", "annotations", "response_pairs", "annotation_agreement"],
             kinds=["huggingface", "parquet"],
         )
@@ -59,11 +61,11 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         files["disagreements/disagreements"] = disagreements.select(schema.DISAGREEMENTS.names)
         files["preference/preference"] = preferences
         unanswered = _all(store, "response_pairs", deliveries, "left_out.parquet")["prompt_id"]
-        removed = removals(ratings, table, left_out, len(pc.unique(unanswered)), dropped, profile.annotations)
+        removed = removals(ratings, table, left_out, pairs, len(pc.unique(unanswered)), dropped, profile.annotations)
         figures = statistics(table)
         agreement = {key: store.read("annotation_agreement", key) for key in deliveries}
         readme = card.data_card(table, files, ratings, agreement, removed, figures, profile)
-        simulated = card.simulated_share(ratings)
+        raters = rated_by(ratings)
         yield from gate.publish(
             context,
             store,
@@ -78,16 +80,16 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             | {"provenance.parquet": table.select(schema.PROVENANCE.names), "left_out.parquet": left_out},
             side_files={f"{name}.jsonl.gz": building.jsonl_gz(rows) for name, rows in files.items()}
             | {"README.md": readme.encode()},
-            finish=lambda folder: croissant.complete(folder, profile, simulated > 0),
-            info={"simulated": simulated > 0},
+            finish=lambda folder: croissant.complete(folder, profile, " and ".join(raters)),
+            info={"simulated": "simulated annotators" in raters, "models": card.models_in(ratings)},
             metadata={
                 "deliveries": len(deliveries),
                 "train prompts": len(files["train"]) // 2,
                 "validation prompts": len(files["validation"]) // 2,
-                "simulated ratings": f"{simulated:.0%}",
+                "rated by": ", ".join(f"{share:.0%} {by}" for by, share in raters.items()),
                 "statistics": sample_table(_rounded(figures)),
                 "removed": sample_table(removed, rows=len(removed)),
-                "mean rating by generator": dg.MetadataValue.md(_by_generator(table, simulated > 0)),
+                "mean rating by generator": dg.MetadataValue.md(_by_generator(table, raters)),
                 "samples": sample_table(files["train"]),
                 "card": dg.MetadataValue.md(readme.split("---\n", 2)[2]),
             },
@@ -151,8 +153,8 @@ def _rounded(figures: pa.Table) -> pa.Table:
     return pa.Table.from_pandas(figures.to_pandas().round(4), preserve_index=False)
 
 
-def _by_generator(table: pa.Table, simulated: bool) -> str:
+def _by_generator(table: pa.Table, raters: Iterable[str]) -> str:
     means = table.to_pandas().groupby("generator")[list(ATTRIBUTES)].mean()
     series: dict[str, Any] = {a: list(means[a]) for a in ATTRIBUTES}
-    title = "Mean label by generator" + (" (simulated annotators)" if simulated else "")
+    title = f"Mean label by generator, rated by {' and '.join(raters)}"
     return plots.grouped_bars(list(means.index), series, title, "rating")

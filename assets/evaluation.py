@@ -19,17 +19,17 @@ from resources.storage import Storage
 def build(profile: Profile) -> list[dg.AssetsDefinition]:
     """The stage's assets for a profile."""
     recipes = dg.StaticPartitionsDefinition(list(profile.recipes))
-    note = " (simulated annotators)" if profile.simulated else ""
+    note = "" if profile.rated_by == "people" else f" ({profile.rated_by})"
 
     @dg.asset(
-        **options("attribute_weights", "evaluation", expectations.WEIGHTS, code_version("2"), deps=["reward_model"]),
+        **options("attribute_weights", "evaluation", expectations.WEIGHTS, code_version("3"), deps=["reward_model"]),
         partitions_def=recipes,
     )
     def attribute_weights(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
         """Weights that make one score of the five ratings: fitted on preferences of the development prompts, never on a benchmark."""
         store = storage.store()
         table = weights.weights_of(
-            store.read("reward_model", context.partition_key, "development_predictions.parquet"), profile.simulated
+            store.read("reward_model", context.partition_key, "development_predictions.parquet"), profile.rated_by
         )
         series = {name: table[name].to_pylist() for name in ("weight", "published_70b", "published_340b")}
         yield from gate.publish(
@@ -103,7 +103,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
                 "accuracy of a coin": 0.5,
                 "ties left out": sum(b.ties for b in loaded),
                 "unusable records": count_table(rejected["reason"], "reason"),
-                "simulated ratings": profile.simulated,
+                "rated by": profile.ratings_note or profile.rated_by,
             },
             info=figures,
         )
@@ -113,7 +113,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             "leaderboard",
             "evaluation",
             expectations.LEADERBOARD,
-            code_version("1", *profile.recipes),
+            code_version("2", *profile.recipes),
             deps=["benchmark_scores"],
         )
     )
@@ -122,7 +122,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         store = storage.store()
         done = [recipe for recipe in profile.recipes if store.manifest("benchmark_scores", recipe)]
         table = summary.leaderboard(
-            {r: store.read("benchmark_scores", r, "summary.parquet") for r in done}, profile.simulated
+            {r: store.read("benchmark_scores", r, "summary.parquet") for r in done}, profile.rated_by
         )
         shown = pa.Table.from_pandas(table.to_pandas().round(1), preserve_index=False)
         yield from gate.publish(
@@ -136,7 +136,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             metadata={
                 "leaderboard": sample_table(shown.drop_columns(["source"]), rows=60),
                 "ours": len(table.filter(pc.equal(table["origin"], "ours"))),
-                "simulated ratings": profile.simulated,
+                "rated by": profile.ratings_note or profile.rated_by,
             },
         )
 

@@ -19,7 +19,7 @@ TABLES = ("training_curve", "development_predictions", "training_prompts")
 def build(profile: Profile) -> list[dg.AssetsDefinition]:
     """The stage's asset for a profile."""
     used = {recipe.base: profile.checkpoints[recipe.base].core for recipe in profile.recipes.values()}
-    note = " Trained on ratings of simulated annotators." if profile.simulated else ""
+    note = f" {profile.ratings_note}".rstrip()
 
     @dg.asset(
         **options(
@@ -48,7 +48,8 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             "recipe": recipe.model_dump(mode="json"),
             "recipe_name": name,
             "seed": profile.seed,
-            "simulated": profile.simulated,
+            "rated_by": profile.rated_by,
+            "ratings_note": profile.ratings_note,
         }
         out = store.staging("reward_model", name)
         figures = compute.run(context, "pipeline.reward_model.worker", spec, out)
@@ -68,7 +69,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             rows=figures["train_responses"],
             metadata={
                 **figures,
-                "simulated ratings": profile.simulated,
+                "rated by": profile.ratings_note or profile.rated_by,
                 "training curve": dg.MetadataValue.md(
                     plots.line_chart(curve["step"].to_pylist(), losses, "Training", "step", "loss")
                 ),

@@ -31,11 +31,13 @@ def main() -> None:
     rows = [{"prompt": str(u["unit"]), "response": "", **{a: u[a] for a in ATTRIBUTES}} for u in units]
     levels, unit = ratings_of_stream([pa.Table.from_pylist(rows, schema=DISAGREEMENTS)])
     three = (levels[:, :, 0] >= 0).sum(axis=1) >= 3
-    every = agreement(levels, unit, 3, "per_attribute", 2, 0, False, permutations=PERMUTATIONS, responses=1).to_pylist()
+    every = agreement(
+        levels, unit, 3, "per_attribute", 2, 0, "people", permutations=PERMUTATIONS, responses=1
+    ).to_pylist()
     ours = {("all", r["attribute"]): r for r in every if r["stage"] == "all"}
     # after a selection, units with fewer than three ratings are left out, as in the known values
     for rule in ("per_attribute", "annotator"):
-        found = agreement(levels[three], unit[three], 3, rule, 2, 0, False, permutations=PERMUTATIONS, responses=1)
+        found = agreement(levels[three], unit[three], 3, rule, 2, 0, "people", permutations=PERMUTATIONS, responses=1)
         ours |= {(f"{rule}, {r['stage']}", r["attribute"]): r for r in found.to_pylist() if r["stage"] != "all"}
 
     whole = Table("attribute", "all 23,652", "spread <= 2", title="Kappa of the whole file, from its pair counts")

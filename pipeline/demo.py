@@ -55,10 +55,8 @@ def main() -> int:
     store, instance = Store(profile.store), dg.DagsterInstance.get()
     begun, seconds = time.monotonic(), dict[str, float]()
     console.print(f"Profile [bold]{profile.name}[/], store {profile.store}")
-    if profile.simulated:
-        console.print(
-            "Ratings come from [bold]simulated annotators[/]: the figures show that the chain works, not what people think."
-        )
+    if profile.ratings_note:
+        console.print(f"[bold]{profile.ratings_note}[/]")
     instance.add_dynamic_partitions(str(DELIVERIES.name), [DEMO_DELIVERY])
     pool: list[tuple[str, str | None]] = [] if profile.recorded else [(automation.POOL, None)]
     recipes = [(automation.RECIPE, recipe) for recipe in profile.recipes]

@@ -25,6 +25,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Attribute = Literal["helpfulness", "correctness", "coherence", "complexity", "verbosity"]
 ATTRIBUTES: tuple[Attribute, ...] = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 """The five rated attributes, in the published order (HelpSteer2, arXiv 2406.08673, section 2.1)."""
+RatedBy = Literal["people", "simulated annotators", "language models"]
 ENGINE_POOL = "engine"
 """Pool of the steps that hold an accelerator, or all cores: one at a time by default."""
 
@@ -314,7 +315,38 @@ class HelpSteer2Desk(Section):
     limit: int | None = Field(None, ge=1, description="take at most so many tasks, the first ones")
 
 
-Desk = Annotated[SimulatedDesk | FilesDesk | HelpSteer2Desk, Field(discriminator="kind")]
+class RaterSampling(Sampling):
+    """Decoding of a rating. Greedy by default: a model's likeliest answer, the same every time; a panel differs by its members, not by dice."""
+
+    temperature: float = Field(0.0, ge=0, le=2)
+    max_tokens: int = Field(96, ge=1)
+
+
+class Panelist(Section):
+    """A language model that rates as an annotator does."""
+
+    checkpoint: Name
+    sampling: RaterSampling = RaterSampling()
+    system_prompt: str | None = Field(None, description="a persona, or guidelines of its own")
+
+
+class ModelsDesk(Section):
+    """A panel of language models: no person rates. Every row, card and report says so."""
+
+    kind: Literal["models"]
+    panel: dict[Name, Panelist] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _no_twins(self) -> Self:
+        members = list(self.panel.items())
+        for n, (name, member) in enumerate(members):
+            twin = next((other for other, m in members[:n] if m == member and not m.sampling.temperature), None)
+            if twin:
+                raise ValueError(f"panel.{name}: is {twin} again, and rates alike at temperature 0")
+        return self
+
+
+Desk = Annotated[SimulatedDesk | FilesDesk | HelpSteer2Desk | ModelsDesk, Field(discriminator="kind")]
 
 
 class Annotations(Section):
@@ -330,6 +362,15 @@ class Annotations(Section):
         2, ge=0, le=4, description="largest spread of kept helpfulness ratings that a task may have"
     )
 
+    @model_validator(mode="after")
+    def _enough_models(self) -> Self:
+        if isinstance(self.desk, ModelsDesk) and len(self.desk.panel) < self.initial + self.extra:
+            raise ValueError(
+                f"desk.panel: has {len(self.desk.panel)} members; `initial` asks for {self.initial} a response, and `extra` for {self.extra} "
+                "others where these disagree"
+            )
+        return self
+
 
 class Push(Section):
     """Where the data set is uploaded on the Hugging Face hub. The token is read from the environment variable HF_TOKEN alone."""
@@ -340,6 +381,7 @@ class Push(Section):
     )
     private: bool = Field(True, description="a repository that is public already is then refused")
     allow_simulated: bool = Field(False, description="push although ratings come from simulated annotators")
+    allow_model_ratings: bool = Field(False, description="push although ratings come from language models")
 
 
 class Dataset(Section):
@@ -506,9 +548,16 @@ class Profile(Section):
                 used[f"contexts.scorers.{n}.checkpoint"] = scorer.checkpoint
         used |= {f"generators.{name}.checkpoint": g.checkpoint for name, g in self.generators.items()}
         used |= {f"recipes.{name}.base": r.base for name, r in self.recipes.items()}
+        panel = {f"annotations.desk.panel.{name}.checkpoint": member.checkpoint for name, member in self.panel.items()}
+        used |= panel
         for place, checkpoint in used.items():
             if checkpoint not in self.checkpoints:
                 raise ValueError(f"{place}: no checkpoint {checkpoint!r}; there are: {', '.join(self.checkpoints)}")
+        for place, checkpoint in panel.items():
+            if self.checkpoints[checkpoint].recording:
+                raise ValueError(f"{place}: {checkpoint} is a recording, which can't rate")
+        if len(pools := {self.checkpoints[c].pool for c in panel.values() if self.checkpoints[c].weights}) > 1:
+            raise ValueError(f"annotations.desk.panel: its step can hold one pool, not {', '.join(sorted(pools))}")
         several = [name for name, c in self.checkpoints.items() if c.replicas > 1]
         if several and self.compute.kind != "ray":
             raise ValueError(f"checkpoints.{several[0]}.replicas: several need compute: {{kind: ray}}")
@@ -548,9 +597,26 @@ class Profile(Section):
         return self.prompts.filters.language if self.prompts else "en"
 
     @property
-    def simulated(self) -> bool:
-        """Whether ratings come from simulated annotators."""
-        return self.annotations.desk.kind == "simulated"
+    def panel(self) -> dict[str, Panelist]:
+        """The language models that rate, by name; none with another desk than `models`."""
+        desk = self.annotations.desk
+        return desk.panel if isinstance(desk, ModelsDesk) else {}
+
+    @property
+    def rated_by(self) -> RatedBy:
+        """Who gives the ratings."""
+        kinds: dict[str, RatedBy] = {"simulated": "simulated annotators", "models": "language models"}
+        return kinds.get(self.annotations.desk.kind, "people")
+
+    @property
+    def ratings_note(self) -> str:
+        """What is said of ratings wherever they, or what rests on them, are shown; "" where people rate."""
+        if self.panel:
+            names = ", ".join(f"{name} ({member.checkpoint})" for name, member in self.panel.items())
+            return f"Ratings by language models: {names}; no person rated."
+        if self.rated_by == "people":
+            return ""
+        return "Ratings come from simulated annotators: the figures show that the chain works, not what people think."
 
 
 # --------------------------------------------------------------------------------------------------------------------------- reading
@@ -660,6 +726,7 @@ _VARIANTS = {
     "hub",
     "simulated",
     "helpsteer2",
+    "models",
     "builtin",
     "collected",
     "file",

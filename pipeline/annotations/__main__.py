@@ -20,6 +20,7 @@ from pipeline.annotations import formats, label_studio, published
 from pipeline.annotations.agreement import STAGES, agreement
 from pipeline.annotations.consensus import Ratings, Totals, in_whole_prompts, labels_of_stream
 from pipeline.annotations.formats import FORMS, Quarantine
+from pipeline.annotations.schema import rated_by
 from pipeline.records import FileError, ending_of
 from pipeline.settings import ATTRIBUTES
 
@@ -123,7 +124,7 @@ def _three(before: int, after: int) -> tuple[str, str, str]:
 
 def _agreement(options: argparse.Namespace) -> None:
     form = options.form or formats.form_of(options.input)
-    simulated = False
+    raters = set[str]()
     with _reading(options, form) as tables:
         if form == "disagreements":
             levels, prompt = published.ratings_of_stream(tables)
@@ -133,27 +134,26 @@ def _agreement(options: argparse.Namespace) -> None:
                 ratings = Ratings.of(table)
                 parts.append((ratings.levels, ratings.prompt + offset))
                 offset += int(ratings.prompt.max(initial=-1)) + 1
-                simulated |= any(table["simulated"].unique().to_pylist())
+                raters |= set(rated_by(table))
             levels = published.stacked([part for part, _ in parts])
             prompt = np.concatenate([np.zeros(0, np.int64), *(numbers for _, numbers in parts)])
         else:
             raise CommandError(
                 f"{options.input}: form {form} has no single ratings; agreement needs annotations or disagreements"
             )
-    selection = (options.keep, options.rule, options.max_spread)
+    selection, who = (options.keep, options.rule, options.max_spread), " and ".join(sorted(raters)) or "people"
     with notes.status("") as status:
         found = agreement(
-            levels, prompt, *selection, options.seed, simulated,
+            levels, prompt, *selection, options.seed, who,
             permutations=options.permutations, draws=options.draws, responses=options.responses, say=status.update,
         )  # fmt: skip
     if options.json:
         print(json.dumps(found.to_pylist()))
     else:
-        _show(found.to_pylist(), simulated)
+        _show(found.to_pylist(), who)
 
 
-def _show(rows: list[dict[str, Any]], simulated: bool) -> None:
-    who = "of simulated annotators" if simulated else "of annotators"
+def _show(rows: list[dict[str, Any]], who: str) -> None:
     titles = {
         "kappa": "Weighted kappa",
         "alpha_interval": "Krippendorff's alpha, interval",
@@ -161,7 +161,7 @@ def _show(rows: list[dict[str, Any]], simulated: bool) -> None:
     }
     by = {(r["stage"], r["attribute"]): r for r in rows}
     for figure, title in titles.items():
-        table = Table("attribute", *STAGES, title=f"{title}, {who}", title_justify="left")
+        table = Table("attribute", *STAGES, title=f"{title}, of {who}", title_justify="left")
         for attribute in ATTRIBUTES:
             table.add_row(attribute, *(_cell(by[stage, attribute], figure) for stage in STAGES))
         console.print(table)

@@ -195,7 +195,7 @@ def agreement(
     rule: Rule,
     max_spread: int,
     seed: int,
-    simulated: bool,
+    rated_by: str,
     *,
     permutations: int = 20,
     draws: int = 1000,
@@ -225,7 +225,7 @@ def agreement(
                 "attribute": attribute,
                 "stage": stage,
                 "published": PUBLISHED[stage][attribute],
-                "simulated": simulated,
+                "rated_by": rated_by,
             }
             for name in FIGURES:
                 low, high = _finite(np.quantile, drawn[name][:, n], [0.025, 0.975])
@@ -268,7 +268,7 @@ def _stages(
     yield STAGES[2], chosen[good], prompt[good]
 
 
-def annotator_agreement(annotations: pa.Table, simulated: bool, fewest: int = 2) -> pa.Table:
+def annotator_agreement(annotations: pa.Table, rated_by: str, fewest: int = 2) -> pa.Table:
     """How each annotator agrees with the others who rated the same responses, in the schema ANNOTATOR_AGREEMENT.
 
     annotations: a table with annotator_id beside the columns of `Ratings.of`. kappa: quadratic-weighted, over the pairs of the annotator's
@@ -303,7 +303,7 @@ def annotator_agreement(annotations: pa.Table, simulated: bool, fewest: int = 2)
                     "kappa": pa.array(_kappa(matrices[enough]), from_pandas=True),
                     "bias": total[enough] / responses[enough],
                     "rmse": np.sqrt(square[enough] / responses[enough]),
-                    "simulated": pa.array([simulated] * int(enough.sum()), pa.bool_()),
+                    "rated_by": pa.array([rated_by] * int(enough.sum()), pa.string()),
                 },
                 schema=ANNOTATOR_AGREEMENT,
             )

@@ -47,7 +47,7 @@ _ANNOTATIONS = (
 
 INITIAL = (
     *_ANNOTATIONS,
-    Rule("all_rated", "Every response has as many ratings as the profile asks for.", "ExpectColumnValuesToBeInSet",
+    Rule("all_rated", "Every response has as many ratings as were asked for, less those that models failed to give.", "ExpectColumnValuesToBeInSet",
          {"column": "missing", "value_set": [0]}, view="responses"),
     Rule("same_people", "Both responses of a prompt are rated by the same people.", "ExpectColumnValuesToBeInSet",
          {"column": "same_people", "value_set": [True]}, gating=False, view="prompts"),
@@ -57,7 +57,7 @@ INITIAL = (
 
 ANNOTATIONS = (
     *_ANNOTATIONS,
-    Rule("all_rated", "Every response has the first ratings, and the further ones where those disagree, and no more.",
+    Rule("all_rated", "Every response has the ratings that were asked for, less those that models failed to give, and no more.",
          "ExpectColumnValuesToBeInSet", {"column": "missing", "value_set": [0]}, view="responses"),
     Rule("little_quarantine", "At most one row in ten is in quarantine.", "ExpectColumnValuesToBeBetween",
          {"column": "quarantined_share", "max_value": 0.1}, gating=False, view="totals"),

@@ -1,9 +1,11 @@
 """Columns of the stage's tables."""
 
+from collections import Counter
+
 import pyarrow as pa
 
 from pipeline.responses.schema import MESSAGES
-from pipeline.settings import ATTRIBUTES
+from pipeline.settings import ATTRIBUTES, RatedBy
 
 TASKS = pa.schema(
     [
@@ -48,6 +50,31 @@ ANNOTATIONS = pa.schema(
     ]
 )
 
+MODELS = "models"
+"""Desk of the ratings that language models gave."""
+
+QUESTIONS = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("response_id", pa.string()),
+        ("annotator_id", pa.string()),
+        ("messages", MESSAGES),
+        ("response", pa.string()),
+    ]
+)
+"""What a language model is asked to rate, a row a rating."""
+
+MODEL_RATINGS = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("response_id", pa.string()),
+        ("annotator_id", pa.string()),
+        *_RATING,
+        ("answer", pa.string()),
+        ("detail", pa.string()),  # why there is no rating
+    ]
+)
+
 QUARANTINE = pa.schema(
     [("file", pa.string()), ("line", pa.int64()), ("field", pa.string()), ("reason", pa.string()), ("row", pa.string())]
 )
@@ -63,7 +90,7 @@ LABELS = pa.schema(
     ]
 )
 
-AGREED = LABELS.append(pa.field("simulated", pa.bool_()))
+AGREED = LABELS.append(pa.field("rated_by", pa.string()))
 
 AGREEMENT = pa.schema(
     [
@@ -82,7 +109,7 @@ AGREEMENT = pa.schema(
         ("ratings", pa.int64()),
         ("responses", pa.int64()),
         ("published", pa.float64()),  # HelpSteer2's kappa
-        ("simulated", pa.bool_()),
+        ("rated_by", pa.string()),
     ]
 )
 
@@ -94,6 +121,15 @@ ANNOTATOR_AGREEMENT = pa.schema(
         ("kappa", pa.float64()),
         ("bias", pa.float64()),
         ("rmse", pa.float64()),
-        ("simulated", pa.bool_()),
+        ("rated_by", pa.string()),
     ]
 )
+
+
+def rated_by(annotations: pa.Table) -> dict[RatedBy, float]:
+    """Who gave the ratings, and the share of each, 0 to 1."""
+    counts: Counter[RatedBy] = Counter()
+    for row in annotations.group_by(["desk", "simulated"]).aggregate([([], "count_all")]).to_pylist():
+        by: RatedBy = "language models" if row["desk"] == MODELS else "people"
+        counts["simulated annotators" if row["simulated"] else by] += row["count_all"]
+    return {by: n / counts.total() for by, n in sorted(counts.items())}

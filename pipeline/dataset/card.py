@@ -9,6 +9,7 @@ import jinja2
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.annotations.schema import MODELS, rated_by
 from pipeline.settings import Profile, SimulatedDesk
 
 HUB_LICENCES = frozenset(
@@ -35,7 +36,7 @@ def data_card(
     table: schema DATASET; files: rows of each file of FILES; annotations: all ratings, before any removal; agreement: tables of
     `annotation_agreement` by delivery; removals, statistics: schemas REMOVALS and STATISTICS.
     """
-    rules = profile.annotations
+    rules, shares = profile.annotations, rated_by(annotations)
     generators = sorted(
         {
             (r["generator"], r["model"] or "model not recorded", r["licence"])
@@ -52,7 +53,10 @@ def data_card(
         "licence_name": re.sub(r"[^a-z0-9.]+", "-", licence.split("(")[0].lower()).strip("-.") or "unknown",
         "language": profile.language,
         "size": next((name for most, name in SIZES if len(table) < most), "n>10M"),
-        "simulated": simulated_share(annotations),
+        "simulated": shares.get("simulated annotators", 0),
+        "models": shares.get("language models", 0),
+        "model_names": models_in(annotations),
+        "raters": " and ".join(shares),
         "files": [
             {"file": name, "prompts": len(pc.unique(rows["prompt"])), "rows": len(rows)} for name, rows in files.items()
         ],
@@ -69,7 +73,7 @@ def data_card(
         "max_spread": rules.max_spread,
         "per_response": len(annotations) / max(len(pc.unique(annotations["response_id"])), 1),
         "desks": _desks(annotations, profile),
-        "people": simulated_share(annotations) < 1,
+        "people": shares.get("people", 0) > 0,
         "written": profile.dataset.annotators,
         "removals": removals.to_pylist(),
         "statistics": statistics.to_pylist(),
@@ -81,6 +85,13 @@ def data_card(
                 for name in filter(None, [contexts])
             ),
             *({"what": f"responses of `{g}` ({m})", "licence": licence} for g, m, licence in generators),
+            *(
+                {
+                    "what": f"ratings by `{name}`, on `{m.checkpoint}`",
+                    "licence": profile.checkpoints[m.checkpoint].licence,
+                }
+                for name, m in profile.panel.items()
+            ),
         ],
     }
     # Markdown, with no stranger's text in it: names, texts and licences of the profile, and numbers
@@ -88,9 +99,9 @@ def data_card(
     return str(template.render(facts)) + "\n"
 
 
-def simulated_share(annotations: pa.Table) -> float:
-    """Share of the annotations that simulated annotators made, 0 to 1; 0 where there are none."""
-    return float(pc.mean(annotations["simulated"].cast(pa.int8())).as_py() or 0)
+def models_in(annotations: pa.Table) -> list[str]:
+    """The language models among the annotators, by the names that their rows have."""
+    return sorted(pc.unique(annotations["annotator_id"].filter(pc.equal(annotations["desk"], MODELS))).to_pylist())
 
 
 def _desks(annotations: pa.Table, profile: Profile) -> list[str]:
@@ -102,6 +113,12 @@ def _desks(annotations: pa.Table, profile: Profile) -> list[str]:
         if row["desk"] == "helpsteer2":
             sentences.append(
                 f"Desk `helpsteer2`: {row['count_all']} recorded ratings of a response; who gave them is not published."
+            )
+            continue
+        if row["desk"] == MODELS:
+            sentences.append(
+                f"Desk `{MODELS}`: {row['annotator_id_count_distinct']} language models gave {row['count_all']} ratings of a response, each by "
+                f"itself. Which of them rate a prompt's responses is drawn by its hash. {_members(profile)}".rstrip()
             )
             continue
         if row["desk"] != "simulated":
@@ -116,6 +133,15 @@ def _desks(annotations: pa.Table, profile: Profile) -> list[str]:
             )
         sentences.append(f"Desk `simulated`: {given}. {how}")
     return sentences
+
+
+def _members(profile: Profile) -> str:
+    """The panel of language models, a member each: its checkpoint, and how it decodes."""
+    members = [
+        f"`model:{name}` is `{m.checkpoint}` at temperature {m.sampling.temperature:g}{', with guidelines of its own' if m.system_prompt else ''}"
+        for name, m in profile.panel.items()
+    ]
+    return f"{'; '.join(members)}." if members else ""
 
 
 def _agreement(delivery: str, table: pa.Table) -> list[dict[str, Any]]:

@@ -21,9 +21,9 @@ SAYS = {
 """Record sets, by the last part of their file's path."""
 
 
-def complete(folder: UPath, profile: Profile, simulated: bool) -> None:
+def complete(folder: UPath, profile: Profile, raters: str) -> None:
     """Write `croissant.json`, then `SHA256SUMS`, of the files that lie in a folder."""
-    described = croissant(list(describe_files(folder)), profile, simulated)
+    described = croissant(list(describe_files(folder)), profile, raters)
     (folder / CROISSANT).write_bytes((json.dumps(described, indent=2, ensure_ascii=False) + "\n").encode())
     (folder / CHECKSUMS).write_bytes(checksums(describe_files(folder)).encode())
 
@@ -33,7 +33,7 @@ def checksums(files: Iterable[StoredFile]) -> str:
     return "".join(f"{file.sha256}  {file.name}\n" for file in files)
 
 
-def croissant(files: Sequence[StoredFile], profile: Profile, simulated: bool) -> dict[str, Any]:
+def croissant(files: Sequence[StoredFile], profile: Profile, raters: str) -> dict[str, Any]:
     """Croissant 1.0's JSON-LD: a file object for each file, a record set for each Parquet file of FILES. The same files, the same value.
 
     It has no date and no version number: the folder is named by its content.
@@ -41,11 +41,10 @@ def croissant(files: Sequence[StoredFile], profile: Profile, simulated: bool) ->
     import mlcroissant as mlc
 
     endings = {"gz": "application/gzip", "parquet": mlc.EncodingFormat.PARQUET, "md": "text/markdown"}
-    ratings = "simulated annotators" if simulated else "annotators"
     metadata = mlc.Metadata(
         name=profile.dataset.name,
         description="Prompts with two responses each, rated from 0 to 4 on helpfulness, correctness, coherence, complexity and verbosity "
-        f"by {ratings}, in the format of nvidia/HelpSteer2 (arXiv 2406.08673).",
+        f"by {raters}, in the format of nvidia/HelpSteer2 (arXiv 2406.08673).",
         license=[profile.dataset.licence],
         in_language=[profile.language],
         distribution=[

@@ -26,7 +26,7 @@ DATASET = (
          {"column": "prompts", "min_value": 1}, view="splits"),
     Rule("text", "Every response has text.", "ExpectColumnValueLengthsToBeBetween", {"column": "response", "min_value": 1}),
     Rule("labelled", "Every row has a helpfulness label.", "ExpectColumnValuesToNotBeNull", {"column": "helpfulness"}),
-    Rule("by_people", "Ratings come from people.", "ExpectColumnValuesToBeInSet", {"column": "simulated", "value_set": [False]}, gating=False),
+    Rule("by_people", "Ratings come from people.", "ExpectColumnValuesToBeInSet", {"column": "rated_by", "value_set": ["people"]}, gating=False),
     Rule("disagreements_in_pairs", "Of the disagreements, rows 1 and 2, 3 and 4, ... share a prompt.", "ExpectColumnValuesToBeInSet",
          {"column": "same_prompt", "value_set": [True]}, view="disagreement_pairs"),
     Rule("disagreements_once", "Every prompt has two rows in the disagreements.", "ExpectColumnValuesToBeInSet",

@@ -12,25 +12,29 @@ def removals(
     annotations: pa.Table,
     table: pa.Table,
     left_out: pa.Table,
+    pairs: pa.Table,
     unanswered: int,
     dropped: pa.Table,
     rules: Annotations,
 ) -> pa.Table:
     """Removals in the schema REMOVALS, in their order.
 
-    annotations: of all deliveries, before any removal; table: schema DATASET; left_out: schema LEFT_OUT; unanswered: prompts that never got
-    two responses; dropped: pairs without a preference row (`preference_rows`).
+    annotations: of all deliveries, before any removal; table: schema DATASET; left_out: schema LEFT_OUT; pairs: schema RESPONSE_PAIRS;
+    unanswered: prompts that never got two responses; dropped: pairs without a preference row (`preference_rows`).
     """
     annotated, forged, kept = _count(annotations["prompt_id"]), len(left_out), _count(table["prompt_id"])
+    answered = _count(pairs["prompt_id"])
     steps = [
         (
             "prompts",
-            annotated + unanswered,
+            answered + unanswered,
             unanswered,
             "a response is missing, was refused, or is blank; or the task stood there twice",
         ),
         ("annotated prompts", annotated, forged, "a text contains the turn markup of this format; in no file"),
     ]
+    if answered > annotated:
+        steps.insert(1, ("answered prompts", answered, answered - annotated, "a response could not be rated"))
     agreeing = most_agreeing(annotations, rules.keep, rules.rule)
     for attribute in ATTRIBUTES:
         all_, left = (len(t) - t[attribute].null_count for t in (annotations, agreeing))

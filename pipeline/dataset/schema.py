@@ -23,7 +23,7 @@ DATASET = pa.schema(
         ("model_revision", pa.string()),
         ("licence", pa.string()),
         ("delivery", pa.string()),
-        ("simulated", pa.bool_()),
+        ("rated_by", pa.string()),
     ]
 )
 """What training and evaluation read: two rows a prompt, sorted by prompt_id and position."""

@@ -24,7 +24,7 @@ WEIGHTS = pa.schema(
         ("published_340b", pa.float64()),
         ("pairs", pa.int64()),
         ("ties_dropped", pa.int64()),
-        ("simulated", pa.bool_()),
+        ("rated_by", pa.string()),
     ]
 )
 
@@ -73,6 +73,6 @@ LEADERBOARD = pa.schema(
         ("reasoning", pa.float64()),
         ("prior_sets", pa.float64()),
         ("pairs", pa.int64()),
-        ("simulated", pa.bool_()),
+        ("rated_by", pa.string()),
     ]
 )

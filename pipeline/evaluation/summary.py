@@ -74,7 +74,7 @@ def _row(
     return row | {"low": float(low), "high": float(high), "longest_accuracy": longest}
 
 
-def leaderboard(summaries: Mapping[str, pa.Table], simulated: bool) -> pa.Table:
+def leaderboard(summaries: Mapping[str, pa.Table], rated_by: str) -> pa.Table:
     """Our recipes (recipe -> schema SUMMARY) beside the published rows, in the schema LEADERBOARD.
 
     Published figures are RewardBench's; ours stand under the benchmark that they were measured on, and are no RewardBench scores
@@ -103,7 +103,7 @@ def leaderboard(summaries: Mapping[str, pa.Table], simulated: bool) -> pa.Table:
                     "safety": sections.get("Safety"),
                     "reasoning": sections.get("Reasoning"),
                     "pairs": total["pairs"],
-                    "simulated": simulated,
+                    "rated_by": rated_by,
                 }
             )
     for model, total, chat, hard, safety, reasoning, prior in PUBLISHED:
@@ -122,7 +122,7 @@ def leaderboard(summaries: Mapping[str, pa.Table], simulated: bool) -> pa.Table:
                 "source": PUBLISHED_SOURCE,
                 "benchmark": "RewardBench",
                 **figures,
-                "simulated": False,
+                "rated_by": "people",
             }
         )
     return pa.Table.from_pylist(rows, schema=LEADERBOARD)

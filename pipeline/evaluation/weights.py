@@ -42,7 +42,7 @@ def fit_attribute_weights(
     return normal
 
 
-def weights_of(predictions: pa.Table, simulated: bool) -> pa.Table:
+def weights_of(predictions: pa.Table, rated_by: str) -> pa.Table:
     """Weights from development predictions (schema PREDICTIONS), in the schema WEIGHTS.
 
     Of each prompt's two responses the one with the higher mean of its kept helpfulness ratings is preferred; ties are dropped, counted.
@@ -64,7 +64,7 @@ def weights_of(predictions: pa.Table, simulated: bool) -> pa.Table:
             "published_340b": list(PUBLISHED_340B),
             "pairs": [int(decided.sum())] * n,
             "ties_dropped": [int((~decided).sum())] * n,
-            "simulated": [simulated] * n,
+            "rated_by": [rated_by] * n,
         },
         schema=WEIGHTS,
     )

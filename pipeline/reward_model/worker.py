@@ -1,7 +1,7 @@
 """The stage's worker: trains a recipe's reward model.
 
 Spec: input (URI of the data set's table), data_version, work (local folder for checkpoints), cache, checkpoint, recipe, recipe_name, seed,
-simulated. Writes a model folder in Hugging Face format (weights, config, tokenizer, card) with training_curve.parquet,
+rated_by, ratings_note. Writes a model folder in Hugging Face format (weights, config, tokenizer, card) with training_curve.parquet,
 development_predictions.parquet, and training_prompts.parquet, the prompts that it was trained on.
 """
 
@@ -161,7 +161,8 @@ def _card(
     template = jinja2.Template((Path(__file__).parent / "card.md.jinja").read_text(), undefined=jinja2.StrictUndefined)
     card: str = template.render(
         recipe=spec["recipe_name"],
-        simulated=spec["simulated"],
+        rated_by=spec["rated_by"],
+        ratings_note=spec["ratings_note"],
         licence=base.licence,
         base=" ".join(identity(base)),
         rows=len(train),

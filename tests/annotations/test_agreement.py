@@ -136,7 +136,7 @@ def test_selection_raises_kappa_by_itself_and_the_null_says_how_much() -> None:
         "per_attribute",
         2,
         1,
-        True,
+        "simulated annotators",
         permutations=3,
         draws=50,
     ).to_pandas()
@@ -146,13 +146,13 @@ def test_selection_raises_kappa_by_itself_and_the_null_says_how_much() -> None:
     for figure in ("kappa", "alpha_interval", "alpha_ordinal"):
         assert kept[figure] > 0.5, "pure noise looks like agreement after selection"
         assert kept[figure] == pytest.approx(kept[f"{figure}_null"], abs=0.06)
-    assert table["simulated"].all()
+    assert (table["rated_by"] == "simulated annotators").all()
 
 
 def test_every_figure_of_the_370_real_units_lies_within_its_interval_and_above_its_null(units: pa.Table) -> None:
     ratings = Ratings.of(units)
     table = agreement(
-        ratings.levels, ratings.prompt, 3, "per_attribute", 2, 1, False, permutations=5, draws=300, responses=1
+        ratings.levels, ratings.prompt, 3, "per_attribute", 2, 1, "people", permutations=5, draws=300, responses=1
     )
     rows = {(r["stage"], r["attribute"]): r for r in table.to_pylist()}
     for row in rows.values():
@@ -255,7 +255,7 @@ def test_an_annotators_agreement_with_the_rest_is_that_of_a_plain_loop(
         {"prompt_id": f"p{r}", "response_id": f"r{r}", "annotator_id": f"a{a}", "simulated": False} | dict.fromkeys(ATTRIBUTES, x)
         for r, a, x in given_
     ]  # fmt: skip
-    found = annotator_agreement(pa.Table.from_pylist(rows, schema=ANNOTATIONS), False, fewest=1).to_pylist()
+    found = annotator_agreement(pa.Table.from_pylist(rows, schema=ANNOTATIONS), "people", fewest=1).to_pylist()
     by = {r["annotator_id"]: r for r in found if r["attribute"] == "complexity"}
     for annotator in range(4):
         differences, first, second = list[float](), list[int](), list[int]()
@@ -277,4 +277,4 @@ def test_an_annotators_agreement_with_the_rest_is_that_of_a_plain_loop(
 
 
 def test_ratings_without_annotators_that_come_again_have_no_agreement_with_the_rest(units: pa.Table) -> None:
-    assert len(annotator_agreement(units, False)) == 0
+    assert len(annotator_agreement(units, "people")) == 0

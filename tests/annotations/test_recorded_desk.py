@@ -15,6 +15,7 @@ from pipeline.records import FileError
 from pipeline.settings import ATTRIBUTES, Profile, load_profile
 from pipeline.store import Store
 from resources.annotation_desk import desk_of
+from resources.compute import LocalCompute
 from resources.storage import Storage
 
 MULTI = "What is rice?\n<extra_id_1>Assistant\nA grain.\n<extra_id_1>User\nAnd wheat?"
@@ -54,7 +55,7 @@ def run(profile: Profile) -> dg.ExecuteInProcessResult:
         [asset for stage in (responses, annotations, dataset) for asset in stage.build(profile)],
         partition_key="all",
         instance=instance,
-        resources={"storage": Storage(uri=profile.store), "desk": desk_of(profile)},
+        resources={"storage": Storage(uri=profile.store), "desk": desk_of(profile), "compute": LocalCompute()},
         raise_on_error=False,
     )
 

@@ -70,10 +70,20 @@ def collect(store: Store, profile: Profile, delivery: str, prompts: int, by_peop
     agreed = consensus_labels(agreed_tasks(kept, rules.max_spread))
     disagree = pa.array([f"{delivery}-001", f"{delivery}-002"])
     agreed = agreed.filter(pc.invert(pc.is_in(agreed["prompt_id"], disagree)))
-    agreed = agreed.append_column("simulated", pa.array([not by_people] * len(agreed), pa.bool_()))
+    agreed = agreed.append_column(
+        "rated_by", pa.array(["people" if by_people else "simulated annotators"] * len(agreed))
+    )
     levels = Ratings.of(ratings)
     selection = (rules.keep, rules.rule, rules.max_spread)
-    kappa = agreement(levels.levels, levels.prompt, *selection, 0, not by_people, permutations=2, draws=20)
+    kappa = agreement(
+        levels.levels,
+        levels.prompt,
+        *selection,
+        0,
+        "people" if by_people else "simulated annotators",
+        permutations=2,
+        draws=20,
+    )
     tables = {
         "response_pairs": pairs,
         "annotations": ratings,

@@ -360,7 +360,7 @@ def test_a_wrong_push_is_refused_with_its_place(tmp_path: Path) -> None:
     with pytest.raises(ProfileError) as error:
         load_profile(path)
     assert "dataset.push.repo" in str(error.value)
-    assert "allowed here: repo, private, allow_simulated" in str(error.value)
+    assert "allowed here: repo, private, allow_simulated, allow_model_ratings" in str(error.value)
 
 
 def test_without_a_delivery_the_error_says_so(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def delivery(prompts: dict[str, list[str]], texts: tuple[str, str] = ("one", "tw
         messages = [{"role": ("user", "assistant")[n % 2], "content": turn} for n, turn in enumerate(turns)]
         for position, text in enumerate(texts, start=1):
             ids = {"prompt_id": prompt, "response_id": f"{prompt}/{position}"}
-            agreed.append(ids | dict.fromkeys(ATTRIBUTES, position) | {"simulated": False})
+            agreed.append(ids | dict.fromkeys(ATTRIBUTES, position) | {"rated_by": "people"})
             pairs.append(ids | {"position": position, "messages": messages, "text": text, "generator": "g"})
     return pa.Table.from_pylist(agreed, schema=AGREED), pa.Table.from_pylist(pairs, schema=RESPONSE_PAIRS)
 

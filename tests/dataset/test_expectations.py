@@ -19,7 +19,7 @@ PAIRS = response_pairs("d", 30)
 RATINGS = annotations(PAIRS, by_people=True)
 LABELS = consensus_labels(most_agreeing(RATINGS))
 TABLE = in_order(
-    rows_of(LABELS.append_column("simulated", pa.array([False] * len(LABELS))).cast(AGREED), PAIRS, "d", 0.3)[0]
+    rows_of(LABELS.append_column("rated_by", pa.array(["people"] * len(LABELS))).cast(AGREED), PAIRS, "d", 0.3)[0]
 )
 FILES = {split: helpsteer_rows(TABLE, split) for split in ("train", "validation")}
 DISAGREEMENTS, PREFERENCES = disagreement_rows(RATINGS, PAIRS), preference_rows(TABLE, RATINGS)[0]

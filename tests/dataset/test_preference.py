@@ -17,7 +17,7 @@ PAIRS = response_pairs("d", 40)
 def data(ratings: pa.Table) -> pa.Table:
     """The data set's table for all of the pairs."""
     labels = consensus_labels(most_agreeing(ratings))
-    agreed = labels.append_column("simulated", pa.array([False] * len(labels))).cast(AGREED)
+    agreed = labels.append_column("rated_by", pa.array(["people"] * len(labels))).cast(AGREED)
     return in_order(rows_of(agreed, PAIRS, "d", 0.3)[0])
 
 

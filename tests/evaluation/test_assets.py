@@ -70,9 +70,7 @@ def test_the_chain_publishes_and_shows_what_a_person_looks_for(chain: Chain) -> 
     assert chain.result.success
     assert chain.board.success
     model = metadata(chain.result, "reward_model")
-    assert {"training curve", "development", "highest and lowest", "tokens_per_second", "simulated ratings"} <= set(
-        model
-    )
+    assert {"training curve", "development", "highest and lowest", "tokens_per_second", "rated by"} <= set(model)
     scores = metadata(chain.result, "benchmark_scores")
     assert {"accuracy", "accuracy of a coin", "ties left out", "unusable records", "tokens_per_second"} <= set(scores)
     failed = [

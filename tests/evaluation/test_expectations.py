@@ -89,7 +89,7 @@ def test_a_leaderboard_without_ours_or_with_a_row_lost_is_not_published() -> Non
     def rules(table: pa.Table) -> set[str]:
         return broken(expectations.LEADERBOARD, table, expectations.leaderboard_views(table))
 
-    whole = leaderboard({"recipe": summarise(scores, seed=1)}, simulated=True)
+    whole = leaderboard({"recipe": summarise(scores, seed=1)}, rated_by="simulated annotators")
     assert rules(whole) == set()
     assert rules(whole.slice(1)) == {"ours_are_there"}
     assert rules(whole.slice(0, len(whole) - 1)) == {"published_are_there"}

@@ -162,9 +162,11 @@ def test_the_interval_is_as_wide_as_the_binomial_says() -> None:
 
 
 def test_ours_never_stand_under_rewardbench_and_published_rows_are_marked() -> None:
-    table = leaderboard({"recipe": summarise(scored([1, 1, -1], "smoke-chat"), seed=1)}, simulated=True).to_pylist()
+    table = leaderboard(
+        {"recipe": summarise(scored([1, 1, -1], "smoke-chat"), seed=1)}, rated_by="simulated annotators"
+    ).to_pylist()
     ours = [r for r in table if r["origin"] == "ours"]
-    assert [(r["benchmark"], r["simulated"]) for r in ours] == [("b", True)]
+    assert [(r["benchmark"], r["rated_by"]) for r in ours] == [("b", "simulated annotators")]
     assert {r["benchmark"] for r in table if r["origin"] == "published"} == {"RewardBench"}
     assert ours[0]["chat"] == pytest.approx(200 / 3)
 
@@ -218,7 +220,7 @@ def test_ties_are_dropped_and_counted() -> None:
         for k in range(12)
         for n, h in ((1, k % 4), (2, 2))
     ]
-    table = weights_of(pa.Table.from_pylist(rows, schema=PREDICTIONS), simulated=True)
+    table = weights_of(pa.Table.from_pylist(rows, schema=PREDICTIONS), rated_by="simulated annotators")
     assert table["pairs"].to_pylist() == [9] * 5
     assert table["ties_dropped"].to_pylist() == [3] * 5
     assert all(w > 0 for w in table["weight"].to_pylist())

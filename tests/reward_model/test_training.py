@@ -56,7 +56,8 @@ def spec(place: Path, name: str = "out") -> dict[str, Any]:
         "recipe": RECIPE.model_dump(),
         "recipe_name": "small",
         "seed": 1,
-        "simulated": True,
+        "rated_by": "simulated annotators",
+        "ratings_note": "Ratings come from simulated annotators.",
         "out": str(place / name),
     }
 
