@@ -14,7 +14,7 @@ from pipeline.annotations.files import NotFinishedError
 from pipeline.settings import ATTRIBUTES, ENGINE_POOL, Profile
 from pipeline.store import Store, read_table, write_table
 from resources.annotation_desk import AnnotationDesk, Ask
-from resources.compute import LocalCompute
+from resources.compute import Compute
 from resources.storage import Storage
 
 LEVELS = [str(level) for level in range(5)]
@@ -47,14 +47,14 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         **delivered(
             "initial_annotations",
             expectations.INITIAL,
-            code_version("1", wanted.desk, wanted.initial, profile.seed, *(c.answering for c in models)),
+            code_version("1", wanted.desk, wanted.initial, profile.seed, *(c.core for c in models)),
             ["annotation_tasks"],
             **by_models,
         ),
         pool=pool,
     )
     def initial_annotations(
-        context: dg.AssetExecutionContext, storage: Storage, desk: AnnotationDesk, compute: LocalCompute
+        context: dg.AssetExecutionContext, storage: Storage, desk: AnnotationDesk, compute: Compute
     ) -> Iterator[gate.Event]:
         """The first annotators' ratings of every task; both responses of a prompt are rated by the same people, one after the other."""
         store, delivery = storage.store(), context.partition_key
@@ -110,14 +110,14 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         **delivered(
             "annotations",
             expectations.ANNOTATIONS,
-            code_version("1", wanted.desk, wanted.initial, wanted.extra, profile.seed, *(c.answering for c in models)),
+            code_version("1", wanted.desk, wanted.initial, wanted.extra, profile.seed, *(c.core for c in models)),
             ["annotation_tasks", "initial_annotations", "escalation_tasks"],
             **by_models,
         ),
         pool=pool,
     )
     def annotations(
-        context: dg.AssetExecutionContext, storage: Storage, desk: AnnotationDesk, compute: LocalCompute
+        context: dg.AssetExecutionContext, storage: Storage, desk: AnnotationDesk, compute: Compute
     ) -> Iterator[gate.Event]:
         """All ratings of the delivery: the first annotators', and two more where those disagreed."""
         store, delivery = storage.store(), context.partition_key
@@ -261,7 +261,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
 
 
 def _ask(
-    context: dg.AssetExecutionContext, store: Store, compute: LocalCompute, profile: Profile, runs: dict[str, Any]
+    context: dg.AssetExecutionContext, store: Store, compute: Compute, profile: Profile, runs: dict[str, Any]
 ) -> Ask:
     """How a desk has language models answer: a worker, which starts a checkpoint's engine once. Its figures go into `runs`."""
 

@@ -10,7 +10,6 @@ requests), cache, checkpoint, device, profile_seed. Writes `ratings.parquet` in 
 import json
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +19,7 @@ from pipeline.annotations.schema import MODEL_RATINGS
 from pipeline.draws import seeds
 from pipeline.responses.engines import engine_of
 from pipeline.responses.requests import FinishedRequests, Message, Request, finish, outcomes, request_key
-from pipeline.settings import ATTRIBUTES, Checkpoint, Panelist
+from pipeline.settings import ATTRIBUTES, Panelist
 from pipeline.store import read_table, write_table
 from pipeline.worker import Log, Spec, run_worker
 
@@ -71,8 +70,7 @@ def ratings_in(text: str) -> dict[str, int] | None:
 
 def work(spec: Spec, log: Log) -> dict[str, Any]:
     """Rate; see the module's description."""
-    checkpoint = Checkpoint.model_validate(spec["checkpoint"])
-    engine = engine_of(checkpoint, Path(spec["cache"]), spec["device"], spec["profile_seed"], log)
+    engine = engine_of(spec, log)
     panel = {name: Panelist.model_validate(member) for name, member in spec["panel"].items()}
     rows = read_table(UPath(spec["input"])).to_pylist()
     drawn = seeds([f"{row['annotator_id']}/{row['response_id']}" for row in rows], f"{spec['profile_seed']}/rating")
