@@ -1,8 +1,8 @@
 """What the generation stage costs beside the engine: its throughput against vLLM called alone, and 100,000 requests without an engine.
 
-`python benchmarks/generation.py [--prompts N] [--rounds N] [--requests N]`. Prints tables and, as its last line, one JSON object: `ratio`
-(tokens a second of the worker's path over those of one bare `LLM.chat` call with the same requests, on the same engine, taken in
-turns; engine start in neither), `start_seconds`, `dispatch_seconds` and `dispatch_peak_mib` (100,000 requests
+`python benchmarks/generation.py [--prompts N] [--rounds N] [--requests N] [--device cuda] [--model FOLDER]`. Prints tables and, as its last
+line, one JSON object: `ratio` (tokens a second of the worker's path over those of one bare `LLM.chat` call with the same requests, on
+the same engine, taken in turns; engine start in neither), `start_seconds`, `dispatch_seconds` and `dispatch_peak_mib` (100,000 requests
 with an engine that answers at once: plan, keys, look-up, answers, store).
 """
 
@@ -29,7 +29,7 @@ from pipeline.responses.plan import assign_generators, requests_of, responses_of
 from pipeline.responses.requests import Answer, FinishedRequests, Request, finish, outcomes, request_key
 from pipeline.responses.schema import CONTEXTS
 from pipeline.responses.worker import requests_in
-from pipeline.settings import PromptFilters, Sampling, ShareGPTSource, load_profile
+from pipeline.settings import Checkpoint, PromptFilters, Sampling, ShareGPTSource, load_profile
 
 
 def quiet(message: str) -> None:
@@ -51,16 +51,18 @@ def real_requests(prompts: int) -> list[Request]:
     return [keyed([{"role": "user", "content": text}], sampling, n) for n, text in enumerate(texts)]
 
 
-def throughput(prompts: int, rounds: int) -> dict[str, float]:
-    """Tokens a second of both ways, in turns."""
+def throughput(prompts: int, rounds: int, device: str, model: str | None) -> dict[str, float]:
+    """Tokens a second of both ways, in turns; of the model in a folder, or of SmolLM2-135M."""
     from pipeline.checkpoints import resolve
     from pipeline.responses.engines.vllm import VLLMEngine
 
     requests = real_requests(prompts)
     checkpoint = load_profile("tiny").checkpoints["smollm2_135m_instruct"]
+    if model:
+        checkpoint = Checkpoint(folder=model, licence="not needed")
     with tempfile.TemporaryDirectory() as folder:
-        begun = time.perf_counter()
-        engine = VLLMEngine(resolve(checkpoint, Path(folder)), checkpoint, "cpu", 1)
+        weights, begun = resolve(checkpoint, Path(folder)), time.perf_counter()
+        engine = VLLMEngine(weights, checkpoint, device, 1)
         start = time.perf_counter() - begun
         rates: dict[str, list[float]] = {"worker": [], "bare": []}
         for turn in range(2 * rounds):
@@ -146,6 +148,8 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--requests", type=int, default=100_000)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--model", help="folder of a model in Hugging Face format, instead of SmolLM2-135M")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -166,11 +170,11 @@ def main() -> None:
         shown.add_row(name.replace("_", " "), f"{figures[name]:.1f} {unit}")
     console.print(shown)
     if options.prompts:
-        figures |= throughput(options.prompts, options.rounds)
+        figures |= throughput(options.prompts, options.rounds, options.device, options.model)
         shown = Table(
             "",
             "tokens/s",
-            title=f"{options.prompts} prompts, SmolLM2-135M, {options.rounds} rounds each in turns; start {figures['start_seconds']:.0f} s",
+            title=f"{options.prompts} prompts, {options.rounds} rounds each in turns; start {figures['start_seconds']:.0f} s",
         )
         shown.add_row("one bare LLM.chat call", f"{figures['bare']:.1f}")
         shown.add_row("the worker's path", f"{figures['worker']:.1f}")
