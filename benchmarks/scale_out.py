@@ -31,7 +31,7 @@ from pipeline.checkpoints import resolve
 from pipeline.responses.engines.ray import RayEngine
 from pipeline.responses.engines.vllm import VLLMEngine
 from pipeline.responses.requests import Answer, FinishedRequests, Request, finish
-from pipeline.settings import Checkpoint, RayCluster, load_profile
+from pipeline.settings import Checkpoint, RayCluster, Sampling, load_profile
 from tests.responses.ray_cluster import cluster
 
 NO_BINDING = {"env_vars": {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}}
@@ -46,10 +46,10 @@ class Blocks:
 
     def __call__(self, block: dict[str, Any]) -> dict[str, Any]:
         """Answer a block; each request that it begins is noted in a file, with the time."""
-        requests = [Request(**r) for r in block["item"]]
+        requests = [Request(**r | {"sampling": Sampling(**r["sampling"])}) for r in map(json.loads, block["request"])]
         with self._asked.open("a") as file:
             file.write("".join(f"{r.key} {time.time()}\n" for r in requests))
-        return {"item": np.array([vars(a) for a in self._engine.answer(requests)], dtype=object)}
+        return {"answer": np.array([json.dumps(vars(a)) for a in self._engine.answer(requests)])}
 
 
 class RayData:
@@ -62,7 +62,10 @@ class RayData:
     def answer(self, requests: Sequence[Request]) -> Iterator[Answer]:
         """Answers, block by block."""
         ray.data.DataContext.get_current().enable_progress_bars = False
-        rows = ray.data.from_items([vars(r) for r in requests], override_num_blocks=8)
+        rows = ray.data.from_items(
+            [{"request": json.dumps(vars(r) | {"sampling": r.sampling.model_dump()})} for r in requests],
+            override_num_blocks=8,
+        )
         answers = rows.map_batches(
             Blocks,
             fn_constructor_args=self._arguments,
@@ -72,7 +75,7 @@ class RayData:
             runtime_env=NO_BINDING,
         )
         for row in answers.iter_rows():
-            yield Answer(**row)
+            yield Answer(**json.loads(row["answer"]))
 
 
 def rate(requests: Sequence[Request], engine: Any, folder: Path) -> tuple[float, dict[str, Any]]:
