@@ -55,7 +55,7 @@ Figures = dict[str, Any]
 CHECKPOINT = load_profile("tiny").checkpoints["smollm2_135m_instruct"]
 MODEL = "smol"
 SIDES: dict[str, Figures] = {
-    "pipeline": {"setting": "finish's defaults: answers are written every 512 or 5 s"},
+    "pipeline": {"setting": "finish's defaults: a journal at once, Parquet every 512 or 5 s"},
     "datatrove": {"setting": "checkpoints_local_dir, records_per_chunk=500 (its README's)", "records_per_chunk": 500},
     "datatrove_small_chunks": {"setting": "checkpoints_local_dir, records_per_chunk=10", "records_per_chunk": 10},
     "datatrove_no_checkpoints": {"setting": "its default: no checkpoints_local_dir", "records_per_chunk": None},

@@ -4,8 +4,9 @@
 - `alone`: the engine in the worker, on two cores;
 - `one`: one replica with two cores; `two`: two replicas with a core each, fed from one queue (`pipeline.responses.engines.ray`);
 - `ray_data`: `ray.data` over two actors with a core each, blocks of an eighth of the plan, the other way in question.
-Engines stand before the clock starts; sides take turns. Then one replica of `two` and of `ray_data` is killed at about half. Prints a
-table and, last, one JSON object: tokens a second of each, ratios to `alone`, and of each kill: seconds, requests asked for again.
+Engines stand before the clock starts; sides take turns. Then one replica of `two` and of `ray_data` is killed when a quarter of the answers
+has come. Prints a table and, last, one JSON object: tokens a second of each, ratios to `alone`, and of each kill: seconds, requests asked
+for again.
 """
 
 import argparse
@@ -91,13 +92,17 @@ def begun(notes: Path) -> dict[str, float]:
     return {key: float(at) for key, at in map(str.split, notes.read_text().splitlines())}
 
 
-def killer(name: str, finished: FinishedRequests, half: int) -> threading.Thread:
-    """Kills one process of that name when half of the answers are there."""
+def killer(name: str, finished: FinishedRequests, enough: int) -> threading.Thread:
+    """Kills one process of that name when enough answers have come."""
+
+    def come() -> int:
+        journals = finished.folder.glob("journal-*.jsonl")
+        return len(finished.keys()) + sum(path.read_bytes().count(b"\n") for path in journals)
 
     def wait() -> None:
         while True:
             found = [p for p in psutil.process_iter(["cmdline"]) if name in " ".join(p.info["cmdline"] or [])]
-            if len(found) == 2 and len(finished.keys()) >= half:
+            if len(found) == 2 and come() >= enough:
                 found[0].kill()
                 return
             time.sleep(0.2)
@@ -111,7 +116,7 @@ def main() -> None:
     """Run all, print, JSON last."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--prompts", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=2, help="0: the kills alone")
     options = parser.parse_args()
     os.environ.update({"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR"})
     requests, checkpoint = real_requests(options.prompts), load_profile("tiny").checkpoints["smollm2_135m_instruct"]
@@ -147,7 +152,7 @@ def main() -> None:
             # its actors start within the pass: the clock starts with the first block
             rates["ray_data"].append(done["output_tokens"] / (time.time() - min(begun(notes).values())))
         engine, store = replicas(2), FinishedRequests(UPath(folder / "two-killed"))
-        thread = killer("ray::Replica", store, len(requests) // 2)
+        thread = killer("ray::Replica", store, len(requests) // 4)
         seconds, _ = rate(requests, engine, folder / "two-killed")
         thread.join(1)
         again = [int(m.group(1)) for line in said if (m := re.search(r"its (\d+) requests are asked again", line))]
@@ -156,7 +161,7 @@ def main() -> None:
             ray.kill(member.actor)
         time.sleep(2)
         other = RayData(model, there, folder / "notes-killed")
-        thread = killer("Blocks", FinishedRequests(UPath(folder / "ray_data-killed")), len(requests) // 2)
+        thread = killer("Blocks", FinishedRequests(UPath(folder / "ray_data-killed")), len(requests) // 4)
         seconds, _ = rate(requests, other, folder / "ray_data-killed")
         thread.join(1)
         asked = [line.split()[0] for line in other.notes.read_text().splitlines()]
@@ -165,9 +170,9 @@ def main() -> None:
             "asked_again": len(asked) - len(set(asked)),
             "killed": not thread.is_alive(),
         }
-    figures["tokens_per_second"] = {name: float(np.mean(values)) for name, values in rates.items()}
+    figures["tokens_per_second"] = {name: float(np.mean(values)) for name, values in rates.items() if values}
     figures["ratios"] = {
-        name: float(np.mean(np.array(values) / np.array(rates["alone"]))) for name, values in rates.items()
+        name: float(np.mean(np.array(values) / np.array(rates["alone"]))) for name, values in rates.items() if values
     }
     shown = Table("", "tokens/s", "ratio", title=f"{len(requests)} prompts, SmolLM2-135M, {options.rounds} rounds")
     for name, value in figures["tokens_per_second"].items():
