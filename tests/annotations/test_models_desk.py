@@ -219,7 +219,9 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Profile, Store, dg
     instance = dg.DagsterInstance.ephemeral()
     instance.add_dynamic_partitions("delivery", ["first"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rater, "engine_of", lambda spec, _: LazyEngine(spec["checkpoint"]["licence"], "r", "t", EngineDouble))
+        patch.setattr(
+            rater, "engine_of", lambda spec, _: LazyEngine(spec["checkpoint"]["licence"], "r", "t", EngineDouble)
+        )
         patch.setattr(EngineDouble, "starts", 0)
         result = dg.materialize(
             [*annotations.build(profile), dataset.build(profile)[0]],
