@@ -1,0 +1,162 @@
+"""A reward model from a file, without a pipeline: `python -m pipeline.reward_model train | score`.
+
+Files have the rows of nvidia/HelpSteer2's data set: prompt, response, and the five attributes, 0 to 4.
+"""
+
+import argparse
+import hashlib
+import shutil
+import sys
+import uuid
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from rich.console import Console
+from rich.table import Table
+from upath import UPath
+
+from pipeline.annotations import formats
+from pipeline.annotations.formats import Quarantine
+from pipeline.dataset.build import messages_of
+from pipeline.records import FileError
+from pipeline.settings import ATTRIBUTES, load_profile
+from pipeline.store import write_table
+from pipeline.worker import Progress
+
+console = Console(highlight=False, soft_wrap=True)
+notes = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; 0 where it was done, 1 with the reason on standard error where it was not, 2 for wrong arguments."""
+    parser = argparse.ArgumentParser("python -m pipeline.reward_model", description=(__doc__ or "").splitlines()[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser("train", help="train a recipe of a profile on a file")
+    command.set_defaults(run=_train)
+    command.add_argument("input", type=Path, metavar="IN", help=", ".join(formats.ENDINGS))
+    command.add_argument("output", type=Path, metavar="FOLDER", help="of the model; must not exist")
+    command.add_argument("--profile", help="name or path; else the one that PIPELINE_PROFILE names")
+    command.add_argument("--recipe", help="of the profile; else its first")
+    command = commands.add_parser("score", help="predictions of a trained model for the responses of a file")
+    command.set_defaults(run=_score)
+    command.add_argument("model", type=Path, metavar="MODEL", help="a model's folder")
+    command.add_argument("input", type=Path, metavar="IN", help=", ".join(formats.ENDINGS))
+    command.add_argument("output", type=Path, metavar="OUT.parquet", help="a row a response, in their order")
+    command.add_argument("--max-tokens", type=int, default=4096, help="longer conversations lose their oldest turns")
+    options = parser.parse_args(arguments)
+    try:
+        options.run(options)
+    except (FileError, ValueError, OSError, RuntimeError) as error:
+        notes.print(f"{error}", style="red", markup=False)
+        return 1
+    return 0
+
+
+def rows_of(path: Path) -> pa.Table:
+    """Rated responses of a file as the training stage wants them, in order. Raises FileError for the first row that can't be used.
+
+    Ids are hashes of the texts, so that a prompt's responses stand together wherever they are in the file; all rows are of the train split.
+    """
+    quarantine = Quarantine()
+    table = pa.concat_tables(formats.read(path, "helpsteer", quarantine))
+    if quarantine.rows:
+        first = quarantine.rows[0]
+        place = f"{path}:{first['line']}" if first["line"] else str(path)
+        raise FileError(
+            f"{place}: {first['field'] or 'row'}: {first['reason']} ({len(quarantine.rows)} rows can't be used)"
+        )
+    if not len(table):
+        raise FileError(f"{path}: holds no row")
+    prompts, seen = table["prompt"].to_pylist(), Counter[str]()
+    ids, positions = [hashlib.sha256(prompt.encode()).hexdigest() for prompt in prompts], list[int]()
+    for prompt in ids:
+        seen[prompt] += 1
+        positions.append(seen[prompt])
+    columns = {
+        "split": ["train"] * len(table),
+        "prompt_id": ids,
+        "response_id": [f"{i[:24]}-{n}" for i, n in zip(ids, positions, strict=True)],
+        "position": pa.array(positions, pa.int64()),
+        "messages": [messages_of(prompt) for prompt in prompts],
+        "response": table["response"],
+        "helpfulness_mean": table["helpfulness"].cast(pa.float64()),
+    }
+    return pa.table(columns | {a: table[a] for a in ATTRIBUTES})
+
+
+def _train(options: argparse.Namespace) -> None:
+    from pipeline.reward_model.worker import work
+
+    profile = load_profile(options.profile)
+    name = options.recipe or next(iter(profile.recipes))
+    if name not in profile.recipes:
+        raise ValueError(f"profile {profile.name} has no recipe {name}; it has: {', '.join(profile.recipes)}")
+    if options.output.exists():
+        raise FileError(f"{options.output} exists: name a folder that doesn't")
+    recipe, table = profile.recipes[name], rows_of(options.input)
+    # checkpoints stay beside the folder until it stands: a run that was cut off goes on from them
+    staged = options.output.with_name(f".{options.output.name}.{uuid.uuid4().hex}")
+    kept = options.output.with_name(f".{options.output.name}.checkpoints")
+    staged.mkdir(parents=True)
+    write_table(table, UPath(staged / ".rows.parquet"))
+    spec = {
+        "input": str(staged / ".rows.parquet"),
+        "data_version": hashlib.sha256(options.input.read_bytes()).hexdigest()[:12],
+        "work": str(kept),
+        "cache": str(Path(profile.store) / ".cache"),
+        "checkpoint": profile.checkpoints[recipe.base].model_dump(mode="json"),
+        "recipe": recipe.model_dump(mode="json"),
+        "recipe_name": name,
+        "seed": profile.seed,
+        "rated_by": "people",
+        "ratings_note": f"Trained on the file {options.input.name}: who gave its ratings is not recorded here.",
+        "out": str(staged),
+    }
+    try:
+        figures = work(spec, lambda message: notes.print(message, markup=False))
+        (staged / ".rows.parquet").unlink()
+        staged.rename(options.output)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    shutil.rmtree(kept)
+    shown = Table("", "development loss")
+    shown.add_row(
+        f"step {figures['chosen_step']} of {figures['steps']}, published", f"{figures['development_loss']:.4f}"
+    )
+    shown.add_row("mean of the training labels", f"{figures['mean_baseline_loss']:.4f}")
+    console.print(shown)
+    console.print(f"{options.output}", markup=False)
+
+
+def _score(options: argparse.Namespace) -> None:
+    from transformers import AutoTokenizer
+
+    from pipeline.reward_model.encoding import encode
+    from pipeline.reward_model.scoring import score
+    from pipeline.reward_model.training import development_figures, load_model
+
+    table = rows_of(options.input)
+    tokenizer, model = AutoTokenizer.from_pretrained(options.model), load_model(options.model)
+    if model.config.num_labels != len(ATTRIBUTES):
+        raise ValueError(f"{options.model} has {model.config.num_labels} outputs; it needs one an attribute")
+    texts = zip(table["messages"].to_pylist(), table["response"].to_pylist(), strict=True)
+    encoded = [encode(tokenizer, messages, response, options.max_tokens) for messages, response in texts]
+    say = Progress(lambda message: notes.print(message, markup=False), "scored", len(encoded))
+    scores = score(model, [ids for ids, _, _ in encoded], say.update)
+    write_table(pa.table({a: scores[:, n] for n, a in enumerate(ATTRIBUTES)}), UPath(options.output))
+    labels = np.stack([np.asarray(table[a].cast(pa.float64())) for a in ATTRIBUTES], axis=1)
+    figures = development_figures(scores, labels)
+    shown = Table("", "Pearson", "error (MSE)", title=f"{len(table)} responses")
+    for a in ATTRIBUTES:
+        shown.add_row(a, f"{figures[f'{a}_pearson']:.3f}", f"{figures[f'{a}_mse']:.3f}")
+    console.print(shown)
+    lost = sum(bool(n) or cut for _, n, cut in encoded)
+    console.print(
+        f"{options.output}: a row a response, in order; {lost} conversations were too long and lost their beginning"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
