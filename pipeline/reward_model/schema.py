@@ -2,7 +2,33 @@
 
 import pyarrow as pa
 
+from pipeline.responses.schema import MESSAGES
 from pipeline.settings import ATTRIBUTES
+
+RATED = pa.schema(
+    [
+        ("split", pa.string()),  # train | development
+        ("prompt_id", pa.string()),
+        ("response_id", pa.string()),
+        ("position", pa.int64()),  # of the response among those of its prompt, from 1
+        ("messages", MESSAGES),
+        ("response", pa.string()),
+        *(pa.field(a, pa.float64()) for a in ATTRIBUTES),  # target, 0 to 4; null: not rated
+    ]
+)
+"""Rated responses that a recipe trains on, and those that pick its checkpoint."""
+
+PREFERRED = pa.schema(
+    [
+        ("split", pa.string()),  # train | development
+        ("prompt_id", pa.string()),
+        ("messages", MESSAGES),
+        ("chosen", pa.string()),
+        ("rejected", pa.string()),
+        ("strength", pa.float64()),  # above 0; 1 where nothing more is known
+    ]
+)
+"""Preferences that a recipe trains on, and those that pick its checkpoint; no ties."""
 
 CURVE = pa.schema(
     [
