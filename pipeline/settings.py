@@ -476,12 +476,23 @@ class Recipe(Section):
             raise ValueError("attributes: each once")
         if self.objective == "probe" and self.lora:
             raise ValueError("lora: a probe trains no weights of the base model")
+        if self.lora and self.preference and self.preference.extrapolation != 1:
+            raise ValueError("preference.extrapolation: of all weights only, not of adapters")
         return self
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the model's outputs: attributes, or `reward` where preferences are the last thing that it learns from."""
         return self.attributes if self.objective in ("regression", "probe") else ("reward",)
+
+    @property
+    def stages(self) -> tuple["Recipe", ...]:
+        """What is trained one after the other, each with one objective: itself, or of `two_stage` the two."""
+        if not self.preference:
+            return (self,)
+        first = self.model_copy(update={"objective": "regression", "preference": None})
+        then = self.preference.model_dump(exclude={"extrapolation"})
+        return first, self.model_copy(update=then | {"preference": None})
 
     @property
     def pairs(self) -> bool:

@@ -20,7 +20,9 @@ from upath import UPath
 from pipeline.annotations import formats
 from pipeline.annotations.formats import Quarantine
 from pipeline.dataset.build import messages_of
+from pipeline.draws import uniforms
 from pipeline.records import FileError
+from pipeline.reward_model.schema import PREFERRED, RATED
 from pipeline.settings import ATTRIBUTES, load_profile
 from pipeline.store import write_table
 from pipeline.worker import Progress
@@ -39,6 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("output", type=Path, metavar="FOLDER", help="of the model; must not exist")
     command.add_argument("--profile", help="name or path; else the one that PIPELINE_PROFILE names")
     command.add_argument("--recipe", help="of the profile; else its first")
+    command.add_argument("--processes", type=int, default=1, help="that train together, one an accelerator (FSDP)")
+    command.add_argument("--tensorboard", type=Path, metavar="FOLDER", help="for the curves, as TensorBoard files")
     command = commands.add_parser("score", help="predictions of a trained model for the responses of a file")
     command.set_defaults(run=_score)
     command.add_argument("model", type=Path, metavar="MODEL", help="a model's folder")
@@ -81,9 +85,27 @@ def rows_of(path: Path) -> pa.Table:
         "position": pa.array(positions, pa.int64()),
         "messages": [messages_of(prompt) for prompt in prompts],
         "response": table["response"],
-        "helpfulness_mean": table["helpfulness"].cast(pa.float64()),
     }
-    return pa.table(columns | {a: table[a] for a in ATTRIBUTES})
+    return pa.table(columns | {a: table[a].cast(pa.float64()) for a in ATTRIBUTES}, schema=RATED)
+
+
+def preferences_of(rated: pa.Table) -> pa.Table:
+    """TEMPORARY."""
+    rows = rated.select(["split", "prompt_id", "position", "helpfulness", "response"]).to_pandas()
+    rows["at"] = range(len(rows))
+    both = rows.merge(rows, on=["split", "prompt_id"], suffixes=("", "_other"))
+    both = both[both["helpfulness"] > both["helpfulness_other"]]
+    return pa.table(
+        {
+            "split": both["split"],
+            "prompt_id": both["prompt_id"],
+            "messages": rated["messages"].take(pa.array(both["at"])),
+            "chosen": both["response"],
+            "rejected": both["response_other"],
+            "strength": both["helpfulness"] - both["helpfulness_other"],
+        },
+        schema=PREFERRED,
+    )
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -96,13 +118,19 @@ def _train(options: argparse.Namespace) -> None:
     if options.output.exists():
         raise FileError(f"{options.output} exists: name a folder that doesn't")
     recipe, table = profile.recipes[name], rows_of(options.input)
+    held = uniforms(table["prompt_id"].to_pylist(), "helpsteer/development")[:, 0] < recipe.development_share
+    table = table.set_column(0, "split", pa.array(np.where(held, "development", "train")))
     # checkpoints stay beside the folder until it stands: a run that was cut off goes on from them
     staged = options.output.with_name(f".{options.output.name}.{uuid.uuid4().hex}")
     kept = options.output.with_name(f".{options.output.name}.checkpoints")
     staged.mkdir(parents=True)
-    write_table(table, UPath(staged / ".rows.parquet"))
+    write_table(table, UPath(staged / ".rated.parquet"))
+    write_table(preferences_of(table), UPath(staged / ".preferred.parquet"))
     spec = {
-        "input": str(staged / ".rows.parquet"),
+        "rated": str(staged / ".rated.parquet"),
+        "preferred": str(staged / ".preferred.parquet"),
+        "processes": options.processes,
+        "tracking": str(options.tensorboard) if options.tensorboard else None,
         "data_version": hashlib.sha256(options.input.read_bytes()).hexdigest()[:12],
         "work": str(kept),
         "cache": str(Path(profile.store) / ".cache"),
@@ -116,7 +144,8 @@ def _train(options: argparse.Namespace) -> None:
     }
     try:
         figures = work(spec, lambda message: notes.print(message, markup=False))
-        (staged / ".rows.parquet").unlink()
+        (staged / ".rated.parquet").unlink()
+        (staged / ".preferred.parquet").unlink()
         staged.rename(options.output)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
@@ -125,7 +154,7 @@ def _train(options: argparse.Namespace) -> None:
     shown.add_row(
         f"step {figures['chosen_step']} of {figures['steps']}, published", f"{figures['development_loss']:.4f}"
     )
-    shown.add_row("mean of the training labels", f"{figures['mean_baseline_loss']:.4f}")
+    shown.add_row("without a look at the response", f"{figures['baseline_loss']:.4f}")
     console.print(shown)
     console.print(f"{options.output}", markup=False)
 
@@ -134,23 +163,25 @@ def _score(options: argparse.Namespace) -> None:
     from transformers import AutoTokenizer
 
     from pipeline.reward_model.encoding import encode
-    from pipeline.reward_model.scoring import score
-    from pipeline.reward_model.training import development_figures, load_model
+    from pipeline.reward_model.model import outputs_of
+    from pipeline.reward_model.scoring import load_scorer, score
+    from pipeline.reward_model.training import rating_figures
+    from pipeline.reward_model.worker import labels_of
 
     table = rows_of(options.input)
-    tokenizer, model = AutoTokenizer.from_pretrained(options.model), load_model(options.model)
-    if model.config.num_labels != len(ATTRIBUTES):
-        raise ValueError(f"{options.model} has {model.config.num_labels} outputs; it needs one an attribute")
+    tokenizer, model = AutoTokenizer.from_pretrained(options.model), load_scorer(options.model)
+    names = outputs_of(model.config)
     texts = zip(table["messages"].to_pylist(), table["response"].to_pylist(), strict=True)
     encoded = [encode(tokenizer, messages, response, options.max_tokens) for messages, response in texts]
     say = Progress(lambda message: notes.print(message, markup=False), "scored", len(encoded))
     scores = score(model, [ids for ids, _, _ in encoded], say.update)
-    write_table(pa.table({a: scores[:, n] for n, a in enumerate(ATTRIBUTES)}), UPath(options.output))
-    labels = np.stack([np.asarray(table[a].cast(pa.float64())) for a in ATTRIBUTES], axis=1)
-    figures = development_figures(scores, labels)
+    write_table(pa.table({name: scores[:, n] for n, name in enumerate(names)}), UPath(options.output))
+    judged = [n for n in names if n in ATTRIBUTES] or ["helpfulness"]  # a reward is held against helpfulness
+    figures = rating_figures(scores, labels_of(table, judged), judged)
     shown = Table("", "Pearson", "error (MSE)", title=f"{len(table)} responses")
-    for a in ATTRIBUTES:
-        shown.add_row(a, f"{figures[f'{a}_pearson']:.3f}", f"{figures[f'{a}_mse']:.3f}")
+    for name, attribute in zip(names, judged, strict=True):
+        error = f"{figures[f'{attribute}_mse']:.3f}" if name == attribute else "-"
+        shown.add_row(name, f"{figures[f'{attribute}_pearson']:.3f}", error)
     console.print(shown)
     lost = sum(bool(n) or cut for _, n, cut in encoded)
     console.print(

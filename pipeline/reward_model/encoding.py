@@ -1,33 +1,56 @@
 """Conversations as tokens, so that anyone's plain `apply_chat_template` gives the same ones. Needs a tokenizer, not torch."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 Message = dict[str, str]
 
+_TURN = "<extra_id_1>{{ 'User' if m['role'] == 'user' else 'Assistant' }}\n{{ m['content'] }}\n"
+SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+"""System message of NVIDIA's template where a conversation brings none: Vicuna's."""
+TEMPLATES = {
+    "helpsteer": (
+        "{% set own = messages[0]['role'] == 'system' %}"
+        "<extra_id_0>System\n{{ messages[0]['content'] if own else " + json.dumps(SYSTEM) + " }}\n"
+        "{% for m in messages[1:] if own %}"
+        + _TURN
+        + "{% endfor %}{% for m in messages if not own %}"
+        + _TURN
+        + "{% endfor %}"
+        "<extra_id_2>"
+    )
+}
+"""Named chat templates: `helpsteer` is that of NeMo-Aligner's reward models. Its markers are text: several tokens in most tokenizers."""
 
-def prepare_tokenizer(tokenizer: Any) -> Any:
+
+def prepare_tokenizer(tokenizer: Any, template: str = "tokenizer") -> Any:
     """A tokenizer whose chat template ends exactly at the end of the response, and whose padding can't be taken for that end.
 
+    template: `tokenizer`, its own, or a name of TEMPLATES.
     - What a template writes after the end-of-turn token is trimmed: the score is read at that token.
     - The beginning-of-text token, where the tokenizer has the habit of one, stands in the template, once.
     - The padding token differs from the end-of-turn token: transformers finds the last token by looking for padding.
     Raises ValueError for a template that writes the date (scores would change from day to day), or where there is none.
     """
-    template = tokenizer.chat_template
-    if not template:
+    named, text = template in TEMPLATES, TEMPLATES.get(template) or tokenizer.chat_template
+    if not text:
         raise ValueError(
-            "the base model's tokenizer has no chat template: take an instruct model, or give the tokenizer a template"
+            "the base model's tokenizer has no chat template: take an instruct model, give the tokenizer a template, "
+            f"or name one in the recipe (template: {', '.join(TEMPLATES)})"
         )
-    if "strftime_now" in template or "date_string" in template:
+    if "strftime_now" in text or "date_string" in text:
         raise ValueError(
             "the base model's chat template writes the date: scores would change from day to day. Remove it from the template"
         )
     wants_bos = bool(tokenizer.bos_token) and tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
-    bos = "{{ bos_token }}" if wants_bos and "bos_token" not in template else ""
-    tokenizer.chat_template = bos + "{% filter trim %}" + template + "{% endfilter %}"
+    bos = "{{ bos_token }}" if wants_bos and "bos_token" not in text else ""
+    tokenizer.chat_template = bos + "{% filter trim %}" + text + "{% endfilter %}"
     end = _ids(tokenizer, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])[-1]
-    if end not in tokenizer.all_special_ids:
+    if end not in tokenizer.all_special_ids and not named:
         raise ValueError(
             f"the chat template ends a response with {tokenizer.decode([end])!r}, which is no special token: it can't mark the end"
         )

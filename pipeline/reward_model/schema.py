@@ -32,25 +32,53 @@ PREFERRED = pa.schema(
 
 CURVE = pa.schema(
     [
+        ("stage", pa.string()),  # ratings | preferences
         ("step", pa.int64()),
-        ("train_loss", pa.float64()),  # mean since the row before; null at step 0
+        ("train_loss", pa.float64()),  # mean since the row before; null at step 0, and for a probe
         ("development_loss", pa.float64()),
-        *(pa.field(f"{a}_mse", pa.float64()) for a in ATTRIBUTES),
+        ("pair_accuracy", pa.float64()),  # development pairs that the first output orders as people did
+        *(pa.field(f"{a}_mse", pa.float64()) for a in ATTRIBUTES),  # null: not predicted
         *(pa.field(f"{a}_pearson", pa.float64()) for a in ATTRIBUTES),
-        ("chosen", pa.bool_()),  # the checkpoint that is published
+        ("chosen", pa.bool_()),  # the checkpoint that its stage ends with
     ]
 )
+"""Evaluations on the development prompts. The last stage's chosen checkpoint is the one that is published."""
+
+STEPS = pa.schema(
+    [
+        ("stage", pa.string()),
+        ("step", pa.int64()),
+        ("loss", pa.float64()),
+        ("learning_rate", pa.float64()),
+        ("grad_norm", pa.float64()),
+        ("tokens", pa.int64()),  # without padding
+        ("tokens_per_second", pa.float64()),
+        ("share_of_peak", pa.float64()),  # of this machine's measured matmul rate
+    ]
+)
+"""Optimiser steps."""
+
+OUTPUTS = (*ATTRIBUTES, "reward")
+"""What a reward model may predict."""
 
 PREDICTIONS = pa.schema(
     [
         ("prompt_id", pa.string()),
         ("response_id", pa.string()),
-        ("position", pa.int8()),
-        *(pa.field(a, pa.float64()) for a in ATTRIBUTES),
+        ("position", pa.int64()),
+        *(pa.field(name, pa.float64()) for name in OUTPUTS),  # null: not predicted
         *(pa.field(f"{a}_label", pa.float64()) for a in ATTRIBUTES),
-        ("helpfulness_mean", pa.float64()),
     ]
 )
-"""Predictions on the development prompts, beside the labels."""
+"""Predictions for the rated development responses, beside the labels."""
+
+PREFERENCE_PREDICTIONS = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("strength", pa.float64()),
+        *(pa.field(f"{side}_{name}", pa.float64()) for side in ("chosen", "rejected") for name in OUTPUTS),
+    ]
+)
+"""Predictions for both sides of the development preferences."""
 
 TRAINING_PROMPTS = pa.schema([("prompt_id", pa.string())])

@@ -1,26 +1,22 @@
 """Scores of conversations under a trained reward model. Imported only by workers."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import distributed
 
-TOKENS_A_BATCH = 4096
+from pipeline.reward_model.batching import TOKENS_A_BATCH, batches
+from pipeline.reward_model.model import backbone_of, load_model
 
-
-def batches(lengths: Sequence[int], tokens: int = TOKENS_A_BATCH) -> Iterator[npt.NDArray[np.int64]]:
-    """Rows in batches of like length, each at most `tokens` tokens with its padding (or one row); the longest first."""
-    order = np.argsort(np.asarray(lengths), kind="stable")[::-1]
-    start = 0
-    while start < len(order):
-        size = max(1, tokens // int(lengths[order[start]]))
-        yield order[start : start + size]
-        start += size
+Encoded = Sequence[Sequence[int]]
+Floats = npt.NDArray[np.float64]
 
 
-def pad(rows: Sequence[Sequence[int]], padding: int) -> tuple[torch.Tensor, torch.Tensor]:
+def pad(rows: Encoded, padding: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows of token ids as a rectangle, padded on the right, and its attention mask."""
     longest = max(map(len, rows))
     ids = torch.full((len(rows), longest), padding, dtype=torch.long)
@@ -31,19 +27,75 @@ def pad(rows: Sequence[Sequence[int]], padding: int) -> tuple[torch.Tensor, torc
     return ids, mask
 
 
-@torch.no_grad()
-def score(model: Any, encoded: Sequence[Sequence[int]], update: Callable[[int], None]) -> npt.NDArray[np.float64]:
+def load_scorer(folder: Path) -> Any:
+    """A trained model or probe in float32: gives `logits` of token ids and attention mask, and has `config` and `device`."""
+    from pipeline.reward_model import probe
+
+    return probe.load_probe(folder) if probe.is_probe(folder) else load_model(folder)
+
+
+def score(
+    model: Any, encoded: Encoded, update: Callable[[int], None], tokens: int = TOKENS_A_BATCH, shared: bool = False
+) -> Floats:
     """The model's outputs for encoded conversations, in order: shape (conversations, outputs). Calls `update` with the number done.
 
-    Independent of batches and padding, to rounding: computed in the precision of the model's weights.
+    Independent of batches and padding, to rounding: computed in the precision of the model's weights. shared: the processes of a
+    training, which all call this with the same conversations, each compute a part.
     """
     model.eval()
-    scores = np.full((len(encoded), model.config.num_labels), np.nan)
-    done = 0
-    for rows in batches([len(row) for row in encoded]):
-        ids, mask = pad([encoded[row] for row in rows], model.config.pad_token_id)
-        outputs = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device))
-        scores[rows] = outputs.logits.float().cpu().numpy()
-        done += len(rows)
-        update(done)
-    return scores
+    return over_batches(
+        encoded,
+        model.config.pad_token_id,
+        model.config.num_labels,
+        lambda ids, mask: model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits,
+        update,
+        tokens,
+        shared,
+    )
+
+
+def last_states(model: Any, encoded: Encoded, update: Callable[[int], None], shared: bool = False) -> Floats:
+    """State of the last layer at the last token of each conversation: shape (conversations, width)."""
+    model.eval()
+    backbone = backbone_of(model)
+
+    def states(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        hidden = backbone(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).last_hidden_state
+        return hidden[torch.arange(len(ids)), mask.sum(dim=1) - 1]
+
+    return over_batches(
+        encoded, model.config.pad_token_id, model.config.hidden_size, states, update, TOKENS_A_BATCH, shared
+    )
+
+
+@torch.no_grad()
+def over_batches(
+    encoded: Encoded,
+    padding: int,
+    width: int,
+    compute: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    update: Callable[[int], None],
+    tokens: int = TOKENS_A_BATCH,
+    shared: bool = False,
+) -> Floats:
+    """What `compute` gives for token ids and attention mask of batches (shape (batch, width)), in the order of the conversations.
+
+    shared: each process computes every so manieth batch. A process that has none left computes its last one again: sharded models
+    need all processes at every pass.
+    """
+    rank, processes = (distributed.get_rank(), distributed.get_world_size()) if shared else (0, 1)
+    found, done = np.full((len(encoded), width), np.nan), 0
+    planned = list(batches([len(row) for row in encoded], tokens))
+    for start in range(0, len(planned), processes):
+        rows = planned[min(start + rank, len(planned) - 1)]
+        ids, mask = pad([encoded[row] for row in rows], padding)
+        part = compute(ids, mask).float().cpu().numpy()
+        parts = [(rows, part)]
+        if processes > 1:
+            parts = [(rows, part)] * processes
+            distributed.all_gather_object(parts, (rows, part))
+        for its_rows, values in parts:
+            found[its_rows] = values
+        done += sum(len(its_rows) for its_rows, _ in parts)
+        update(min(done, len(encoded)))
+    return found

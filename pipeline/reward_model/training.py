@@ -1,18 +1,22 @@
-"""Five-attribute regression on the last token of the response. Imported only by the worker."""
+"""Training of reward models on ratings or preferences, over transformers' Trainer. Imported only by workers."""
 
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import load_model as load_into
-from safetensors.torch import save_model
-from torch import nn
-from transformers import AutoModelForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
+from safetensors.torch import load_file, save_file
+from torch import distributed
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from pipeline.reward_model.scoring import batches, pad
+from pipeline.reward_model.batching import plan_steps
+from pipeline.reward_model.objectives import masked_squares, preference_losses
+from pipeline.reward_model.scoring import pad, score
 from pipeline.settings import ATTRIBUTES, Recipe
 from pipeline.worker import Log, Progress
 
@@ -21,69 +25,39 @@ RIDGE = 10.0 ** np.arange(-7, 2)
 """Strengths of the head's ridge regression that are tried, in units of the largest squared singular value of the states."""
 
 
-def masked_mse(predictions: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """sum(mask * (prediction - label)^2) / number of labels, over labels that are not NaN (NeMo-Aligner's regression loss; method.md F2)."""
-    mask = ~torch.isnan(labels)
-    squared = torch.where(mask, predictions - torch.nan_to_num(labels), torch.zeros_like(predictions)) ** 2
-    return squared.sum() / mask.sum().clamp(min=1)
+@dataclass(frozen=True)
+class Examples:
+    """What is trained on, or picks the checkpoint.
+
+    encoded: conversations as token ids; units: rows of `encoded` that a loss needs at once, shape (units, 1) for rated responses,
+    (units, 2), the chosen first, for preferences; targets: labels (units, outputs; NaN: not rated), or strengths (units, 1);
+    pairs: rows of `encoded`, the better response first, shape (pairs, 2), by which order is judged.
+    """
+
+    encoded: Sequence[Sequence[int]]
+    units: npt.NDArray[np.int64]
+    targets: Labels
+    pairs: npt.NDArray[np.int64]
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each conversation."""
+        return np.array([len(row) for row in self.encoded], dtype=np.int64)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that an epoch sees."""
+        return int(self.lengths[self.units].sum())
 
 
-class FullPrecisionHead(nn.Linear):
-    """A linear head that computes in float32 under autocast too: scores that differ by less than a bfloat16 step stay apart."""
+@dataclass(frozen=True)
+class Trained:
+    """A training: its curve (a row an evaluation), its log (a row a step), the trained weights of the chosen checkpoint, seconds of this run."""
 
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """Outputs of hidden states."""
-        with torch.autocast(states.device.type, enabled=False):
-            return nn.functional.linear(
-                states.float(), self.weight.float(), None if self.bias is None else self.bias.float()
-            )
-
-
-def new_model(folder: Path, pad_token_id: int) -> Any:
-    """The base model in float32 with a head of five outputs."""
-    model = AutoModelForSequenceClassification.from_pretrained(
-        folder,
-        num_labels=len(ATTRIBUTES),
-        id2label=dict(enumerate(ATTRIBUTES)),
-        label2id={a: n for n, a in enumerate(ATTRIBUTES)},
-        problem_type="regression",
-        pad_token_id=pad_token_id,
-        dtype=torch.float32,
-        trust_remote_code=False,
-    ).to("cuda" if torch.cuda.is_available() else "cpu")
-    head = FullPrecisionHead(model.score.in_features, len(ATTRIBUTES), bias=model.score.bias is not None)
-    model.score = head.to(model.device)
-    return model
-
-
-def load_model(folder: Path) -> Any:
-    """A trained model in float32, as anyone loads it."""
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def set_head(model: Any, weights: npt.NDArray[np.float64]) -> None:
-    """Give the head its weights: shape (outputs, width). A bias, where the architecture has one, starts at zero."""
-    with torch.no_grad():
-        model.score.weight.copy_(torch.tensor(weights, dtype=torch.float32))
-        if model.score.bias is not None:
-            model.score.bias.zero_()
-
-
-@torch.no_grad()
-def last_states(model: Any, encoded: Sequence[Sequence[int]], progress: Progress) -> npt.NDArray[np.float64]:
-    """State of the last layer at the last token of each conversation: shape (conversations, width)."""
-    model.eval()
-    backbone = model.get_decoder() if hasattr(model, "get_decoder") else model.base_model
-    states, done = np.zeros((len(encoded), model.score.in_features)), 0
-    for rows in batches([len(row) for row in encoded]):
-        ids, mask = pad([encoded[row] for row in rows], model.config.pad_token_id)
-        hidden = backbone(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).last_hidden_state
-        ends = mask.sum(dim=1) - 1
-        states[rows] = hidden[torch.arange(len(rows)), ends].float().cpu().numpy()
-        done += len(rows)
-        progress.update(done)
-    return states
+    curve: list[dict[str, Any]]
+    steps: list[dict[str, Any]]
+    best: Path
+    seconds: float
 
 
 def ridge_head(
@@ -121,10 +95,10 @@ def _ridges(states: npt.NDArray[np.float64], labels: Labels) -> npt.NDArray[np.f
     return weights
 
 
-def development_figures(predictions: Labels, labels: Labels) -> dict[str, float]:
+def rating_figures(predictions: Labels, labels: Labels, attributes: Sequence[str] = ATTRIBUTES) -> dict[str, float]:
     """Masked loss, and error and Pearson correlation of each attribute (NaN where there is no variance)."""
     figures = {"loss": float(np.nanmean((predictions - labels) ** 2))}
-    for n, attribute in enumerate(ATTRIBUTES):
+    for n, attribute in enumerate(attributes):
         rated = np.isfinite(labels[:, n])
         p, y = predictions[rated, n], labels[rated, n]
         varied = len(y) > 1 and p.std() > 0 and y.std() > 0
@@ -133,133 +107,277 @@ def development_figures(predictions: Labels, labels: Labels) -> dict[str, float]
     return figures
 
 
-def mean_baseline(train: Labels, labels: Labels) -> dict[str, float]:
-    """Figures, as `development_figures` gives them, of predicting each attribute's mean of the training labels."""
-    return development_figures(np.broadcast_to(np.nanmean(train, axis=0), labels.shape), labels)
+def figures_of(recipe: Recipe, outputs: Labels, examples: Examples) -> dict[str, float]:
+    """Loss and metrics of a model's outputs for examples: `loss`, `pair_accuracy` (of the first output; a tie loses), and of each attribute."""
+    if recipe.pairs:
+        strength = torch.tensor(examples.targets[:, 0])
+        chosen, rejected = (torch.tensor(outputs[examples.units[:, n], 0]) for n in (0, 1))
+        figures = {"loss": float(preference_losses(recipe.objective, chosen, rejected, strength).mean())}  # type: ignore[arg-type]
+    else:
+        figures = rating_figures(outputs[examples.units[:, 0]], examples.targets, recipe.attributes)
+    better, worse = outputs[examples.pairs].T[0] if len(examples.pairs) else np.empty((2, 0))
+    figures["pair_accuracy"] = float((better > worse).mean()) if len(better) else float("nan")
+    return figures
 
 
-class RegressionTrainer(Trainer):
-    """Trainer with the masked loss."""
+def baseline_of(recipe: Recipe, train: Examples, development: Examples) -> dict[str, float]:
+    """Figures of knowing nothing of a response: each attribute's mean among the training labels; for preferences, equal rewards."""
+    if recipe.pairs:
+        outputs = np.zeros((len(development.encoded), 1))
+    else:
+        outputs = np.broadcast_to(np.nanmean(train.targets, axis=0), (len(development.encoded), len(recipe.attributes)))
+    return figures_of(recipe, outputs, development)
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.model_accepts_loss_kwargs = (
-            False  # the loss is a mean of its micro-batch: to be divided by the number of those
+
+def matmul_rate(dtype: torch.dtype, seconds: float = 0.5) -> float:
+    """Floating-point operations a second that this process' device reaches in multiplying two square matrices of 2,048."""
+    on = "cuda" if torch.cuda.is_available() else "cpu"
+    left, right = (torch.randn(2048, 2048, device=on).to(dtype) for _ in range(2))
+    wait = torch.cuda.synchronize if on == "cuda" else lambda: None
+    for _ in range(2):
+        left @ right
+    wait()
+    count, begun = 0, time.perf_counter()
+    while time.perf_counter() - begun < seconds:
+        left @ right
+        wait()
+        count += 1
+    return 2 * 2048**3 * count / (time.perf_counter() - begun)
+
+
+def training_flops(model: Any, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Floating-point operations of a training step's forward and backward pass for conversations of these lengths.
+
+    6 for every weight that multiplies and token, 4 where it is frozen (no gradient of its own), and 12 layers x width x length for
+    attention (PaLM, arXiv 2204.02311, appendix B). What gradient checkpointing computes again is not counted.
+    """
+    config = model.config
+    linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear)]
+    per_token = sum((6 if m.weight.requires_grad else 4) * m.weight.numel() for m in linear)
+    attention = 12 * config.num_hidden_layers * config.hidden_size
+    return lengths * (per_token + attention * lengths.astype(np.float64))
+
+
+class RewardTrainer(Trainer):
+    """Trainer whose batches are whole optimiser steps: the loss is a mean over all that a step sees, however it is cut into passes."""
+
+    def __init__(
+        self, recipe: Recipe, train: Examples, development: Examples, seed: int, work: Path, **arguments: Any
+    ) -> None:
+        self._recipe, self._train, self._development, self._work = recipe, train, development, work
+        self._processes = distributed.get_world_size() if distributed.is_initialized() else 1
+        self._rank = distributed.get_rank() if self._processes > 1 else 0
+        per_unit = train.lengths[train.units].max(axis=1) * train.units.shape[1]
+        self._plan = plan_steps(
+            per_unit, recipe.batch_size, recipe.epochs, recipe.micro_batch_tokens, seed, self._processes
         )
+        self._tokens, self._flops, self._busy = 0, 0.0, 0.0
+        self._dtype = torch.bfloat16 if recipe.precision == "bfloat16" else torch.float32
+        self._rate = matmul_rate(self._dtype)
+        super().__init__(train_dataset=self._plan, **arguments)
+        self._step_flops = training_flops(self.model, train.lengths)
 
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
-        """Masked loss of a micro-batch."""
-        labels = inputs.pop("labels")
-        outputs = model(**inputs)
-        loss = masked_mse(outputs.logits.float(), labels)
-        return (loss, outputs) if return_outputs else loss
+    def get_train_dataloader(self) -> Any:
+        """The planned steps, in their order, the same in every process."""
+        return DataLoader(self._plan, batch_size=1, shuffle=False, collate_fn=lambda steps: steps[0])  # type: ignore[arg-type]
 
-    def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
-        """Evaluate in float32, as the model is published: bfloat16 states move predictions by up to most of a level.
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+        """All passes of this process in one optimiser step; the step's loss, a mean over its units or labels."""
+        begun = time.perf_counter()
+        model.train()
+        units = np.concatenate([u for passes in inputs for u in passes])
+        weight = len(units) if self._recipe.pairs else max(1, int(np.isfinite(self._train.targets[units]).sum()))
+        scale = self._processes / weight  # gradients are averaged over processes
+        total = torch.zeros((), device=self.args.device)
+        for mine in inputs[self._rank]:
+            loss = self._sum_of_losses(model, mine) * scale
+            self.accelerator.backward(loss)
+            total += loss.detach()
+        rows = self._train.units[units].ravel()
+        self._tokens += int(self._train.lengths[rows].sum())
+        self._flops += float(self._step_flops[rows].sum())
+        self._busy += time.perf_counter() - begun
+        return total
 
-        accelerate wraps the model's forward in autocast for good; the forward that it wrapped is called.
+    def _sum_of_losses(self, model: Any, units: npt.NDArray[np.int64]) -> Any:
+        """Sum of a pass' losses. A process without units of its own computes a pass that counts nothing, as sharded training needs."""
+        idle, units = len(units) == 0, units if len(units) else np.zeros(1, np.int64)
+        rows = self._train.units[units].T.ravel()
+        ids, mask = pad([self._train.encoded[row] for row in rows], model.config.pad_token_id)
+        on = self.args.device
+        with torch.autocast(on.type, dtype=torch.bfloat16, enabled=self._dtype == torch.bfloat16):
+            outputs = model(input_ids=ids.to(on), attention_mask=mask.to(on)).logits.float()
+        targets = torch.tensor(self._train.targets[units], dtype=torch.float32, device=on)
+        if self._recipe.pairs:
+            chosen, rejected = outputs[: len(units), 0], outputs[len(units) :, 0]
+            loss = preference_losses(self._recipe.objective, chosen, rejected, targets[:, 0]).sum()  # type: ignore[arg-type]
+        else:
+            loss = masked_squares(outputs, targets)
+        return loss * 0.0 if idle else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add speed to what is logged of a step: real tokens a second, and the share of this machine's measured matmul rate."""
+        if "loss" in logs and self._busy:
+            logs["tokens"] = self._tokens
+            logs["tokens_per_second"] = self._tokens / self._busy
+            logs["share_of_peak"] = self._flops / self._busy / (self._rate * self._processes)
+            self._tokens, self._flops, self._busy = 0, 0.0, 0.0
+        super().log(logs, start_time)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Figures on the development examples, in float32, as the model is published; the best weights so far are kept."""
+        step, history = self.state.global_step, [h for h in self.state.log_history if "eval_loss" in h]
+        known = next((h for h in history if h["step"] == step), None)
+        if known:
+            return dict(known)
+        shared = self._processes > 1
+        outputs = score(self.model_wrapped, self._development.encoded, lambda done: None, shared=shared)
+        figures = figures_of(self._recipe, outputs, self._development)
+        metrics = {f"eval_{name}": value for name, value in figures.items()}
+        self._keep(step, history, metrics["eval_loss"])
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _keep(self, step: int, history: Sequence[dict[str, Any]], loss: float) -> None:
+        """Keep the trained weights if they are the best; forget those that aren't any more.
+
+        `history` is in the last checkpoint too: whatever a run that is cut off here had, the next one still has its best.
         """
-        inputs = self._prepare_inputs(inputs)
-        labels = inputs.pop("labels")
-        forward = getattr(model, "_original_forward", model.forward)
-        with torch.no_grad(), torch.autocast(labels.device.type, enabled=False):
-            logits = forward(**inputs).logits.float()
-        loss = masked_mse(logits, labels)
-        return loss, (None if prediction_loss_only else logits), labels
+        best = min(history, key=lambda h: h["eval_loss"], default=None)
+        better = best is None or loss < best["eval_loss"]
+        state = self.accelerator.get_state_dict(self.model_wrapped) if better else {}
+        if self._rank:
+            return
+        for old in self._work.glob("best-*"):
+            if best is None or old != best_path(self._work, best["step"]):
+                old.unlink()
+        if better:
+            keep_trained(self.accelerator.unwrap_model(self.model), best_path(self._work, step), state)
+
+
+def best_path(work: Path, step: int) -> Path:
+    """Where the trained weights of a step are kept."""
+    return work / f"best-{step}.safetensors"
+
+
+def keep_trained(model: Any, path: Path, state: dict[str, torch.Tensor] | None = None) -> None:
+    """Write a model's trained weights (of `state`, where these are not where the model has them) into a file, whole or not at all."""
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}")
+    values = state or model.state_dict()
+    save_file({n: t.detach().cpu().contiguous() for n, t in values.items() if n in trained}, unfinished)
+    unfinished.rename(path)
+
+
+def restore(model: Any, path: Path) -> Any:
+    """Put trained weights into a model of the same kind, in place. Raises ValueError where they are another's."""
+    state = load_file(path)
+    wanted = {name for name, p in model.named_parameters() if p.requires_grad}
+    if wanted != set(state):
+        raise ValueError(f"{path} doesn't hold the trained weights of this model: {sorted(wanted ^ set(state))[:3]}")
+    model.load_state_dict(state, strict=False)
+    return model
 
 
 class Say(TrainerCallback):
-    """Progress in the log."""
+    """Progress in the log, and curves in the tracker."""
 
-    def __init__(self, log: Log) -> None:
-        self._log = log
+    def __init__(self, log: Log, tracker: Any = None) -> None:
+        self._log, self._tracker = log, tracker
         self._progress: Progress | None = None
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """Say where training is."""
+        if not state.is_world_process_zero or not logs:
+            return
         self._progress = self._progress or Progress(self._log, "training steps", state.max_steps)
-        if logs and "loss" in logs:
+        if "loss" in logs:
             self._progress.update(state.global_step, f"loss {logs['loss']:.3f}")
-        elif logs and "eval_loss" in logs:
+        elif "eval_loss" in logs:
             self._log(f"step {state.global_step}: development loss {logs['eval_loss']:.4f}")
+        if self._tracker:
+            self._tracker.add(logs, state.global_step)
 
 
 def train(
     model: Any,
-    encoded: Sequence[Sequence[int]],
-    labels: Labels,
-    development: Sequence[Sequence[int]],
-    wanted: Labels,
     recipe: Recipe,
+    examples: Examples,
+    development: Examples,
     seed: int,
     work: Path,
     log: Log,
-) -> tuple[list[dict[str, Any]], int]:
-    """Train in place, and leave the model at the checkpoint with the least development loss; the curve, and the steps of this call.
+    tracker: Any = None,
+) -> Trained:
+    """Train one stage of a recipe. The weights of the checkpoint with the least development loss are kept in a file, for `restore`.
 
-    The curve has a row an evaluation. encoded, labels: training conversations and their ratings (NaN where missing); development,
-    wanted: those that pick the checkpoint.
-    Checkpoints are kept in `work`; a later call with the same arguments goes on from the last whole one.
+    `development` picks the checkpoint. Checkpoints are kept in `work`; a later call with the same arguments goes on from the last whole
+    one, and ends with the same curve and weights.
     """
     work.mkdir(parents=True, exist_ok=True)
-    steps = -(-len(encoded) // recipe.batch_size) * recipe.epochs
+    steps = -(-len(examples.units) // recipe.batch_size) * recipe.epochs
     every = -(-steps // recipe.evaluations)
-    cpu = not torch.cuda.is_available()
     arguments = TrainingArguments(
         output_dir=str(work),
-        num_train_epochs=recipe.epochs,
-        per_device_train_batch_size=recipe.micro_batch_size,
-        per_device_eval_batch_size=recipe.micro_batch_size,
-        gradient_accumulation_steps=max(1, recipe.batch_size // recipe.micro_batch_size),
+        max_steps=steps,
+        per_device_train_batch_size=1,
         learning_rate=recipe.learning_rate,
         lr_scheduler_type="constant_with_warmup",
         warmup_steps=recipe.warmup_steps,
         weight_decay=recipe.weight_decay,
         adam_beta2=0.98,
         max_grad_norm=1.0,
-        bf16=True,
-        use_cpu=cpu,
-        train_sampling_strategy="group_by_length",
-        length_column_name="length",
+        gradient_checkpointing=recipe.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        use_cpu=not torch.cuda.is_available(),
         remove_unused_columns=False,
         eval_strategy="steps",
         save_strategy="steps",
         eval_steps=every,
         save_steps=every,
         logging_steps=1,
-        save_total_limit=2,
-        load_best_model_at_end=True,
-        metric_for_best_model="loss",
-        greater_is_better=False,
+        logging_nan_inf_filter=False,
+        save_total_limit=1,
         eval_on_start=True,
         seed=seed,
         data_seed=seed,
         report_to="none",
         disable_tqdm=True,
+        **sharding(),
     )
-    start = work / "start.safetensors"
-    save_model(model, str(start))
-    trainer = RegressionTrainer(
+    trainer = RewardTrainer(
+        recipe,
+        examples,
+        development,
+        seed,
+        work,
         model=model,
         args=arguments,
-        train_dataset=_items(encoded, labels),
-        eval_dataset=_items(development, wanted),
-        data_collator=lambda items: collate(items, model.config.pad_token_id),
-        compute_metrics=lambda e: development_figures(np.asarray(e.predictions), np.asarray(e.label_ids)),
-        callbacks=[Say(log)],
+        eval_dataset=[0],
+        callbacks=[Say(log, tracker)],
     )
+    trainer.remove_callback(PrinterCallback)
     whole = [state.parent for state in work.glob("checkpoint-*/trainer_state.json")]  # the file that is written last
     last = max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
     if last:
         log(f"going on from {last.name}")
+    begun = time.monotonic()
     trainer.train(resume_from_checkpoint=str(last) if last else None)
+    seconds = time.monotonic() - begun
     curve = curve_of(trainer.state.log_history)
     best = min(curve, key=lambda row: row["development_loss"])
-    if best["step"] == 0:
-        load_into(model, str(start))  # the ridge start was never beaten
     for row in curve:
         row["chosen"] = row is best
-    return curve, trainer.state.global_step - (int(last.name.rpartition("-")[2]) if last else 0)
+    return Trained(curve, steps_of(trainer.state.log_history), best_path(work, best["step"]), seconds)
+
+
+def sharding() -> dict[str, Any]:
+    """Trainer's settings for several processes: weights, gradients and optimiser states are sharded over them (FSDP)."""
+    if not (distributed.is_initialized() and distributed.get_world_size() > 1):
+        return {}
+    return {"fsdp": "full_shard auto_wrap", "fsdp_config": {"fsdp_version": 2}}
 
 
 def curve_of(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -271,33 +389,17 @@ def curve_of(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             losses.append(entry["loss"])
         elif "eval_loss" in entry and not any(row["step"] == entry["step"] for row in curve):
             figures = {name.removeprefix("eval_"): value for name, value in entry.items() if name.startswith("eval_")}
-            row = {
-                "step": entry["step"],
-                "train_loss": float(np.mean(losses)) if losses else None,
-                "development_loss": figures["loss"],
-            }
-            row |= {f"{a}_{figure}": figures[f"{a}_{figure}"] for a in ATTRIBUTES for figure in ("mse", "pearson")}
+            row = {"step": entry["step"], "train_loss": float(np.mean(losses)) if losses else None}
+            row |= {"development_loss": figures["loss"], "pair_accuracy": figures["pair_accuracy"]}
+            row |= {f"{a}_{f}": figures.get(f"{a}_{f}") for a in ATTRIBUTES for f in ("mse", "pearson")}
             curve.append(row)
             losses = []
     return curve
 
 
-def collate(items: Sequence[dict[str, Any]], padding: int) -> dict[str, torch.Tensor]:
-    """A micro-batch."""
-    ids, mask = pad([item["input_ids"] for item in items], padding)
-    return {
-        "input_ids": ids,
-        "attention_mask": mask,
-        "labels": torch.tensor(np.array([i["labels"] for i in items]), dtype=torch.float32),
-    }
+STEP = ("loss", "learning_rate", "grad_norm", "tokens", "tokens_per_second", "share_of_peak")
 
 
-def _items(encoded: Sequence[Sequence[int]], labels: Labels) -> Any:
-    import datasets
-
-    rows = {
-        "input_ids": [list(row) for row in encoded],
-        "length": [len(row) for row in encoded],
-        "labels": labels.tolist(),
-    }
-    return datasets.Dataset.from_dict(rows)
+def steps_of(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of STEPS from the trainer's log: a row an optimiser step."""
+    return [{"step": e["step"], **{name: e[name] for name in STEP}} for e in history if "loss" in e]
