@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from assets import code_version, count_table, options, sample_table
 from pipeline import gate, plots
 from pipeline.evaluation import benchmarks, expectations, schema, summary, weights
-from pipeline.settings import ATTRIBUTES, ENGINE_POOL, Profile
+from pipeline.settings import ENGINE_POOL, Profile
 from pipeline.store import local_path, read_table, write_table
 from resources.compute import Compute
 from resources.storage import Storage
@@ -22,16 +22,17 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     note = "" if profile.rated_by == "people" else f" ({profile.rated_by})"
 
     @dg.asset(
-        **options("attribute_weights", "evaluation", expectations.WEIGHTS, code_version("3"), deps=["reward_model"]),
+        **options("attribute_weights", "evaluation", expectations.WEIGHTS, code_version("4"), deps=["reward_model"]),
         partitions_def=recipes,
     )
     def attribute_weights(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
-        """Weights that make one score of the five ratings: fitted on preferences of the development prompts, never on a benchmark."""
+        """Weights that make one score of the outputs: fitted on preferences of the development prompts, never on a benchmark."""
         store = storage.store()
         table = weights.weights_of(
-            store.read("reward_model", context.partition_key, "development_predictions.parquet"), profile.rated_by
+            store.read("reward_model", context.partition_key, "development_preferences.parquet"), profile.rated_by
         )
-        series = {name: table[name].to_pylist() for name in ("weight", "published_70b", "published_340b")}
+        names = ("weight", "published_70b", "published_340b")
+        series = {name: table[name].to_pylist() for name in names if not table[name].null_count}
         yield from gate.publish(
             context,
             store,
@@ -43,7 +44,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             metadata={
                 "weights": sample_table(table),
                 "chart": dg.MetadataValue.md(
-                    plots.grouped_bars(list(ATTRIBUTES), series, f"Attribute weights{note}", "weight")
+                    plots.grouped_bars(table["attribute"].to_pylist(), series, f"Attribute weights{note}", "weight")
                 ),
                 "the published ones": "were found by a search on RewardBench itself (HelpSteer2, section 3)",
             },
@@ -55,7 +56,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             "evaluation",
             expectations.SCORES,
             code_version(
-                "2", *profile.benchmarks.values(), *map(benchmarks.content, profile.benchmarks.values()), profile.seed
+                "3", *profile.benchmarks.values(), *map(benchmarks.content, profile.benchmarks.values()), profile.seed
             ),
             deps=["reward_model", "attribute_weights", "helpsteer_dataset"],
             kinds=["pytorch", "parquet"],
@@ -79,12 +80,13 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         }
         figures = compute.run(context, "pipeline.evaluation.worker", spec, out)
         predicted = read_table(out / "predictions.parquet")
+        fitted = store.read("attribute_weights", recipe)
+        outputs = fitted["attribute"].to_pylist()
         sides = [
-            np.stack([np.asarray(predicted[f"{side}_{a}"]) for a in ATTRIBUTES], axis=1)
+            np.stack([np.asarray(predicted[f"{side}_{name}"]) for name in outputs], axis=1)
             for side in ("chosen", "rejected")
         ]
-        fitted = store.read("attribute_weights", recipe)["weight"].to_numpy()
-        scores = summary.score_table(pairs, sides[0], sides[1], fitted)
+        scores = summary.score_table(pairs, sides[0], sides[1], fitted["weight"].to_numpy(), outputs)
         totals = summary.summarise(scores, profile.seed)
         out.fs.rm(str(out), recursive=True)
         shown = totals.to_pandas().round(3)

@@ -13,7 +13,13 @@ from pipeline.store import local_path, read_table
 from resources.compute import Compute
 from resources.storage import Storage
 
-TABLES = ("training_curve", "development_predictions", "training_prompts")
+TABLES = (
+    "training_curve",
+    "training_steps",
+    "development_predictions",
+    "development_preferences",
+    "training_prompts",
+)
 
 
 def build(profile: Profile) -> list[dg.AssetsDefinition]:

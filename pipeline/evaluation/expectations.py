@@ -5,12 +5,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.evaluation.sections import PUBLISHED
+from pipeline.reward_model.schema import OUTPUTS
 from pipeline.rules import Rule
-from pipeline.settings import ATTRIBUTES
 
 WEIGHTS = (
-    Rule("five_attributes", "Each attribute has one weight.", "ExpectTableRowCountToBeBetween", {"min_value": 5, "max_value": 5}),
-    Rule("known_attributes", "Attributes are the five.", "ExpectColumnValuesToBeInSet", {"column": "attribute", "value_set": list(ATTRIBUTES)}),
+    Rule("weighed_once", "Each output of the model has one weight.", "ExpectColumnValuesToBeUnique", {"column": "attribute"}),
+    Rule("known_attributes", "Outputs are attributes, or a reward.", "ExpectColumnValuesToBeInSet",
+         {"column": "attribute", "value_set": list(OUTPUTS)}),
     Rule("scaled", "Absolute weights sum to one: else the model predicts the same for every response.", "ExpectColumnValuesToBeBetween",
          {"column": "size", "min_value": 0.999, "max_value": 1.001}, view="totals"),
     Rule("helpfulness_counts", "A more helpful response scores higher, all else equal.", "ExpectColumnValuesToBeBetween",

@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from pipeline.responses.schema import MESSAGES
-from pipeline.settings import ATTRIBUTES
+from pipeline.reward_model.schema import OUTPUTS
 
 PAIRS = pa.schema(
     [
@@ -18,12 +18,11 @@ PAIRS = pa.schema(
 
 WEIGHTS = pa.schema(
     [
-        ("attribute", pa.string()),
+        ("attribute", pa.string()),  # or `reward`
         ("weight", pa.float64()),
         ("published_70b", pa.float64()),
         ("published_340b", pa.float64()),
         ("pairs", pa.int64()),
-        ("ties_dropped", pa.int64()),
         ("rated_by", pa.string()),
     ]
 )
@@ -34,7 +33,7 @@ SCORES = pa.schema(
         ("subset", pa.string()),
         ("section", pa.string()),
         ("pair_id", pa.string()),
-        *(pa.field(f"{side}_{a}", pa.float64()) for side in ("chosen", "rejected") for a in ATTRIBUTES),
+        *(pa.field(f"{side}_{a}", pa.float64()) for side in ("chosen", "rejected") for a in OUTPUTS),
         ("chosen_goodness", pa.float64()),
         ("rejected_goodness", pa.float64()),
         ("win", pa.bool_()),

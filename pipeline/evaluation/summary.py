@@ -1,6 +1,6 @@
 """Scores of pairs, their accuracy with its doubt, and the leaderboard."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,20 +10,26 @@ import pyarrow.compute as pc
 
 from pipeline.evaluation.schema import LEADERBOARD, SCORES, SUMMARY
 from pipeline.evaluation.sections import PUBLISHED, PUBLISHED_SOURCE, overall, section_of, section_scores
+from pipeline.reward_model.schema import OUTPUTS
 from pipeline.settings import ATTRIBUTES
 
 BOOTSTRAPS = 2000
 
 
 def score_table(
-    pairs: pa.Table, chosen: npt.NDArray[np.float64], rejected: npt.NDArray[np.float64], weights: npt.ArrayLike
+    pairs: pa.Table,
+    chosen: npt.NDArray[np.float64],
+    rejected: npt.NDArray[np.float64],
+    weights: npt.ArrayLike,
+    outputs: Sequence[str] = ATTRIBUTES,
 ) -> pa.Table:
-    """Predictions of both sides (pairs, 5) and their goodness, in the schema SCORES. A win is strictly greater: a tie loses."""
+    """Predictions of both sides (pairs, outputs) and their goodness, in the schema SCORES. A win is strictly greater: a tie loses."""
     goodness = [side @ np.asarray(weights, dtype=np.float64) for side in (chosen, rejected)]
     columns: dict[str, Any] = {name: pairs[name] for name in ("benchmark", "subset", "pair_id")}
     columns["section"] = [section_of(s) for s in pairs["subset"].to_pylist()]
     for side, values in (("chosen", chosen), ("rejected", rejected)):
-        columns |= {f"{side}_{a}": values[:, n] for n, a in enumerate(ATTRIBUTES)}
+        columns |= {f"{side}_{name}": pa.nulls(len(pairs), pa.float64()) for name in OUTPUTS}
+        columns |= {f"{side}_{name}": values[:, n] for n, name in enumerate(outputs)}
         columns[f"{side}_characters"] = pc.utf8_length(pairs[side]).cast(pa.int64())
     columns |= {"chosen_goodness": goodness[0], "rejected_goodness": goodness[1], "win": goodness[0] > goodness[1]}
     return pa.table({name: columns[name] for name in SCORES.names}, schema=SCORES)

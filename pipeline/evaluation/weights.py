@@ -3,9 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.evaluation.schema import WEIGHTS
+from pipeline.reward_model.schema import OUTPUTS
 from pipeline.settings import ATTRIBUTES
 
 PUBLISHED_70B = (0.65, 0.8, 0.45, 0.55, -0.4)
@@ -42,28 +42,28 @@ def fit_attribute_weights(
     return normal
 
 
-def weights_of(predictions: pa.Table, rated_by: str) -> pa.Table:
-    """Weights from development predictions (schema PREDICTIONS), in the schema WEIGHTS.
+def weights_of(preferences: pa.Table, rated_by: str) -> pa.Table:
+    """Weights from a model's outputs for development preferences (schema PREFERENCE_PREDICTIONS), in the schema WEIGHTS.
 
-    Of each prompt's two responses the one with the higher mean of its kept helpfulness ratings is preferred; ties are dropped, counted.
+    A model of one output has nothing to weigh: its weight is 1.
     """
-    order = predictions.sort_by([("prompt_id", "ascending"), ("position", "ascending")])
-    first, second = (order.filter(pc.equal(order["position"], position)) for position in (1, 2))
-    if not first["prompt_id"].equals(second["prompt_id"]):
-        raise ValueError("every development prompt needs exactly two responses")
-    gap = np.asarray(first["helpfulness_mean"]) - np.asarray(second["helpfulness_mean"])
-    decided = np.isfinite(gap) & (gap != 0)
-    differences = np.stack([np.asarray(first[a]) - np.asarray(second[a]) for a in ATTRIBUTES], axis=1)
-    weights = fit_attribute_weights(differences[decided], gap[decided] > 0)
-    n = len(ATTRIBUTES)
+    outputs = [name for name in OUTPUTS if preferences[f"chosen_{name}"].null_count < len(preferences)]
+    chosen, rejected = (
+        np.stack([np.asarray(preferences[f"{side}_{name}"]) for name in outputs], axis=1)
+        for side in ("chosen", "rejected")
+    )
+    weights = np.ones(1)
+    if len(outputs) > 1:
+        weights = fit_attribute_weights(chosen - rejected, np.ones(len(preferences), dtype=bool))
+    published = [dict(zip(ATTRIBUTES, p, strict=True)) for p in (PUBLISHED_70B, PUBLISHED_340B)]
+    n = len(outputs)
     return pa.table(
         {
-            "attribute": list(ATTRIBUTES),
+            "attribute": outputs,
             "weight": weights,
-            "published_70b": list(PUBLISHED_70B),
-            "published_340b": list(PUBLISHED_340B),
-            "pairs": [int(decided.sum())] * n,
-            "ties_dropped": [int((~decided).sum())] * n,
+            "published_70b": [published[0].get(name) for name in outputs],
+            "published_340b": [published[1].get(name) for name in outputs],
+            "pairs": [len(preferences)] * n,
             "rated_by": [rated_by] * n,
         },
         schema=WEIGHTS,

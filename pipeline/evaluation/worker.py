@@ -1,6 +1,6 @@
 """The stage's worker: scores both sides of every pair with a trained reward model, in float32.
 
-Spec: model (local folder), input (URI of pairs), max_tokens. Writes `predictions.parquet`: chosen and rejected, five predictions each.
+Spec: model (local folder), input (URI of pairs), max_tokens. Writes `predictions.parquet`: `chosen_` and `rejected_` with the name of each output.
 """
 
 import time
@@ -11,7 +11,7 @@ import pyarrow as pa
 from upath import UPath
 
 from pipeline.reward_model.encoding import encode
-from pipeline.settings import ATTRIBUTES
+from pipeline.reward_model.schema import OUTPUTS
 from pipeline.store import read_table, write_table
 from pipeline.worker import Log, Progress, Spec, run_worker
 
@@ -20,16 +20,15 @@ def work(spec: Spec, log: Log) -> dict[str, Any]:
     """Score; see the module's description."""
     from transformers import AutoTokenizer
 
-    from pipeline.reward_model.scoring import score
-    from pipeline.reward_model.training import load_model
+    from pipeline.reward_model.model import outputs_of
+    from pipeline.reward_model.scoring import load_scorer, score
 
     pairs = read_table(UPath(spec["input"]), ["messages", "chosen", "rejected"])
     tokenizer = AutoTokenizer.from_pretrained(spec["model"])
-    model = load_model(Path(spec["model"]))
-    if model.config.num_labels != len(ATTRIBUTES):
-        raise ValueError(
-            f"{spec['model']} has {model.config.num_labels} outputs, {len(ATTRIBUTES)} are needed: one an attribute"
-        )
+    model = load_scorer(Path(spec["model"]))
+    outputs = outputs_of(model.config)
+    if unknown := set(outputs) - set(OUTPUTS):
+        raise ValueError(f"{spec['model']} has outputs {', '.join(sorted(unknown))}; known are {', '.join(OUTPUTS)}")
     messages = pairs["messages"].to_pylist()
     encoded = [
         encode(tokenizer, m, response, spec["max_tokens"])
@@ -42,7 +41,7 @@ def work(spec: Spec, log: Log) -> dict[str, Any]:
     columns = {
         f"{side}_{a}": scores[k * len(pairs) : (k + 1) * len(pairs), n]
         for k, side in enumerate(("chosen", "rejected"))
-        for n, a in enumerate(ATTRIBUTES)
+        for n, a in enumerate(outputs)
     }
     write_table(pa.table(columns), UPath(spec["out"]) / "predictions.parquet")
     return {

@@ -49,6 +49,11 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("input", type=Path, metavar="IN", help=", ".join(formats.ENDINGS))
     command.add_argument("output", type=Path, metavar="OUT.parquet", help="a row a response, in their order")
     command.add_argument("--max-tokens", type=int, default=4096, help="longer conversations lose their oldest turns")
+    command = commands.add_parser("fold", help="make a model of one output, the weighted sum of a trained model's")
+    command.set_defaults(run=_fold)
+    command.add_argument("model", type=Path, metavar="MODEL", help="a model's folder")
+    command.add_argument("output", type=Path, metavar="FOLDER", help="of the new model; must not exist")
+    command.add_argument("--weights", required=True, help="NAME=NUMBER,...; an output that is not named counts nothing")
     options = parser.parse_args(arguments)
     try:
         options.run(options)
@@ -187,6 +192,24 @@ def _score(options: argparse.Namespace) -> None:
     console.print(
         f"{options.output}: a row a response, in order; {lost} conversations were too long and lost their beginning"
     )
+
+
+def _fold(options: argparse.Namespace) -> None:
+    from transformers import AutoConfig
+
+    from pipeline.reward_model.export import fold, parse_weights
+    from pipeline.reward_model.model import outputs_of
+
+    if options.output.exists():
+        raise FileError(f"{options.output} exists: name a folder that doesn't")
+    weights = parse_weights(options.weights, outputs_of(AutoConfig.from_pretrained(options.model)))
+    staged = options.output.with_name(f".{options.output.name}.{uuid.uuid4().hex}")
+    try:
+        fold(options.model, staged, weights)
+        staged.rename(options.output)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    console.print(f"{options.output}", markup=False)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """What must hold of a reward model before it is published."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -7,60 +10,78 @@ import pyarrow.compute as pc
 from pipeline.rules import Rule
 from pipeline.settings import ATTRIBUTES
 
+NONE = {"value_set": [0]}
+
 REWARD_MODEL = (
-    Rule("evaluated", "The training curve has an evaluation before training and one after it.", "ExpectTableRowCountToBeBetween",
-         {"min_value": 2}, view="curve"),
+    Rule("evaluated", "Every stage of training has an evaluation before it and one after it; a probe has one.", "ExpectColumnValuesToBeInSet",
+         {"column": "evaluations_missing", **NONE}, view="totals"),
     Rule("loss_finite", "Every evaluation has a development loss: else training has diverged, and needs a lower learning rate.",
          "ExpectColumnValuesToNotBeNull", {"column": "development_loss"}, view="curve"),
-    Rule("one_checkpoint", "One checkpoint is chosen.", "ExpectColumnValuesToBeInSet", {"column": "chosen", "value_set": [1]}, view="totals"),
-    Rule("lowest_loss", "It has the lowest development loss of all evaluations.", "ExpectColumnValuesToBeBetween",
+    Rule("one_checkpoint", "Every stage chooses one checkpoint.", "ExpectColumnValuesToBeInSet", {"column": "stages_without_one", **NONE},
+         view="totals"),
+    Rule("lowest_loss", "It has the lowest development loss of all evaluations of its stage.", "ExpectColumnValuesToBeBetween",
          {"column": "above_lowest", "min_value": 0, "max_value": 0}, view="totals"),
     Rule("same_model", "The published weights have the loss of the chosen checkpoint, to rounding.",
          "ExpectColumnValuesToBeBetween", {"column": "loss_ratio", "min_value": 0.99, "max_value": 1.01}, view="totals"),
-    Rule("five_outputs", "The weights are safetensors, and the head has five outputs.", "ExpectColumnValuesToBeInSet",
-         {"column": "outputs", "value_set": [len(ATTRIBUTES)]}, view="totals"),
+    Rule("outputs", "The weights are safetensors, and the head has the recipe's outputs.", "ExpectColumnValuesToBeInSet",
+         {"column": "outputs_off", **NONE}, view="totals"),
     Rule("unseen_development", "No prompt that picks the checkpoint was trained on.", "ExpectColumnValuesToBeInSet",
-         {"column": "development_trained_on", "value_set": [0]}, view="totals"),
+         {"column": "development_trained_on", **NONE}, view="totals"),
     Rule("unseen_validation", "No prompt of the validation split was trained on, or picks the checkpoint.", "ExpectColumnValuesToBeInSet",
-         {"column": "validation_seen", "value_set": [0]}, view="totals"),
-    *(Rule(f"{a}_finite", f"Predictions of {a} are within reach of the scale, 0 to 4.", "ExpectColumnValuesToBeBetween",
-           {"column": a, "min_value": -20, "max_value": 24}, view="predictions") for a in ATTRIBUTES),
-    *(Rule(f"{a}_predicted", f"Every development response has a prediction of {a}.", "ExpectColumnValuesToNotBeNull", {"column": a},
-           view="predictions") for a in ATTRIBUTES),
-    Rule("better_than_the_mean", "Its development loss is lower than that of predicting the training mean.", "ExpectColumnValuesToBeBetween",
-         {"column": "loss_over_baseline", "max_value": 1.0}, gating=False, view="totals"),
+         {"column": "validation_seen", **NONE}, view="totals"),
+    Rule("within_reach", "Predicted ratings are within reach of the scale, 0 to 4.", "ExpectColumnValuesToBeInSet",
+         {"column": "out_of_reach", **NONE}, view="totals"),
+    Rule("predicted", "Every development response has every output.", "ExpectColumnValuesToBeInSet",
+         {"column": "predictions_missing", **NONE}, view="totals"),
+    Rule("better_than_nothing", "Its development loss is lower than that of the training mean, or of equal rewards.",
+         "ExpectColumnValuesToBeBetween", {"column": "loss_over_baseline", "max_value": 1.0}, gating=False, view="totals"),
 )  # fmt: skip
 
 
 def model_views(
-    curve: pa.Table, predictions: pa.Table, trained_on: pa.Table, data: pa.Table, outputs: int, baseline: float
+    tables: Mapping[str, pa.Table], data: pa.Table, outputs: Sequence[str], head: int, figures: Mapping[str, Any]
 ) -> dict[str, pa.Table]:
-    """Views `curve`, `predictions` (in both NaN counts as missing) and `totals`, a row.
+    """Views `curve` (NaN counts as missing) and `totals`, a row.
 
-    curve, predictions, trained_on: the model's tables (schemas CURVE, PREDICTIONS, TRAINING_PROMPTS); data: the data set (split,
-    prompt_id); outputs: of the head; baseline: development loss of predicting the training mean.
+    tables: the model's, by name: training_curve, development_predictions, development_preferences, training_prompts; data: the data set
+    (split, prompt_id); outputs: the recipe's; head: outputs of the weights; figures: the worker's.
     """
-    rows, seen = curve.to_pandas(), set(trained_on["prompt_id"].to_pylist())
-    development = set(predictions["prompt_id"].to_pylist())
+    curve, seen = tables["training_curve"].to_pandas(), set(tables["training_prompts"]["prompt_id"].to_pylist())
+    predictions = [tables["development_predictions"], tables["development_preferences"]]
+    development = {prompt for table in predictions for prompt in table["prompt_id"].to_pylist()}
     validation = set(data.filter(pc.equal(data["split"], "validation"))["prompt_id"].to_pylist())
-    chosen = rows.loc[rows["chosen"], "development_loss"]
-    loss = float(chosen.iloc[0]) if len(chosen) else float("nan")
-    errors = [np.asarray(predictions[a]) - np.asarray(predictions[f"{a}_label"], dtype=float) for a in ATTRIBUTES]
+    stages = [stage for _, stage in curve.groupby("stage", sort=False)]
+    chosen = [stage.loc[stage["chosen"], "development_loss"] for stage in stages]
+    values = {n: _values(predictions, n) for n in outputs}
+    reach = [v for n, v in values.items() if n in ATTRIBUTES]
     totals = {
-        "chosen": int(rows["chosen"].sum()),
-        "above_lowest": loss - float(rows["development_loss"].min()),
-        "loss_ratio": float(np.nanmean(np.square(errors))) / loss,
-        "outputs": outputs,
+        "evaluations_missing": sum(
+            figures["steps"] > 0 and len(s) < 2 and s["stage"].iloc[0] != "extrapolated" for s in stages
+        )
+        + (not stages),
+        "stages_without_one": sum(len(c) != 1 for c in chosen),
+        "above_lowest": max(
+            (float(c.iloc[0] - s["development_loss"].min()) for c, s in zip(chosen, stages, strict=True) if len(c)),
+            default=float("nan"),
+        ),
+        "loss_ratio": figures["published_loss"] / float(chosen[-1].iloc[0])
+        if stages and len(chosen[-1])
+        else float("nan"),
+        "outputs_off": abs(head - len(outputs)),
         "development_trained_on": len(development & seen),
         "validation_seen": len(validation & (development | seen)),
-        "loss_over_baseline": loss / baseline,
+        "out_of_reach": sum(int(((v < -20) | (v > 24)).sum()) for v in reach),
+        "predictions_missing": sum(int((~np.isfinite(v)).sum()) for v in values.values()),
+        "loss_over_baseline": figures["published_loss"] / figures["baseline_loss"],
     }
     return {
-        "curve": _without_nan(curve.select(["step", "development_loss"])),
-        "predictions": _without_nan(predictions.select(list(ATTRIBUTES))),
+        "curve": pa.Table.from_pandas(curve[["step", "development_loss"]], preserve_index=False),
         "totals": pa.table({name: [value] for name, value in totals.items()}),
     }
 
 
-def _without_nan(table: pa.Table) -> pa.Table:
-    return pa.Table.from_pandas(table.to_pandas(), preserve_index=False)
+def _values(tables: Sequence[pa.Table], output: str) -> Any:
+    columns = [
+        t[name] for t in tables for name in (output, f"chosen_{output}", f"rejected_{output}") if name in t.column_names
+    ]
+    return np.concatenate([np.asarray(c, dtype=np.float64) for c in columns])

@@ -12,7 +12,16 @@ def _say(message: str) -> None:
     print(f"| {message}", flush=True)
 
 
-if __name__ == "__main__":
-    figures = work(json.loads(Path(sys.argv[1]).read_text()), _say)
+def main(given: Path, found: Path) -> None:
+    """Take part in the training of a spec's file; the first process writes its figures. What goes wrong is printed after "! "."""
+    try:
+        figures = work(json.loads(given.read_text()), _say)
+    except Exception as error:
+        print(f"! process {os.environ['RANK']}: {type(error).__name__}: {error}".replace("\n", " "), flush=True)
+        raise
     if os.environ["RANK"] == "0":
-        Path(sys.argv[2]).write_text(json.dumps(figures))
+        found.write_text(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

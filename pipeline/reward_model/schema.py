@@ -32,7 +32,7 @@ PREFERRED = pa.schema(
 
 CURVE = pa.schema(
     [
-        ("stage", pa.string()),  # ratings | preferences
+        ("stage", pa.string()),  # ratings | preferences | extrapolated
         ("step", pa.int64()),
         ("train_loss", pa.float64()),  # mean since the row before; null at step 0, and for a probe
         ("development_loss", pa.float64()),

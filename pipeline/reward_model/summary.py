@@ -6,33 +6,41 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.reward_model.schema import OUTPUTS
 from pipeline.settings import ATTRIBUTES
 
 
-def attribute_figures(curve: pa.Table, mean_baseline: Sequence[float]) -> pa.Table:
-    """For each attribute the chosen checkpoint's Pearson correlation and error on the development prompts, beside predicting the mean.
+def attribute_figures(curve: pa.Table, baseline: Sequence[float | None]) -> pa.Table:
+    """For each predicted attribute the published checkpoint's Pearson correlation and error on the development prompts.
 
-    curve: schema CURVE; mean_baseline: mean squared error of predicting the training mean, in the order of ATTRIBUTES.
+    curve: schema CURVE; baseline: mean squared error of predicting the training mean, in the order of ATTRIBUTES. A model of preferences
+    has no row.
     """
-    best = curve.filter(curve["chosen"])
-    figures = {f: [best[f"{a}_{f}"][0].as_py() for a in ATTRIBUTES] for f in ("pearson", "mse")}
-    columns = {"pearson": figures["pearson"], "mse": figures["mse"], "mse of the mean": list(mean_baseline)}
-    return pa.table({"attribute": list(ATTRIBUTES), **{name: np.round(v, 3) for name, v in columns.items()}})
+    best = [row for row in curve.to_pylist() if row["chosen"]][-1]
+    rows = [
+        {"attribute": a, "pearson": best[f"{a}_pearson"], "mse": best[f"{a}_mse"], "mse of the mean": mean}
+        for a, mean in zip(ATTRIBUTES, baseline, strict=True)
+        if best[f"{a}_mse"] is not None
+    ]
+    figures = ("pearson", "mse", "mse of the mean")
+    columns = {name: np.round(np.array([row[name] for row in rows], dtype=float), 3) for name in figures}
+    return pa.table({"attribute": pa.array([row["attribute"] for row in rows], pa.string()), **columns})
 
 
 def best_and_worst(predictions: pa.Table, data: pa.Table, each: int = 3) -> pa.Table:
-    """The development responses with the highest and the lowest predicted helpfulness, with their labels, the highest first.
+    """The development responses with the highest and the lowest predicted helpfulness (or reward), with their labels, the highest first.
 
-    predictions: schema PREDICTIONS; data: columns response_id, messages, response of the data set.
+    predictions: schema PREDICTIONS; data: columns response_id, messages, response of what was trained on.
     """
-    ranked = predictions.sort_by([("helpfulness", "descending"), ("response_id", "ascending")])
+    output = next((n for n in OUTPUTS if predictions[n].null_count < len(predictions)), OUTPUTS[0])
+    ranked = predictions.sort_by([(output, "descending"), ("response_id", "ascending")])
     each = min(each, len(ranked) // 2)
     shown = pa.concat_tables([ranked.slice(0, each), ranked.slice(len(ranked) - each)])
     places = pc.index_in(shown["response_id"], value_set=data["response_id"].combine_chunks())
     texts = data.take(places)
     return pa.table(
         {
-            "predicted helpfulness": pc.round(shown["helpfulness"], 2),
+            f"predicted {output}": pc.round(shown[output], 2),
             "label": shown["helpfulness_label"],
             "conversation": texts["messages"],
             "response": texts["response"],

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
 from torch import distributed
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
@@ -177,6 +178,17 @@ class RewardTrainer(Trainer):
         super().__init__(train_dataset=self._plan, **arguments)
         self._step_flops = training_flops(self.model, train.lengths)
 
+    def create_accelerator_and_postprocess(self) -> None:
+        """Shard on CPUs as on GPUs: accelerate has a plain data-parallel mode alone for several CPU processes."""
+        super().create_accelerator_and_postprocess()
+        if self._processes > 1 and not self.is_fsdp_enabled:
+            from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+
+            state = self.accelerator.state
+            state.distributed_type = DistributedType.FSDP
+            state.fsdp_plugin = FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args)
+            self.is_fsdp_enabled = True
+
     def get_train_dataloader(self) -> Any:
         """The planned steps, in their order, the same in every process."""
         return DataLoader(self._plan, batch_size=1, shuffle=False, collate_fn=lambda steps: steps[0])  # type: ignore[arg-type]
@@ -246,7 +258,9 @@ class RewardTrainer(Trainer):
         """
         best = min(history, key=lambda h: h["eval_loss"], default=None)
         better = best is None or loss < best["eval_loss"]
-        state = self.accelerator.get_state_dict(self.model_wrapped) if better else {}
+        state = None
+        if better and self._processes > 1:  # every process takes part, the first one gets all of it
+            state = get_model_state_dict(self.model_wrapped, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
         if self._rank:
             return
         for old in self._work.glob("best-*"):
@@ -377,7 +391,7 @@ def sharding() -> dict[str, Any]:
     """Trainer's settings for several processes: weights, gradients and optimiser states are sharded over them (FSDP)."""
     if not (distributed.is_initialized() and distributed.get_world_size() > 1):
         return {}
-    return {"fsdp": "full_shard auto_wrap", "fsdp_config": {"fsdp_version": 2}}
+    return {"fsdp": True, "fsdp_config": {"version": 2, "state_dict_type": "SHARDED_STATE_DICT"}}
 
 
 def curve_of(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -139,6 +139,7 @@ def _train(
 
     from pipeline.reward_model import model as models
     from pipeline.reward_model import training
+    from pipeline.reward_model.scoring import score
     from pipeline.reward_model.tracking import TensorBoard
 
     def new(stage: Recipe) -> Any:
@@ -179,19 +180,22 @@ def _train(
         steps += [{"stage": name, **row} for row in done.steps]
         baseline, seconds = training.baseline_of(stage, examples, held_out), seconds + done.seconds
     if start and recipe.preference and recipe.preference.extrapolation != 1:
-        model.load_state_dict(
-            {n: start[n] + recipe.preference.extrapolation * (p - start[n]) for n, p in model.state_dict().items()}
-        )
+        alpha = recipe.preference.extrapolation
+        model.load_state_dict({n: start[n] + alpha * (p - start[n]) for n, p in model.state_dict().items()})
+        outputs = score(model, held_out.encoded, lambda done: None)
+        figures = training.figures_of(recipe.stages[-1], outputs, held_out)
+        (row,) = training.curve_of([{"step": curve[-1]["step"], **{f"eval_{n}": v for n, v in figures.items()}}])
+        curve.append({"stage": "extrapolated", **row, "chosen": True})
     tokens = sum(row["tokens"] for row in steps)
     busy = sum(row["tokens"] / row["tokens_per_second"] for row in steps)
     peak = float(np.average([row["share_of_peak"] for row in steps], weights=[row["tokens"] for row in steps]))
-    figures = {
+    compute = {
         "steps": len(steps),
         "train_seconds": round(seconds, 1),
         "tokens_per_second": round(tokens / busy, 1),
         "share_of_peak": round(peak, 4),
     }
-    return Made(model.save_pretrained, curve, steps, baseline, figures)
+    return Made(model.save_pretrained, curve, steps, baseline, compute)
 
 
 def _again(new: Callable[[Recipe], Any], stage: Recipe, recipe: Recipe) -> Any:
@@ -275,6 +279,7 @@ def _publish(
 ) -> dict[str, Any]:
     """Tables and card beside the model, with predictions of the model as it was written; the figures of the run."""
     from pipeline.reward_model.scoring import load_scorer, score
+    from pipeline.reward_model.training import figures_of
 
     published = load_scorer(out)
     progress = Progress(log, "development predictions", len(development.encoded))
@@ -282,6 +287,8 @@ def _publish(
     write_table(pa.Table.from_pylist(made.curve, schema=CURVE), UPath(out / "training_curve.parquet"))
     write_table(pa.Table.from_pylist(made.steps, schema=STEPS), UPath(out / "training_steps.parquet"))
     rated, preferred = _predictions(development, recipe.outputs, predictions)
+    last = recipe.stages[-1]
+    published_loss = figures_of(last, predictions, development.examples(last))["loss"]
     write_table(rated, UPath(out / "development_predictions.parquet"))
     write_table(preferred, UPath(out / "development_preferences.parquet"))
     write_table(_prompts(train), UPath(out / "training_prompts.parquet"))
@@ -296,6 +303,7 @@ def _publish(
         "development_responses": len(development.encoded),
         "chosen_step": chosen["step"],
         "development_loss": chosen["development_loss"],
+        "published_loss": published_loss,
         "baseline_loss": made.baseline["loss"],
         "baseline_mse": [made.baseline.get(f"{a}_mse") for a in ATTRIBUTES],
         **made.figures,
@@ -418,7 +426,8 @@ def _together(spec: Spec, log: Log) -> dict[str, Any]:
         if line.startswith("| "):
             log(line[2:].rstrip())
     if process.wait():
-        raise RuntimeError(f"training in {spec['processes']} processes failed:\n" + "\n".join(said[-40:]))
+        reasons = [line[2:] for line in said if line.startswith("! ")] or said[-40:]
+        raise RuntimeError(f"training in {spec['processes']} processes failed:\n" + "\n".join(reasons))
     figures: dict[str, Any] = json.loads(found.read_text())
     given.unlink()
     found.unlink()

@@ -13,8 +13,8 @@ from pipeline.dataset.schema import DATASET
 from pipeline.evaluation.benchmarks import BenchmarkError, Loaded, content, load
 from pipeline.evaluation.schema import PAIRS
 from pipeline.evaluation.summary import leaderboard, score_table, summarise
-from pipeline.evaluation.weights import fit_attribute_weights, weights_of
-from pipeline.reward_model.schema import PREDICTIONS
+from pipeline.evaluation.weights import PUBLISHED_70B, fit_attribute_weights, weights_of
+from pipeline.reward_model.schema import PREFERENCE_PREDICTIONS
 from pipeline.settings import ATTRIBUTES, BuiltinBenchmark, CollectedBenchmark, FileBenchmark
 
 NOTHING = DATASET.empty_table()
@@ -208,19 +208,19 @@ def test_too_few_pairs_are_an_error_that_says_what_to_do() -> None:
         fit_attribute_weights(np.zeros((4, 5)), np.ones(4, dtype=bool))
 
 
-def test_ties_are_dropped_and_counted() -> None:
+def preferences(outputs: tuple[str, ...], pairs: int = 12) -> pa.Table:
     rows = [
-        {
-            "prompt_id": f"p{k}",
-            "response_id": f"r{k}{n}",
-            "position": n,
-            "helpfulness_mean": float(h),
-            **dict.fromkeys(ATTRIBUTES, float(h)),
-        }
-        for k in range(12)
-        for n, h in ((1, k % 4), (2, 2))
+        {"prompt_id": f"p{k}", "strength": 1.0}
+        | {f"{side}_{name}": value for name in outputs for side, value in (("chosen", 1.0 + k % 3), ("rejected", 0.5))}
+        for k in range(pairs)
     ]
-    table = weights_of(pa.Table.from_pylist(rows, schema=PREDICTIONS), rated_by="simulated annotators")
-    assert table["pairs"].to_pylist() == [9] * 5
-    assert table["ties_dropped"].to_pylist() == [3] * 5
+    return pa.Table.from_pylist(rows, schema=PREFERENCE_PREDICTIONS)
+
+
+def test_each_output_is_weighed_and_a_single_one_has_nothing_to_weigh() -> None:
+    table = weights_of(preferences(ATTRIBUTES), rated_by="simulated annotators")
+    assert table["pairs"].to_pylist() == [12] * 5
     assert all(w > 0 for w in table["weight"].to_pylist())
+    assert table["published_70b"].to_pylist() == list(PUBLISHED_70B)
+    single = weights_of(preferences(("reward",), pairs=1), rated_by="people").to_pylist()
+    assert [(r["attribute"], r["weight"], r["published_70b"]) for r in single] == [("reward", 1.0, None)]

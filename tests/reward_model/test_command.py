@@ -30,7 +30,7 @@ def place(tmp_path: Path) -> Path:
     save_small_model(tmp_path / "base")
     (tmp_path / "mine.yaml").write_text(
         f"extends: tiny\nname: mine\nstore: {tmp_path}/store\ncheckpoints:\n  small: {{folder: {tmp_path}/base, licence: none}}\n"
-        "recipes:\n  little: {base: small, epochs: 1, batch_size: 8, micro_batch_size: 4, max_tokens: 64, evaluations: 1, "
+        "recipes:\n  little: {base: small, epochs: 1, batch_size: 8, micro_batch_tokens: 256, max_tokens: 64, evaluations: 1, "
         "development_share: 0.3}\n"
     )
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines(60)))

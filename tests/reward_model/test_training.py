@@ -8,17 +8,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from upath import UPath
 
 from pipeline.dataset.schema import DATASET
 from pipeline.reward_model import training
+from pipeline.reward_model.schema import PREFERRED, RATED
 from pipeline.reward_model.scoring import score
-from pipeline.reward_model.worker import split_development, work
+from pipeline.reward_model.worker import work
 from pipeline.settings import ATTRIBUTES, Recipe
 from pipeline.store import write_table
 from tests.reward_model.small import WORDS, save_small_model
 
-RECIPE = Recipe(base="small", epochs=2, batch_size=8, micro_batch_size=4, learning_rate=1e-3, warmup_steps=1, evaluations=2, max_tokens=64,
+RECIPE = Recipe(base="small", epochs=2, batch_size=8, micro_batch_tokens=128, learning_rate=1e-3, warmup_steps=1, evaluations=2, max_tokens=64,
                 development_share=0.3)  # fmt: skip
 
 
@@ -38,22 +41,36 @@ def data(n: int = 40) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=DATASET)
 
 
-def spec(place: Path, name: str = "out") -> dict[str, Any]:
+def tables(n: int = 40, share: float = 0.3) -> tuple[pa.Table, pa.Table]:
+    """Ratings and preferences of `data`, some prompts held out for development."""
+    rows = data(n).to_pylist()
+    rated = [row | {"split": "development" if int(row["prompt_id"][1:]) < share * n else "train"} for row in rows]
+    preferred = []
+    for one, other in zip(rated[::2], rated[1::2], strict=True):
+        better, worse = sorted((one, other), key=lambda row: -row["helpfulness"])
+        gap = better["helpfulness"] - worse["helpfulness"]
+        if gap:
+            texts = {"chosen": better["response"], "rejected": worse["response"], "strength": float(gap)}
+            preferred.append({k: one[k] for k in ("split", "prompt_id", "messages")} | texts)
+    return pa.Table.from_pylist(rated, schema=RATED), pa.Table.from_pylist(preferred, schema=PREFERRED)
+
+
+def spec(place: Path, name: str = "out", recipe: Recipe = RECIPE) -> dict[str, Any]:
     (place / name).mkdir()
     base = place / "base"
     if not base.exists():
         torch.manual_seed(0)
         save_small_model(base)
-        from upath import UPath
-
-        write_table(data(), UPath(place / "data.parquet"))
+        for table, file in zip(tables(), ("rated", "preferred"), strict=True):
+            write_table(table, UPath(place / f"{file}.parquet"))
     return {
-        "input": str(place / "data.parquet"),
+        "rated": str(place / "rated.parquet"),
+        "preferred": str(place / "preferred.parquet"),
         "data_version": "v",
         "work": str(place / "work"),
         "cache": str(place / "cache"),
         "checkpoint": {"folder": str(base), "licence": "none"},
-        "recipe": RECIPE.model_dump(),
+        "recipe": recipe.model_dump(mode="json"),
         "recipe_name": "small",
         "seed": 1,
         "rated_by": "simulated annotators",
@@ -108,7 +125,7 @@ def test_the_published_checkpoint_has_the_least_development_loss(trained: tuple[
     squared = np.concatenate([((predictions[a] - predictions[f"{a}_label"]) ** 2).dropna() for a in ATTRIBUTES])
     # training runs in bfloat16; what picks the checkpoint is the loss in float32, as it is published
     assert squared.mean() == pytest.approx(best["development_loss"], rel=1e-5)
-    assert best["development_loss"] < figures["mean_baseline_loss"]
+    assert best["development_loss"] < figures["baseline_loss"]
 
 
 def test_the_card_says_that_ratings_are_simulated(trained: tuple[Path, dict[str, Any]]) -> None:
@@ -123,8 +140,8 @@ def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_the_same(
 
     def dying(
         self: Any, args: Any, state: Any, control: Any, logs: Any = None, **more: Any
-    ) -> None:  # test double: killed after step 8
-        if state.global_step > 8:
+    ) -> None:  # test double: killed after step 10
+        if state.global_step > 10:
             raise KeyboardInterrupt
         real(self, args, state, control, logs, **more)
 
@@ -138,6 +155,13 @@ def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_the_same(
     assert [r["step"] for r in again] == [r["step"] for r in whole]
     assert [r["development_loss"] for r in again] == pytest.approx([r["development_loss"] for r in whole], rel=1e-3)
     assert figures["steps"] == whole[-1]["step"]
+    ours, first = (load_file(folder / "model.safetensors") for folder in (tmp_path / "second", trained[0]))
+    assert all(torch.equal(ours[name], first[name]) for name in first)
+    steps = [
+        pq.read_table(folder / "training_steps.parquet")["loss"].to_pylist()
+        for folder in (trained[0], tmp_path / "second")
+    ]
+    assert steps[0] == steps[1]
 
 
 def test_a_checkpoint_that_was_cut_off_is_not_gone_on_from_and_what_other_settings_left_is_removed(
@@ -147,8 +171,8 @@ def test_a_checkpoint_that_was_cut_off_is_not_gone_on_from_and_what_other_settin
     (tmp_path / "work" / "of_other_settings" / "checkpoint-1").mkdir(parents=True)
     work(given, quiet)
     (mine,) = (tmp_path / "work").iterdir()
-    (mine / "checkpoint-999").mkdir()
-    (mine / "checkpoint-999" / "model.safetensors").write_bytes(b"cut off")
+    (mine / "ratings" / "checkpoint-999").mkdir()
+    (mine / "ratings" / "checkpoint-999" / "model.safetensors").write_bytes(b"cut off")
     # all was done before: nothing is trained again, and the same model comes out
     figures = work(given, said.append)
     assert any(line == f"going on from checkpoint-{figures['steps']}" for line in said)
@@ -159,24 +183,21 @@ def test_a_checkpoint_that_was_cut_off_is_not_gone_on_from_and_what_other_settin
 
 def test_the_prompts_that_were_trained_on_are_published(trained: tuple[Path, dict[str, Any]]) -> None:
     seen = pq.read_table(trained[0] / "training_prompts.parquet")["prompt_id"].to_pylist()
-    train, _ = split_development(data(), RECIPE.development_share)
-    assert seen == sorted(set(train["prompt_id"].to_pylist()))
+    rated, _ = tables()
+    assert seen == sorted({r["prompt_id"] for r in rated.to_pylist() if r["split"] == "train"})
 
 
 def test_data_without_a_rating_is_an_error(tmp_path: Path) -> None:
     given = spec(tmp_path)
-    unrated = pa.Table.from_pylist([row | dict.fromkeys(ATTRIBUTES) for row in data().to_pylist()], schema=DATASET)
-    pq.write_table(unrated, tmp_path / "data.parquet")
-    with pytest.raises(ValueError, match="no rating among the responses"):
+    unrated = [row | dict.fromkeys(ATTRIBUTES) for row in tables()[0].to_pylist()]
+    pq.write_table(pa.Table.from_pylist(unrated, schema=RATED), tmp_path / "rated.parquet")
+    with pytest.raises(ValueError, match="no rating to train on of helpfulness"):
         work(given, quiet)
 
 
-def test_development_prompts_are_others_than_training_prompts() -> None:
-    train, development = split_development(data(), 0.3)
-    assert not set(train["prompt_id"].to_pylist()) & set(development["prompt_id"].to_pylist())
-    assert len(train) + len(development) == 80
-
-
-def test_too_little_data_is_an_error_that_says_what_to_do() -> None:
-    with pytest.raises(ValueError, match="0 responses to train on and 0 to pick the checkpoint"):
-        split_development(DATASET.empty_table(), 0.3)
+def test_data_without_a_preference_is_an_error_for_preferences_alone(tmp_path: Path) -> None:
+    given = spec(tmp_path, recipe=RECIPE.model_copy(update={"objective": "scaled_bt"}))
+    pq.write_table(PREFERRED.empty_table(), tmp_path / "preferred.parquet")
+    with pytest.raises(ValueError, match="no preference to train on: objective scaled_bt needs pairs"):
+        work(given, quiet)
+    assert work(spec(tmp_path, "ratings"), quiet)["steps"] > 0

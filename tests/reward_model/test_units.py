@@ -7,12 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.reward_model.encoding import encode, prepare_tokenizer
+from pipeline.reward_model.batching import batches, plan_steps
+from pipeline.reward_model.encoding import SYSTEM, encode, prepare_tokenizer
+from pipeline.reward_model.objectives import masked_mse, preference_losses
 from pipeline.reward_model.schema import CURVE, PREDICTIONS
-from pipeline.reward_model.scoring import batches, pad
+from pipeline.reward_model.scoring import pad
 from pipeline.reward_model.summary import attribute_figures, best_and_worst
-from pipeline.reward_model.training import RIDGE, curve_of, development_figures, masked_mse, mean_baseline, ridge_head
-from pipeline.settings import ATTRIBUTES
+from pipeline.reward_model.training import RIDGE, Examples, baseline_of, curve_of, rating_figures, ridge_head
+from pipeline.settings import ATTRIBUTES, Recipe
 from tests.reward_model.small import CHATML, small_tokenizer
 
 CONVERSATION = [
@@ -38,6 +40,62 @@ def test_the_loss_is_the_plain_masked_mean(labels: list[list[int | None]], seed:
     loss.backward()
     assert torch.isfinite(predictions.grad).all()
     assert (predictions.grad[torch.isnan(wanted)] == 0).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(["bradley_terry", "margin_bt", "scaled_bt"]), st.floats(-8, 8), st.integers(1, 3))
+def test_losses_of_preferences_and_their_gradients_are_those_of_the_formulas(
+    objective: str, gap: float, m: int
+) -> None:
+    chosen, rejected = (torch.tensor([v], dtype=torch.float64, requires_grad=True) for v in (gap, 0.0))
+    loss = preference_losses(objective, chosen, rejected, torch.tensor([float(m)], dtype=torch.float64)).sum()
+    shift, factor = (m if objective == "margin_bt" else 0), (m if objective == "scaled_bt" else 1)
+    assert loss.item() == pytest.approx(factor * np.log1p(np.exp(-(gap - shift))), abs=1e-6)
+    loss.backward()
+    slope = -factor / (1 + np.exp(gap - shift))
+    assert chosen.grad.item() == pytest.approx(slope, abs=1e-9)
+    assert rejected.grad.item() == pytest.approx(-slope, abs=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(1, 300), min_size=1, max_size=50),
+    st.integers(1, 20),
+    st.integers(1, 3),
+    st.integers(50, 900),
+    st.integers(1, 4),
+)
+def test_every_epoch_sees_every_unit_once_whatever_the_budget_and_the_processes(
+    lengths: list[int], batch: int, epochs: int, tokens: int, processes: int
+) -> None:
+    sizes = np.array(lengths)
+    planned = plan_steps(sizes, batch, epochs, tokens, 7, processes)
+    steps = [np.sort(np.concatenate([u for passes in step for u in passes])) for step in planned]
+    an_epoch = -(-len(lengths) // batch)
+    for epoch in range(epochs):
+        seen = np.concatenate(steps[epoch * an_epoch : (epoch + 1) * an_epoch])
+        assert sorted(seen.tolist()) == list(range(len(lengths)))
+    assert all(len({len(passes) for passes in step}) == 1 for step in planned)
+    passes = [u for step in planned for p in step for u in p if len(u)]
+    assert all(len(u) == 1 or len(u) * sizes[u].max() <= tokens for u in passes)
+    alone = plan_steps(sizes, batch, epochs, 10**6, 7)
+    assert [s.tolist() for s in steps] == [np.sort(np.concatenate(step[0])).tolist() for step in alone]
+
+
+def test_the_helpsteer_template_is_the_one_of_nvidias_models() -> None:
+    tokenizer = small_tokenizer()
+    tokenizer.chat_template = None
+    prepare_tokenizer(tokenizer, "helpsteer")
+    turns = [*CONVERSATION, {"role": "assistant", "content": "four"}]
+    text = tokenizer.apply_chat_template(turns, tokenize=False)
+    system, rest = text.split("\n<extra_id_1>", 1)
+    assert system == f"<extra_id_0>System\n{SYSTEM}"
+    # the published files write earlier turns in the same way into `prompt`
+    flattened = "one\n<extra_id_1>Assistant\ntwo\n<extra_id_1>User\nthree"
+    assert rest == f"User\n{flattened}\n<extra_id_1>Assistant\nfour\n<extra_id_2>"
+    own = tokenizer.apply_chat_template([{"role": "system", "content": "good"}, *turns], tokenize=False)
+    assert own.startswith("<extra_id_0>System\ngood\n<extra_id_1>User\none")
+    assert encode(tokenizer, CONVERSATION, "four", 1000)[0][-1] != tokenizer.pad_token_id
 
 
 def test_a_conversation_ends_with_the_end_of_turn_token_and_begins_with_one_bos() -> None:
@@ -166,19 +224,26 @@ def test_the_ridge_strength_is_the_one_that_plain_cross_validation_finds(seed: i
     assert any(found == pytest.approx(weights, rel=1e-4, abs=1e-6) for weights in best)
 
 
-def test_the_mean_baseline_is_the_error_of_the_training_mean() -> None:
+def test_the_baseline_is_the_error_of_the_training_mean_or_of_equal_rewards() -> None:
+    def examples(labels: np.ndarray) -> Examples:
+        units = np.arange(len(labels))[:, None]
+        return Examples([[1]] * len(labels), units, labels, np.array([[0, 1]]))
+
     train, labels = np.array([[0.0] * 5, [4.0] * 5]), np.array([[1.0] * 5, [2.0] * 4 + [np.nan]])
-    figures = mean_baseline(train, labels)
+    figures = baseline_of(Recipe(base="b"), examples(train), examples(labels))
     assert figures["helpfulness_mse"] == pytest.approx(0.5)
     assert figures["verbosity_mse"] == pytest.approx(1.0)
     assert figures["loss"] == pytest.approx(5 / 9)
+    assert figures["pair_accuracy"] == 0
+    pairs = Examples([[1]] * 4, np.array([[0, 1], [2, 3]]), np.array([[1.0], [3.0]]), np.array([[0, 1], [2, 3]]))
+    assert baseline_of(Recipe(base="b", objective="scaled_bt"), pairs, pairs)["loss"] == pytest.approx(2 * np.log(2))
 
 
-def test_development_figures_are_numpys() -> None:
+def test_rating_figures_are_numpys() -> None:
     generator = np.random.default_rng(0)
     predictions, labels = generator.normal(size=(30, 5)), generator.integers(0, 5, (30, 5)).astype(float)
     labels[:10, 0] = np.nan
-    figures = development_figures(predictions, labels)
+    figures = rating_figures(predictions, labels)
     assert figures["correctness_pearson"] == pytest.approx(np.corrcoef(predictions[:, 1], labels[:, 1])[0, 1])
     assert figures["helpfulness_mse"] == pytest.approx(np.mean((predictions[10:, 0] - labels[10:, 0]) ** 2))
     rated = np.isfinite(labels)
@@ -186,7 +251,7 @@ def test_development_figures_are_numpys() -> None:
 
 
 def test_the_curve_has_a_row_an_evaluation_with_the_loss_in_between() -> None:
-    figures = {f"eval_{a}_{f}": 0.0 for a in ATTRIBUTES for f in ("mse", "pearson")}
+    figures = {f"eval_{a}_{f}": 0.0 for a in ATTRIBUTES for f in ("mse", "pearson")} | {"eval_pair_accuracy": 0.5}
     history = [
         {"step": 0, "eval_loss": 3.0, **figures},
         {"step": 1, "loss": 2.0},

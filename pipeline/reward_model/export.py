@@ -1,0 +1,92 @@
+"""A reward model of one output: attribute weights folded into the head, so that any scorer takes it as it is.
+
+As a worker: spec has model (local folder), weights (output -> weight), conversations (URI of a table with messages and response, to compare
+scores on), max_tokens, name, licences, scores (rows of the card's table), rated_by, ratings_note. Writes a model folder.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from upath import UPath
+
+from pipeline.store import local_path, read_table
+from pipeline.worker import Log, Spec, run_worker
+
+
+def fold(folder: Path, out: Path, weights: Mapping[str, float]) -> Any:
+    """Write the model of a folder, with the weighted sum of its outputs as its only one, `reward`, into another folder; the model.
+
+    Weights times outputs is linear, and so is the head: the scores are the same. An output without a weight counts nothing. Raises
+    ValueError for a probe, which no other software loads, and for weights of outputs that the model doesn't have.
+    """
+    from transformers import AutoTokenizer
+
+    from pipeline.reward_model import model as models
+    from pipeline.reward_model.probe import is_probe
+
+    if is_probe(folder):
+        raise ValueError(
+            f"{folder} is a probe: it reads several layers, which no one-output classifier does. Score with it as it is"
+        )
+    model = models.load_model(folder)
+    outputs = models.outputs_of(model.config)
+    if unknown := sorted(set(weights) - set(outputs)):
+        raise ValueError(f"weights of {', '.join(unknown)}: {folder} predicts {', '.join(outputs)}")
+    models.keep_outputs(model, [[weights.get(name, 0.0) for name in outputs]], ("reward",))
+    model.save_pretrained(out)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(out)
+    return model
+
+
+def work(spec: Spec, log: Log) -> dict[str, Any]:
+    """Fold, and compare the scores; see the module's description."""
+    from transformers import AutoTokenizer
+
+    from pipeline.reward_model.encoding import encode
+    from pipeline.reward_model.model import load_model, outputs_of
+    from pipeline.reward_model.scoring import score
+
+    folder, out = Path(spec["model"]), local_path(UPath(spec["out"]))
+    fold(folder, out, spec["weights"])
+    table = read_table(UPath(spec["conversations"]), ["messages", "response"])
+    tokenizer, before, after = AutoTokenizer.from_pretrained(out), load_model(folder), load_model(out)
+    rows = zip(table["messages"].to_pylist(), table["response"].to_pylist(), strict=True)
+    encoded = [encode(tokenizer, messages, response, spec["max_tokens"])[0] for messages, response in rows]
+    weights = [spec["weights"].get(name, 0.0) for name in outputs_of(before.config)]
+    wanted = score(before, encoded, lambda done: None) @ np.asarray(weights)
+    found = score(after, encoded, lambda done: None)[:, 0]
+    difference = float(np.abs(found - wanted).max(initial=0.0))
+    log(f"scores of {len(encoded)} conversations differ by at most {difference:.1e}")
+    original = (folder / "README.md").read_text()
+    (out / "README.md").write_text(_card(spec, original))
+    return {"compared": len(encoded), "largest_difference": difference, "outputs": after.config.num_labels}
+
+
+def _card(spec: Spec, original: str) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True)  # noqa: S701  (Markdown)
+    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
+    template = environment.from_string((Path(__file__).parent / "export_card.md.jinja").read_text())
+    front, _, rest = original.removeprefix("---\n").partition("\n---\n")
+    return template.render(spec=spec, front=front, original=rest.partition("\n")[2].strip())
+
+
+def parse_weights(text: str, outputs: Sequence[str]) -> dict[str, float]:
+    """Weights from `helpfulness=0.65,correctness=0.8`. Raises ValueError with what is wrong."""
+    weights = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        if name.strip() not in outputs:
+            raise ValueError(f"weights: {name.strip()!r} is no output of the model; it has {', '.join(outputs)}")
+        try:
+            weights[name.strip()] = float(value)
+        except ValueError:
+            raise ValueError(f"weights: {part!r} is not NAME=NUMBER") from None
+    return weights
+
+
+if __name__ == "__main__":
+    run_worker(work)
