@@ -11,6 +11,7 @@ from resources.annotation_desk import desk_of
 from resources.compute import compute_of
 from resources.hub import Hub
 from resources.storage import Storage
+from resources.tracking import tracking_of
 
 STAGES = (prompts, responses, annotations, dataset, reward_model, evaluation)
 
@@ -23,6 +24,7 @@ def build_defs(profile: Profile | None = None, **resource_overrides: Any) -> dg.
         "compute": compute_of(profile),
         "desk": desk_of(profile),
         "hub": Hub(),
+        "tracking": tracking_of(profile),
     }
     at_once = profile.compute.steps_at_once
     return dg.Definitions(

@@ -564,7 +564,18 @@ class Compute(Section):
     ray: RayCluster = RayCluster()
     steps_at_once: int = Field(1, ge=1, description="steps of one run that go on at the same time")
     device: Literal["cpu", "cuda"] = "cpu"
+    processes: int = Field(
+        1,
+        ge=1,
+        description="that train a reward model together, one an accelerator: weights are sharded over them (FSDP)",
+    )
     kv_cache_gib: int = Field(1, ge=1, description="vLLM's key-value cache on a CPU")
+
+
+class Tracking(Section):
+    """Where the curves of a training go, as TensorBoard's event files."""
+
+    folder: str | None = Field(None, description="without it `.tracking` in the store, where that is a local folder")
 
 
 class Schedule(Section):
@@ -589,6 +600,7 @@ class Profile(Section):
     recipes: dict[Name, Recipe] = Field(min_length=1)
     benchmarks: dict[Name, Benchmark] = Field(min_length=1)
     compute: Compute = Compute()
+    tracking: Tracking = Tracking()
     schedule: Schedule = Schedule()
 
     @field_validator("store")

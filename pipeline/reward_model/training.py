@@ -230,7 +230,7 @@ class RewardTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add speed to what is logged of a step: real tokens a second, and the share of this machine's measured matmul rate."""
         if "loss" in logs and self._busy:
-            logs["tokens"] = self._tokens
+            logs["tokens"], logs["flops"] = self._tokens, self._flops
             logs["tokens_per_second"] = self._tokens / self._busy
             logs["share_of_peak"] = self._flops / self._busy / (self._rate * self._processes)
             self._tokens, self._flops, self._busy = 0, 0.0, 0.0
@@ -260,7 +260,9 @@ class RewardTrainer(Trainer):
         better = best is None or loss < best["eval_loss"]
         state = None
         if better and self._processes > 1:  # every process takes part, the first one gets all of it
-            state = get_model_state_dict(self.model_wrapped, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+            state = get_model_state_dict(
+                self.model_wrapped, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
+            )
         if self._rank:
             return
         for old in self._work.glob("best-*"):
@@ -411,9 +413,10 @@ def curve_of(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return curve
 
 
-STEP = ("loss", "learning_rate", "grad_norm", "tokens", "tokens_per_second", "share_of_peak")
+PUBLISHED = ("loss", "learning_rate", "grad_norm", "tokens", "flops")
+SPEED = ("tokens_per_second", "share_of_peak")
 
 
 def steps_of(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of STEPS from the trainer's log: a row an optimiser step."""
-    return [{"step": e["step"], **{name: e[name] for name in STEP}} for e in history if "loss" in e]
+    """Optimiser steps of the trainer's log: a row each, with the columns of STEPS, and with its speed."""
+    return [{"step": e["step"], **{name: e[name] for name in (*PUBLISHED, *SPEED)}} for e in history if "loss" in e]

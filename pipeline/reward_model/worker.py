@@ -191,11 +191,19 @@ def _train(
     peak = float(np.average([row["share_of_peak"] for row in steps], weights=[row["tokens"] for row in steps]))
     compute = {
         "steps": len(steps),
+        "tokens": tokens,
+        "flops": sum(row["flops"] for row in steps),
         "train_seconds": round(seconds, 1),
         "tokens_per_second": round(tokens / busy, 1),
         "share_of_peak": round(peak, 4),
+        "speed": {name: [row[name] for row in _some(steps)] for name in ("step", *training.SPEED)},
     }
     return Made(model.save_pretrained, curve, steps, baseline, compute)
+
+
+def _some(rows: Sequence[dict[str, Any]], most: int = 200) -> list[dict[str, Any]]:
+    """At most so many rows, evenly."""
+    return list(rows[:: -(-len(rows) // most)])
 
 
 def _again(new: Callable[[Recipe], Any], stage: Recipe, recipe: Recipe) -> Any:
@@ -285,7 +293,10 @@ def _publish(
     progress = Progress(log, "development predictions", len(development.encoded))
     predictions = score(published, development.encoded, progress.update)
     write_table(pa.Table.from_pylist(made.curve, schema=CURVE), UPath(out / "training_curve.parquet"))
-    write_table(pa.Table.from_pylist(made.steps, schema=STEPS), UPath(out / "training_steps.parquet"))
+    write_table(
+        pa.Table.from_pylist([{n: row[n] for n in STEPS.names} for row in made.steps], schema=STEPS),
+        UPath(out / "training_steps.parquet"),
+    )
     rated, preferred = _predictions(development, recipe.outputs, predictions)
     last = recipe.stages[-1]
     published_loss = figures_of(last, predictions, development.examples(last))["loss"]

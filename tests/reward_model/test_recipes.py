@@ -70,7 +70,8 @@ def test_a_recipe_makes_a_model_that_scores_as_its_development_figures_say(place
     assert figures["published_loss"] < figures["baseline_loss"]
     if kind != "probe":
         steps = pq.read_table(place / kind / "training_steps.parquet").to_pydict()
-        assert min(steps["tokens_per_second"]) > 0
+        assert min(steps["flops"]) > 0
+        assert min(figures["speed"]["tokens_per_second"]) > 0
         assert list((place / "curves" / kind).glob("events.out.tfevents.*"))
 
 
