@@ -1,10 +1,11 @@
-"""A reward model from a file, without a pipeline: `python -m pipeline.reward_model train | score`.
+"""A reward model from a file, without a pipeline: `python -m pipeline.reward_model plan | train | score`.
 
 Files have the rows of nvidia/HelpSteer2's data set: prompt, response, and the five attributes, 0 to 4.
 """
 
 import argparse
 import hashlib
+import json
 import shutil
 import sys
 import uuid
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from upath import UPath
 
 from pipeline.annotations import formats
@@ -22,6 +23,7 @@ from pipeline.annotations.formats import Quarantine
 from pipeline.dataset.build import messages_of
 from pipeline.draws import uniforms
 from pipeline.records import FileError
+from pipeline.reward_model import plan
 from pipeline.reward_model.schema import PREFERRED, RATED
 from pipeline.settings import ATTRIBUTES, load_profile
 from pipeline.store import write_table
@@ -35,6 +37,39 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; 0 where it was done, 1 with the reason on standard error where it was not, 2 for wrong arguments."""
     parser = argparse.ArgumentParser("python -m pipeline.reward_model", description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser("plan", help="steps, operations, memory, GPUs and hours of a recipe, before it runs")
+    command.set_defaults(run=_plan)
+    command.add_argument(
+        "input",
+        type=Path,
+        nargs="?",
+        metavar="FILE",
+        help="to train on; without it, --rows or --pairs, and --mean-tokens",
+    )
+    command.add_argument("--profile", help="name or path; else the one that PIPELINE_PROFILE names")
+    command.add_argument("--recipe", help="of the profile; else all")
+    command.add_argument("--rows", type=int, default=0, metavar="N", help="rated responses of the train split")
+    command.add_argument("--pairs", type=int, default=0, metavar="N", help="preferences of the train split")
+    command.add_argument(
+        "--mean-tokens", type=float, default=0, metavar="T", help="of a conversation with its response"
+    )
+    command.add_argument(
+        "--characters-per-token",
+        type=float,
+        default=plan.CHARACTERS_A_TOKEN,
+        metavar="C",
+        help="for FILE (%(default)s, English under Llama 3's tokenizer)",
+    )
+    command.add_argument(
+        "--device", default="H100", help=f"{', '.join(plan.DEVICES)}, or another with the figures below"
+    )
+    command.add_argument("--peak-tflops", type=float, metavar="X", help="of the device in bfloat16, measured, say")
+    command.add_argument("--float32-tflops", type=float, metavar="X", help="in float32, in which evaluations run")
+    command.add_argument("--memory-gb", type=float, metavar="G", help="of one device")
+    command.add_argument(
+        "--share", type=float, default=plan.SHARE_OF_PEAK, metavar="S", help="of peak that is reached (%(default)s)"
+    )
+    command.add_argument("--json", action="store_true", help="print JSON instead of tables")
     command = commands.add_parser("train", help="train a recipe of a profile on a file")
     command.set_defaults(run=_train)
     command.add_argument("input", type=Path, metavar="IN", help=", ".join(formats.ENDINGS))
@@ -111,6 +146,97 @@ def preferences_of(rated: pa.Table) -> pa.Table:
         },
         schema=PREFERRED,
     )
+
+
+def _plan(options: argparse.Namespace) -> None:
+    if options.input and (options.rows or options.pairs or options.mean_tokens):
+        raise ValueError("plan: give a file, or numbers (--rows, --pairs, --mean-tokens), not both")
+    if not options.characters_per_token > 0:
+        raise ValueError("--characters-per-token: above 0")
+    profile = load_profile(options.profile)
+    if options.input:
+        table = rows_of(options.input)
+        characters = [
+            sum(len(m["content"]) for m in messages) + len(response)
+            for messages, response in zip(table["messages"].to_pylist(), table["response"].to_pylist(), strict=True)
+        ]
+        data = plan.Data.of_rows(
+            table["prompt_id"].to_pylist(), characters, table["helpfulness"].to_pylist(), options.characters_per_token
+        )
+    else:
+        data = plan.Data.of_counts(options.rows, options.pairs, options.mean_tokens)
+    device = plan.device_of(options.device, options.peak_tflops, options.float32_tflops, options.memory_gb)
+    names = [options.recipe] if options.recipe else list(profile.recipes)
+    stages = plan.plan(profile, names, data, device, options.share)
+    if options.json:
+        print(json.dumps(plan.reported(stages, device, options.share, data)))
+    else:
+        _show(stages, device, options.share, [profile.checkpoints[profile.recipes[name].base].hub for name in names])
+
+
+def _show(stages: list[plan.Stage], device: plan.Device, share: float, hubs: list[str | None]) -> None:
+    def table(title: str, *columns: str) -> Table:
+        return Table(
+            Column("recipe", no_wrap=True), *(Column(c, overflow="fold") for c in ("stage", *columns)), title=title
+        )
+
+    work = table("Work", "trained on", "steps", "parameters", "tokens", "padded")
+    costs = table("Operations", "training", "again", "head's start", "evaluations")
+    needs = table("Memory of a GPU, on the fewest that hold it", "GPUs", "states", "whole", "activations")
+    hours = table("Time", "training", "float32", "GPU-hours", "node-hours")
+    for s in stages:
+        of = (s.recipe, s.objective)
+        size = _short(s.parameters) + (f", {_short(s.trained)} trained" if s.trained < s.parameters else "")
+        padded = "not known" if s.padded is None else _short(s.padded)
+        work.add_row(*of, f"{s.units:,} {s.unit}", f"{s.steps:,}", size, _short(s.tokens), padded)
+        costs.add_row(*of, *(f"{n:.2e}" if n else "0" for n in (s.training, s.recomputed, s.head_start, s.evaluation)))
+        m = s.memory
+        gpus = "no number holds it" if m.gpus is None else f"{m.gpus:,}"
+        needs.add_row(*of, gpus, *(f"{part / 1e9:,.1f} GB" for part in (m.states, m.whole, m.activations)))
+        hours.add_row(*of, *(f"{h:,.2f}" for h in (s.training_hours, s.float32_hours, s.gpu_hours, s.node_hours)))
+    for shown in (work, costs, needs, hours):
+        console.print(shown)
+    console.print(
+        f"{device.name}: {device.bfloat16 / 1e12:g} teraFLOPS in bfloat16, {device.float32 / 1e12:g} in float32 (the head's start and evaluations), "
+        f"{device.memory / 1e9:g} GB, of which {plan.HEADROOM:.0%} stay free; {share:.0%} of peak assumed. A node has {plan.GPUS_A_NODE}."
+    )
+    if any(s.memory.gpus is None for s in stages):
+        console.print(
+            "No number of GPUs holds it: what doesn't shrink with their number (whole, activations) is too large. Turn on gradient_checkpointing, "
+            "or lower micro_batch_tokens or max_tokens."
+        )
+    if any(hub in p.hubs for hub in hubs for p in plan.published()):
+        _show_published()
+
+
+def _show_published() -> None:
+    shown = Table(
+        "model",
+        "node-hours",
+        "GPU-hours",
+        "operations",
+        "share of peak",
+        "all padded to 4,096",
+        "share of peak",
+        title="HelpSteer2's own reward models, by their stated hours (H100-equivalents)",
+    )
+    for p in plan.published():
+        hours = (f"{p.node_hours:,.0f}", f"{p.gpu_hours:,.0f}")
+        shown.add_row(
+            p.model, *hours, f"{p.training:.2e}", f"{p.share:.2%}", f"{p.padded:.2e}", f"{p.padded_share:.1%}"
+        )
+    console.print(shown)
+    console.print(
+        f"Operations are of two epochs over {plan.ROWS:,} rows of {plan.CHARACTERS / plan.CHARACTERS_A_TOKEN:.0f} tokens, the mean, and no more. "
+        "What else the hours hold is not stated (the search over five learning rates, validation, padding, starting, saving), so these shares "
+        "are the least that the GPUs did: neither a speed to plan by, nor a check of this plan."
+    )
+
+
+def _short(count: float) -> str:
+    """A count in thousands, millions, billions."""
+    scale, unit = next(((s, u) for s, u in ((1e9, "B"), (1e6, "M"), (1e3, "k")) if count >= s), (1.0, ""))
+    return f"{count / scale:.3g}{unit}"
 
 
 def _train(options: argparse.Namespace) -> None:

@@ -217,7 +217,10 @@ class RewardTrainer(Trainer):
         rows = self._train.units[units].T.ravel()
         ids, mask = pad([self._train.encoded[row] for row in rows], model.config.pad_token_id)
         on = self.args.device
-        with torch.autocast(on.type, dtype=torch.bfloat16, enabled=self._dtype == torch.bfloat16):
+        # autocast's cache would hold a copy of every weight: sharded weights are not to be whole all at once
+        cached = self._processes == 1
+        half = self._dtype == torch.bfloat16
+        with torch.autocast(on.type, dtype=torch.bfloat16, enabled=half, cache_enabled=cached):
             outputs = model(input_ids=ids.to(on), attention_mask=mask.to(on)).logits.float()
         targets = torch.tensor(self._train.targets[units], dtype=torch.float32, device=on)
         if self._recipe.pairs:
