@@ -407,7 +407,7 @@ class Lora(Section):
     """Low-rank adapters on every linear layer (LoRA, arXiv 2106.09685); the head is trained whole and saved with them."""
 
     rank: int = Field(16, ge=1)
-    alpha: float = Field(32, gt=0)
+    alpha: int = Field(32, ge=1)
     dropout: float = Field(0.0, ge=0, lt=1)
 
 

@@ -55,7 +55,7 @@ def weights_of(preferences: pa.Table, rated_by: str) -> pa.Table:
     weights = np.ones(1)
     if len(outputs) > 1:
         weights = fit_attribute_weights(chosen - rejected, np.ones(len(preferences), dtype=bool))
-    published = [dict(zip(ATTRIBUTES, p, strict=True)) for p in (PUBLISHED_70B, PUBLISHED_340B)]
+    published = [dict[str, float](zip(ATTRIBUTES, p, strict=True)) for p in (PUBLISHED_70B, PUBLISHED_340B)]
     n = len(outputs)
     return pa.table(
         {

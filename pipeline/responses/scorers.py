@@ -10,8 +10,9 @@ import torch
 from pipeline.checkpoints import resolve
 from pipeline.responses.contexts import Scorer, Scores
 from pipeline.responses.requests import Message
+from pipeline.reward_model.batching import batches
 from pipeline.reward_model.encoding import encode
-from pipeline.reward_model.scoring import batches, pad, score
+from pipeline.reward_model.scoring import pad, score
 from pipeline.settings import Checkpoint, NextTurnScorer, RewardScorer
 from pipeline.worker import Log, Progress
 

@@ -78,7 +78,7 @@ def set_head(model: Any, weights: Weights, bias: Weights | None = None) -> None:
             model.score.bias.copy_(torch.zeros(len(weights)) if bias is None else torch.tensor(bias))
 
 
-def keep_outputs(model: Any, rows: Sequence[Sequence[float]], outputs: Sequence[str]) -> None:
+def keep_outputs(model: Any, rows: npt.ArrayLike, outputs: Sequence[str]) -> None:
     """Replace the head's outputs by sums of them, in place: `rows` holds for each new output the weights of the old ones."""
     mixed = np.asarray(rows, dtype=np.float64)
     old = model.score

@@ -174,9 +174,9 @@ def fit(
         tried.append(Choice(tuple(layers[n] for n in run), names, float(STRENGTHS[best]), float(errors[best])))
     chosen = min(tried, key=lambda c: c.error)
     index = [list(layers).index(layer) for layer in chosen.layers]
-    poolings = [POOLINGS.index(p) for p in chosen.poolings]
+    pooled = [POOLINGS.index(p) for p in chosen.poolings]
     weights, bias = ridge(
-        states[:, index][:, :, poolings].reshape(len(states), -1).astype(np.float64), labels, chosen.strength
+        states[:, index][:, :, pooled].reshape(len(states), -1).astype(np.float64), labels, chosen.strength
     )
     return chosen, weights, bias, tried
 

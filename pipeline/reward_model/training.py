@@ -172,7 +172,7 @@ class RewardTrainer(Trainer):
         self._plan = plan_steps(
             per_unit, recipe.batch_size, recipe.epochs, recipe.micro_batch_tokens, seed, self._processes
         )
-        self._tokens, self._flops, self._busy = 0, 0.0, 0.0
+        self._tokens, self._flops, self._begun = 0, 0.0, 0.0
         self._dtype = torch.bfloat16 if recipe.precision == "bfloat16" else torch.float32
         self._rate = matmul_rate(self._dtype)
         super().__init__(train_dataset=self._plan, **arguments)
@@ -181,7 +181,7 @@ class RewardTrainer(Trainer):
     def create_accelerator_and_postprocess(self) -> None:
         """Shard on CPUs as on GPUs: accelerate has a plain data-parallel mode alone for several CPU processes."""
         super().create_accelerator_and_postprocess()
-        if self._processes > 1 and not self.is_fsdp_enabled:
+        if self._processes > 1 and self.accelerator.distributed_type != "FSDP":
             from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
             state = self.accelerator.state
@@ -191,11 +191,11 @@ class RewardTrainer(Trainer):
 
     def get_train_dataloader(self) -> Any:
         """The planned steps, in their order, the same in every process."""
-        return DataLoader(self._plan, batch_size=1, shuffle=False, collate_fn=lambda steps: steps[0])  # type: ignore[arg-type]
+        return DataLoader(self._plan, batch_size=1, shuffle=False, collate_fn=lambda steps: steps[0])
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         """All passes of this process in one optimiser step; the step's loss, a mean over its units or labels."""
-        begun = time.perf_counter()
+        self._begun = self._begun or time.perf_counter()
         model.train()
         units = np.concatenate([u for passes in inputs for u in passes])
         weight = len(units) if self._recipe.pairs else max(1, int(np.isfinite(self._train.targets[units]).sum()))
@@ -208,14 +208,13 @@ class RewardTrainer(Trainer):
         rows = self._train.units[units].ravel()
         self._tokens += int(self._train.lengths[rows].sum())
         self._flops += float(self._step_flops[rows].sum())
-        self._busy += time.perf_counter() - begun
         return total
 
     def _sum_of_losses(self, model: Any, units: npt.NDArray[np.int64]) -> Any:
         """Sum of a pass' losses. A process without units of its own computes a pass that counts nothing, as sharded training needs."""
         idle, units = len(units) == 0, units if len(units) else np.zeros(1, np.int64)
         rows = self._train.units[units].T.ravel()
-        ids, mask = pad([self._train.encoded[row] for row in rows], model.config.pad_token_id)
+        ids, mask = pad([self._train.encoded[int(row)] for row in rows], model.config.pad_token_id)
         on = self.args.device
         # autocast's cache would hold a copy of every weight: sharded weights are not to be whole all at once
         cached = self._processes == 1
@@ -232,11 +231,12 @@ class RewardTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add speed to what is logged of a step: real tokens a second, and the share of this machine's measured matmul rate."""
-        if "loss" in logs and self._busy:
+        if "loss" in logs and self._begun:
+            busy = time.perf_counter() - self._begun  # forward, backward, and the optimiser
             logs["tokens"], logs["flops"] = self._tokens, self._flops
-            logs["tokens_per_second"] = self._tokens / self._busy
-            logs["share_of_peak"] = self._flops / self._busy / (self._rate * self._processes)
-            self._tokens, self._flops, self._busy = 0, 0.0, 0.0
+            logs["tokens_per_second"] = self._tokens / busy
+            logs["share_of_peak"] = self._flops / busy / (self._rate * self._processes)
+            self._tokens, self._flops, self._begun = 0, 0.0, 0.0
         super().log(logs, start_time)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
@@ -251,7 +251,7 @@ class RewardTrainer(Trainer):
         metrics = {f"eval_{name}": value for name, value in figures.items()}
         self._keep(step, history, metrics["eval_loss"])
         self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def _keep(self, step: int, history: Sequence[dict[str, Any]], loss: float) -> None:
