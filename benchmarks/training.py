@@ -1,7 +1,7 @@
 """Speed of training a reward model, against transformers' Trainer as it comes, in turns, on the same data, model and precision.
 
 `python benchmarks/training.py FILE [--rows N] [--rounds N] [--layers N] [--model FOLDER]`. FILE has rated responses in HelpSteer2's form.
-The peer is `Trainer` with five labels, 16 random rows a step, each step padded to its longest row. Prints a table and, as its last
+The peer is `Trainer` with five labels, 8 random rows a step (its default), each step padded to its longest row. Prints a table and, as its last
 line, one JSON object: `ratio` (real tokens a second of ours over the peer's: without padding, with the optimiser, without the first
 step), `lowest` (of a round), `share_of_ceiling` (operations that our tokens need a second over the rate of this machine's own matrix product in
 the same precision, measured between the rounds).
@@ -29,7 +29,7 @@ from pipeline.reward_model.training import Examples, matmul_rate, train
 from pipeline.reward_model.worker import labels_of
 from pipeline.settings import ATTRIBUTES, Recipe, load_profile
 
-BATCH = 16
+BATCH = 8
 MAX_TOKENS = 1024
 
 
@@ -50,10 +50,6 @@ class Clock(TrainerCallback):
 
 class Counted(DataCollatorWithPadding):
     """The usual collator, which counts the real tokens of each batch."""
-
-    def __post_init__(self) -> None:
-        """Nothing counted yet."""
-        self.tokens: list[int] = []
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
         """A batch."""
@@ -83,6 +79,7 @@ def ours(
 def peers(folder: Path, tokenizer: Any, encoded: list[list[int]], labels: Any, layers: int | None) -> float:
     """Real tokens a second of a plain Trainer."""
     model, clock, collator = new_model(folder, tokenizer.pad_token_id, ATTRIBUTES, layers), Clock(), Counted(tokenizer)
+    collator.tokens = []
     data = [
         {"input_ids": ids, "labels": row} for ids, row in zip(encoded, labels.astype(np.float32).tolist(), strict=True)
     ]
