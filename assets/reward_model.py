@@ -5,11 +5,12 @@ from typing import Any
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.compute as pc
 from safetensors import safe_open
 
-from assets import code_version, options, sample_table
+from assets import code_version, count_table, options, sample_table
 from pipeline import gate, plots
-from pipeline.reward_model import expectations, summary
+from pipeline.reward_model import data, expectations, schema, summary
 from pipeline.settings import ENGINE_POOL, Profile
 from pipeline.store import DATA, local_path, read_table
 from resources.compute import Compute
@@ -29,6 +30,42 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     """The stage's assets for a profile."""
     used = {recipe.base: profile.checkpoints[recipe.base].core for recipe in profile.recipes.values()}
     note = f" {profile.ratings_note}".rstrip()
+    recipes = dg.StaticPartitionsDefinition(list(profile.recipes))
+
+    @dg.asset(
+        **options(
+            "training_data",
+            "reward_model",
+            expectations.TRAINING_DATA,
+            code_version("1", *profile.recipes.values()),
+            deps=["helpsteer_dataset"],
+        ),
+        partitions_def=recipes,
+    )
+    def training_data(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
+        """What a recipe trains on: ratings, preferences between responses, and which prompts pick the checkpoint instead."""
+        store, recipe = storage.store(), profile.recipes[context.partition_key]
+        dataset = store.read("helpsteer_dataset", columns=data.COLLECTED)
+        rated, preferred = data.collected(dataset, recipe)
+        yield from gate.publish(
+            context,
+            store,
+            "training_data",
+            rated,
+            schema.RATED,
+            expectations.TRAINING_DATA,
+            views=expectations.data_views(rated, preferred, dataset, recipe),
+            side_tables={"preferred.parquet": preferred},
+            metadata={
+                "ratings": count_table(rated["split"], "split"),
+                "preferences": count_table(preferred["split"], "split"),
+                "ties dropped": data.ties_of(rated),
+                "strengths": count_table(pc.round(preferred["strength"], 2), "strength"),
+                "sample": sample_table(rated),
+                "sample of preferences": sample_table(preferred),
+                "rated by": profile.ratings_note or profile.rated_by,
+            },
+        )
 
     @dg.asset(
         **options(
@@ -41,7 +78,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             table=False,
         ),
         description=f"A recipe's reward model in Hugging Face format: ratings, or a reward, of a conversation's last response.{note}",
-        partitions_def=dg.StaticPartitionsDefinition(list(profile.recipes)),
+        partitions_def=recipes,
         pool=ENGINE_POOL,
     )
     def reward_model(
@@ -49,11 +86,11 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     ) -> Iterator[gate.Event]:
         store, name = storage.store(), context.partition_key
         recipe = profile.recipes[name]
-        data, work = store.manifest("training_data", name), store.work("reward_model", name)
+        given, work = store.manifest("training_data", name), store.work("reward_model", name)
         spec = {
             "rated": str(store.path("training_data", name, DATA)),
             "preferred": str(store.path("training_data", name, "preferred.parquet")),
-            "data_version": data.version if data else "",
+            "data_version": given.version if given else "",
             "work": str(local_path(work)),
             "cache": str(store.cache()),
             "checkpoint": profile.checkpoints[recipe.base].model_dump(mode="json"),
@@ -91,7 +128,51 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         )
         work.fs.rm(str(work), recursive=True)  # published: nothing is left to go on from
 
-    return [reward_model]
+    @dg.asset(
+        **options(
+            "exported_model",
+            "reward_model",
+            expectations.EXPORTED_MODEL,
+            code_version("1"),
+            deps=["reward_model", "training_data", "attribute_weights", "benchmark_scores"],
+            kinds=["pytorch", "huggingface"],
+            table=False,
+        ),
+        description="The reward model with one output, attribute weights times ratings, for any scorer: TRL, OpenRLHF, vLLM, rewardbench."
+        f" With a card. A probe's is read by this project alone.{note}",
+        partitions_def=recipes,
+        pool=ENGINE_POOL,
+    )
+    def exported_model(context: dg.AssetExecutionContext, storage: Storage, compute: Compute) -> Iterator[gate.Event]:
+        store, name = storage.store(), context.partition_key
+        recipe = profile.recipes[name]
+        weights = store.read("attribute_weights", name).to_pylist()
+        scores = store.read("benchmark_scores", name, "summary.parquet").to_pylist()
+        spec = {
+            "model": str(local_path(store.path("reward_model", name))),
+            "weights": {row["attribute"]: row["weight"] for row in weights},
+            "conversations": str(store.path("training_data", name, DATA)),
+            "max_tokens": recipe.max_tokens,
+            "name": name,
+            "licences": [profile.checkpoints[recipe.base].licence, profile.dataset.licence],
+            "scores": [row for row in scores if row["level"] == "overall"],
+            "rated_by": profile.rated_by,
+            "ratings_note": profile.ratings_note,
+        }
+        out = store.staging("exported_model", name)
+        figures = compute.run(context, "pipeline.reward_model.export", spec, out)
+        yield from gate.publish_folder(
+            context,
+            store,
+            "exported_model",
+            out,
+            expectations.EXPORTED_MODEL,
+            views={"totals": pa.Table.from_pylist([figures])},
+            metadata={**figures, "rated by": profile.ratings_note or profile.rated_by},
+            info=figures,
+        )
+
+    return [training_data, reward_model, exported_model]
 
 
 def _head(folder: Any) -> int:

@@ -431,7 +431,7 @@ class PreferenceStage(Section):
 class Recipe(Section):
     """One reward model: training data, base model, objective, optimisation."""
 
-    data: Name = Field("collected", description="`collected`, this store's data set, or a name of `training_data`")
+    data: Literal["collected"] = Field("collected", description="this store's data set")
     base: Name = Field(description="a checkpoint of this profile")
     objective: Literal["regression", "bradley_terry", "margin_bt", "scaled_bt", "two_stage", "probe"] = "regression"
     attributes: tuple[Attribute, ...] = Field(

@@ -12,7 +12,6 @@ import uuid
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 from rich.console import Console
 from rich.table import Column, Table
@@ -21,10 +20,10 @@ from upath import UPath
 from pipeline.annotations import formats
 from pipeline.annotations.formats import Quarantine
 from pipeline.dataset.build import messages_of
-from pipeline.draws import uniforms
 from pipeline.records import FileError
 from pipeline.reward_model import plan
-from pipeline.reward_model.schema import PREFERRED, RATED
+from pipeline.reward_model.data import preferences_of, with_development
+from pipeline.reward_model.schema import RATED
 from pipeline.settings import ATTRIBUTES, load_profile
 from pipeline.store import write_table
 from pipeline.worker import Progress
@@ -129,25 +128,6 @@ def rows_of(path: Path) -> pa.Table:
     return pa.table(columns | {a: table[a].cast(pa.float64()) for a in ATTRIBUTES}, schema=RATED)
 
 
-def preferences_of(rated: pa.Table) -> pa.Table:
-    """TEMPORARY."""
-    rows = rated.select(["split", "prompt_id", "position", "helpfulness", "response"]).to_pandas()
-    rows["at"] = range(len(rows))
-    both = rows.merge(rows, on=["split", "prompt_id"], suffixes=("", "_other"))
-    both = both[both["helpfulness"] > both["helpfulness_other"]]
-    return pa.table(
-        {
-            "split": both["split"],
-            "prompt_id": both["prompt_id"],
-            "messages": rated["messages"].take(pa.array(both["at"])),
-            "chosen": both["response"],
-            "rejected": both["response_other"],
-            "strength": both["helpfulness"] - both["helpfulness_other"],
-        },
-        schema=PREFERRED,
-    )
-
-
 def _plan(options: argparse.Namespace) -> None:
     if options.input and (options.rows or options.pairs or options.mean_tokens):
         raise ValueError("plan: give a file, or numbers (--rows, --pairs, --mean-tokens), not both")
@@ -249,8 +229,7 @@ def _train(options: argparse.Namespace) -> None:
     if options.output.exists():
         raise FileError(f"{options.output} exists: name a folder that doesn't")
     recipe, table = profile.recipes[name], rows_of(options.input)
-    held = uniforms(table["prompt_id"].to_pylist(), "helpsteer/development")[:, 0] < recipe.development_share
-    table = table.set_column(0, "split", pa.array(np.where(held, "development", "train")))
+    table = with_development(table, recipe.development_share)
     # checkpoints stay beside the folder until it stands: a run that was cut off goes on from them
     staged = options.output.with_name(f".{options.output.name}.{uuid.uuid4().hex}")
     kept = options.output.with_name(f".{options.output.name}.checkpoints")

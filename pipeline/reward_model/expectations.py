@@ -8,9 +8,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.rules import Rule
-from pipeline.settings import ATTRIBUTES
+from pipeline.settings import ATTRIBUTES, Recipe
 
 NONE = {"value_set": [0]}
+
+TRAINING_DATA = (
+    Rule("scale", "Targets are 0 to 4.", "ExpectColumnValuesToBeInSet", {"column": "off_scale", **NONE}, view="totals"),
+    Rule("sides_apart", "No prompt both is trained on and picks the checkpoint.", "ExpectColumnValuesToBeInSet",
+         {"column": "on_both_sides", **NONE}, view="totals"),
+    Rule("unseen_validation", "No prompt of the validation split is among them.", "ExpectColumnValuesToBeInSet",
+         {"column": "validation_seen", **NONE}, view="totals"),
+    Rule("enough", "Both sides have what the recipe learns from: ratings, preferences, or both.", "ExpectColumnValuesToBeInSet",
+         {"column": "missing", **NONE}, view="totals"),
+    Rule("real_preferences", "A preference has a strength above 0, and two different responses.", "ExpectColumnValuesToBeInSet",
+         {"column": "no_preferences", **NONE}, view="totals"),
+)  # fmt: skip
 
 REWARD_MODEL = (
     Rule("evaluated", "Every stage of training has an evaluation before it and one after it; a probe has one.", "ExpectColumnValuesToBeInSet",
@@ -36,6 +48,36 @@ REWARD_MODEL = (
     Rule("better_than_nothing", "Its development loss is lower than that of the training mean, or of equal rewards.",
          "ExpectColumnValuesToBeBetween", {"column": "loss_over_baseline", "max_value": 1.0}, gating=False, view="totals"),
 )  # fmt: skip
+
+
+EXPORTED_MODEL = (
+    Rule("one_output", "The model has one output.", "ExpectColumnValuesToBeInSet", {"column": "outputs", "value_set": [1]}, view="totals"),
+    Rule("same_scores", "Its scores are weights times outputs, to 1e-4.", "ExpectColumnValuesToBeBetween",
+         {"column": "largest_difference", "max_value": 1e-4}, view="totals"),
+    Rule("compared", "At least one conversation was compared.", "ExpectColumnValuesToBeBetween",
+         {"column": "compared", "min_value": 1}, view="totals"),
+)  # fmt: skip
+
+
+def data_views(rated: pa.Table, preferred: pa.Table, data: pa.Table, recipe: Recipe) -> dict[str, pa.Table]:
+    """View `totals`, a row, of what a recipe trains on (schemas RATED, PREFERRED); data: the data set (split, prompt_id)."""
+    labels = np.stack([np.asarray(rated[a], dtype=np.float64) for a in ATTRIBUTES])
+    sides = {
+        split: {p for t in (rated, preferred) for p in t.filter(pc.equal(t["split"], split))["prompt_id"].to_pylist()}
+        for split in ("train", "development")
+    }
+    validation = set(data.filter(pc.equal(data["split"], "validation"))["prompt_id"].to_pylist())
+    needed = [t for t, wanted in ((rated, recipe.ratings), (preferred, recipe.pairs)) if wanted]
+    strength = np.asarray(preferred["strength"], dtype=np.float64)
+    same = np.asarray(pc.equal(preferred["chosen"], preferred["rejected"]).combine_chunks().fill_null(True), dtype=bool)
+    totals = {
+        "off_scale": int(((labels < 0) | (labels > 4)).sum()),
+        "on_both_sides": len(sides["train"] & sides["development"]),
+        "validation_seen": len(validation & (sides["train"] | sides["development"])),
+        "missing": sum(not pc.any(pc.equal(t["split"], split)).as_py() for t in needed for split in sides),
+        "no_preferences": int((~(strength > 0) | same).sum()),
+    }
+    return {"totals": pa.table({name: [value] for name, value in totals.items()})}
 
 
 def model_views(

@@ -18,24 +18,20 @@ from pipeline.worker import Log, Spec, run_worker
 def fold(folder: Path, out: Path, weights: Mapping[str, float]) -> Any:
     """Write the model of a folder, with the weighted sum of its outputs as its only one, `reward`, into another folder; the model.
 
-    Weights times outputs is linear, and so is the head: the scores are the same. An output without a weight counts nothing. Raises
-    ValueError for a probe, which no other software loads, and for weights of outputs that the model doesn't have.
+    Weights times outputs is linear, and so is the head: the scores are the same. An output without a weight counts nothing. A probe
+    stays a probe, which no other software loads. Raises ValueError for weights of outputs that the model doesn't have.
     """
     from transformers import AutoTokenizer
 
     from pipeline.reward_model import model as models
-    from pipeline.reward_model.probe import is_probe
+    from pipeline.reward_model.scoring import load_scorer
 
-    if is_probe(folder):
-        raise ValueError(
-            f"{folder} is a probe: it reads several layers, which no one-output classifier does. Score with it as it is"
-        )
-    model = models.load_model(folder)
+    model = load_scorer(folder)
     outputs = models.outputs_of(model.config)
     if unknown := sorted(set(weights) - set(outputs)):
         raise ValueError(f"weights of {', '.join(unknown)}: {folder} predicts {', '.join(outputs)}")
     models.keep_outputs(model, [[weights.get(name, 0.0) for name in outputs]], ("reward",))
-    model.save_pretrained(out)
+    (model.save if hasattr(model, "save") else model.save_pretrained)(out)
     AutoTokenizer.from_pretrained(folder).save_pretrained(out)
     return model
 
@@ -45,13 +41,13 @@ def work(spec: Spec, log: Log) -> dict[str, Any]:
     from transformers import AutoTokenizer
 
     from pipeline.reward_model.encoding import encode
-    from pipeline.reward_model.model import load_model, outputs_of
-    from pipeline.reward_model.scoring import score
+    from pipeline.reward_model.model import outputs_of
+    from pipeline.reward_model.scoring import load_scorer, score
 
     folder, out = Path(spec["model"]), local_path(UPath(spec["out"]))
     fold(folder, out, spec["weights"])
     table = read_table(UPath(spec["conversations"]), ["messages", "response"])
-    tokenizer, before, after = AutoTokenizer.from_pretrained(out), load_model(folder), load_model(out)
+    tokenizer, before, after = AutoTokenizer.from_pretrained(out), load_scorer(folder), load_scorer(out)
     rows = zip(table["messages"].to_pylist(), table["response"].to_pylist(), strict=True)
     encoded = [encode(tokenizer, messages, response, spec["max_tokens"])[0] for messages, response in rows]
     weights = [spec["weights"].get(name, 0.0) for name in outputs_of(before.config)]

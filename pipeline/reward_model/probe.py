@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig, AutoModel
 
-from pipeline.reward_model.model import backbone_of, device, outputs_of
+from pipeline.reward_model.model import backbone_of, device, name_outputs, outputs_of
 from pipeline.reward_model.scoring import Encoded, Floats, over_batches
 
 POOLINGS = ("last", "mean")
@@ -48,6 +48,7 @@ class Probe(nn.Module):
         self.config = backbone.config
         width = self.config.hidden_size * len(self.layers) * len(self.poolings)
         self.score = nn.Linear(width, len(outputs))
+        name_outputs(self.config, outputs)
 
     @property
     def device(self) -> torch.device:
@@ -62,6 +63,7 @@ class Probe(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write the probe into a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
         self.backbone.save_pretrained(folder)
         save_file({n: t.contiguous() for n, t in self.score.state_dict().items()}, folder / "probe.safetensors")
         (folder / "probe.json").write_text(json.dumps({"layers": self.layers, "poolings": self.poolings}))

@@ -259,7 +259,6 @@ def _fit_probe(
         f"layers {chosen.layers}, {' and '.join(chosen.poolings)}, strength {chosen.strength:g}: cross-validated error {chosen.error:.4f}"
     )
     backbone = probe.load_backbone(folder, tokenizer.pad_token_id, max(chosen.layers))
-    models.name_outputs(backbone.config, recipe.outputs)
     made = probe.Probe(backbone, chosen.layers, chosen.poolings, recipe.outputs).to(models.device())
     with torch.no_grad():
         made.score.weight.copy_(torch.tensor(weights))

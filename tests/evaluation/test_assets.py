@@ -8,16 +8,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification
 
 from assets import evaluation, reward_model
 from pipeline.settings import Checkpoint, Profile, load_profile
 from pipeline.store import DATA, Store, write_table
 from resources.compute import LocalCompute
 from resources.storage import Storage
+from resources.tracking import TensorBoard
 from tests.reward_model.small import save_small_model
 from tests.reward_model.test_training import RECIPE, data
 
 pytestmark = pytest.mark.engine
+
+
+KEYS = ["training_data", "reward_model", "attribute_weights", "benchmark_scores"]
+PREFERENCES = RECIPE.model_copy(update={"objective": "scaled_bt", "labels": "mean"})
 
 
 class Chain:
@@ -37,9 +43,9 @@ class Chain:
         self.store.publish("helpsteer_dataset", None, staged)
         checkpoint = Checkpoint(folder=str(folder / "base"), licence="none")
         self.profile = load_profile("tiny").model_copy(
-            update={"checkpoints": {"small": checkpoint}, "recipes": {"first": RECIPE, "second": RECIPE}}
+            update={"checkpoints": {"small": checkpoint}, "recipes": {"first": RECIPE, "second": PREFERENCES}}
         )
-        self.result = self.run(["reward_model", "attribute_weights", "benchmark_scores"], "first")
+        self.result = self.run([*KEYS, "exported_model"], "first")
         self.board = self.run(["leaderboard"])
 
     def run(
@@ -51,7 +57,11 @@ class Chain:
             selection=keys,
             partition_key=recipe,
             instance=self.instance,
-            resources={"storage": Storage(uri=self.uri), "compute": LocalCompute()},
+            resources={
+                "storage": Storage(uri=self.uri),
+                "compute": LocalCompute(),
+                "tracking": TensorBoard(folder=f"{self.uri}/.tracking"),
+            },
             raise_on_error=False,
         )
 
@@ -70,7 +80,15 @@ def test_the_chain_publishes_and_shows_what_a_person_looks_for(chain: Chain) -> 
     assert chain.result.success
     assert chain.board.success
     model = metadata(chain.result, "reward_model")
-    assert {"training curve", "development", "highest and lowest", "tokens_per_second", "rated by"} <= set(model)
+    assert {
+        "ratings: loss",
+        "ratings: development",
+        "ratings: learning rate",
+        "tokens_per_second",
+        "share_of_peak",
+    } <= set(model)
+    assert {"development", "highest and lowest", "rated by", "TensorBoard"} <= set(model)
+    assert list(Path(model["TensorBoard"].value).glob("events.out.tfevents.*"))
     scores = metadata(chain.result, "benchmark_scores")
     assert {"accuracy", "accuracy of a coin", "ties left out", "unusable records", "tokens_per_second"} <= set(scores)
     failed = [
@@ -106,3 +124,24 @@ def test_the_same_data_and_profile_give_the_same_model_byte_by_byte(chain: Chain
     assert before is not None
     assert after is not None
     assert after.version == before.version
+
+
+def test_a_model_of_preferences_goes_through_the_same_chain(chain: Chain) -> None:
+    result = chain.run([*KEYS, "exported_model"], "second")
+    assert result.success
+    weights = chain.store.read("attribute_weights", "second").to_pylist()
+    assert [(row["attribute"], row["weight"]) for row in weights] == [("reward", 1.0)]
+    scores = chain.store.read("benchmark_scores", "second")
+    assert scores["chosen_helpfulness"].null_count == len(scores)
+    assert scores["chosen_goodness"].to_pylist() == scores["chosen_reward"].to_pylist()
+
+
+def test_the_exported_model_has_one_output_and_a_card_with_its_scores(chain: Chain) -> None:
+    folder = chain.store.path("exported_model", "first")
+    card = (folder / "README.md").read_text()
+    assert "simulated annotators" in card
+    weights = chain.store.read("attribute_weights", "first").to_pylist()
+    assert all(f"| {row['attribute']} | {row['weight']:.4f} |" in card for row in weights)
+    assert "| smoke | 48 |" in card
+    model = AutoModelForSequenceClassification.from_pretrained(str(folder))
+    assert model.config.id2label == {0: "reward"}
