@@ -187,7 +187,7 @@ def _curves(curve: pa.Table, steps: pa.Table, speed: dict[str, list[float]]) -> 
     """Plots over the steps of each stage; none for a probe, which has no steps."""
     shown = {}
     for stage in dict.fromkeys(steps["stage"].to_pylist()):
-        evaluated, made = (table.to_pandas().query("stage == @stage") for table in (curve, steps))
+        evaluated, made = (t.filter(pc.equal(t["stage"], stage)).to_pandas() for t in (curve, steps))
         measured = [c for c in evaluated if c.endswith("_pearson") or c == "pair_accuracy"]
         figures = {name.removesuffix("_pearson"): evaluated[name] for name in measured if evaluated[name].notna().any()}
         losses = {"development": evaluated["development_loss"], "training": evaluated["train_loss"]}

@@ -1,5 +1,9 @@
 """Every recipe end to end on a small Llama, and what is done with the models."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +13,14 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from pipeline.checkpoints import resolve
 from pipeline.reward_model import probe, training
 from pipeline.reward_model.encoding import encode, prepare_tokenizer
 from pipeline.reward_model.export import fold, parse_weights
 from pipeline.reward_model.model import keep_outputs, load_model, merged, new_model, set_head, with_adapters
 from pipeline.reward_model.scoring import load_scorer, score
 from pipeline.reward_model.worker import work
-from pipeline.settings import ATTRIBUTES, Lora, PreferenceStage, Recipe
+from pipeline.settings import ATTRIBUTES, Lora, PreferenceStage, Recipe, load_profile
 from tests.reward_model.small import save_small_model
 from tests.reward_model.test_training import RECIPE, quiet, spec, tables
 
@@ -256,3 +261,32 @@ def test_trl_takes_a_folded_model_as_it_is(small: Any, tmp_path: Path) -> None:
     gaps = ours("chosen") - ours("rejected")
     assert theirs["eval_accuracy"] == pytest.approx((gaps > 0).mean(), abs=1e-6)
     assert theirs["eval_margin"] == pytest.approx(gaps.mean(), abs=1e-3)
+
+
+@pytest.mark.engine
+def test_vllm_takes_a_folded_model_as_it_is(checkpoint_cache: Path, tmp_path: Path) -> None:
+    """The real vLLM on real weights (two layers of them) gives our rewards, so the same order."""
+    base = resolve(load_profile("tiny").checkpoints["smollm2_135m_instruct"], checkpoint_cache)
+    tokenizer = prepare_tokenizer(AutoTokenizer.from_pretrained(base))
+    model = new_model(base, tokenizer.pad_token_id, ATTRIBUTES, layers=2)
+    set_head(model, np.random.default_rng(0).normal(size=(5, model.config.hidden_size)))
+    model.save_pretrained(tmp_path / "five")
+    tokenizer.save_pretrained(tmp_path / "five")
+    fold(tmp_path / "five", tmp_path / "one", WEIGHTS)
+    questions = (
+        "What is tea?",
+        "Name three rivers, and say where they are.",
+        "Hi",
+        "Why?",
+        "Write a haiku about rain.",
+    )
+    ids = [encode(tokenizer, [{"role": "user", "content": q}], q[::-1], 256)[0] for q in questions]
+    (tmp_path / "ids.json").write_text(json.dumps(ids))
+    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+    command = [sys.executable, Path(__file__).parent / "vllm_scores.py", tmp_path / "one", tmp_path / "ids.json"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    theirs = np.array(json.loads(done.stdout.splitlines()[-1]))
+    ours = score(load_model(tmp_path / "one"), ids, lambda n: None)[:, 0]
+    assert theirs == pytest.approx(ours, abs=1e-2)
+    assert np.argsort(theirs).tolist() == np.argsort(ours).tolist()
