@@ -1,7 +1,7 @@
 """Speed of training a reward model, against transformers' Trainer as it comes, in turns, on the same data, model and precision.
 
 `python benchmarks/training.py FILE [--rows N] [--rounds N] [--layers N] [--model FOLDER]`. FILE has rated responses in HelpSteer2's form.
-The peer is `Trainer` with five labels, 8 random rows a step (its default), each step padded to its longest row. Prints a table and, as its last
+Steps have 32 rows. The peer is `Trainer` with five labels: passes of 8 random rows, its default, each padded to its longest row. Prints a table and, as its last
 line, one JSON object: `ratio` (real tokens a second of ours over the peer's: without padding, with the optimiser, without the first
 step), `lowest` (of a round), `share_of_ceiling` (operations that our tokens need a second over the rate of this machine's own matrix product in
 the same precision, measured between the rounds).
@@ -29,7 +29,8 @@ from pipeline.reward_model.training import Examples, matmul_rate, train
 from pipeline.reward_model.worker import labels_of
 from pipeline.settings import ATTRIBUTES, Recipe, load_profile
 
-BATCH = 8
+BATCH, PEERS_PASS = 32, 8
+"""Rows of an optimiser step, of both; of the peer's forward pass, its default."""
 MAX_TOKENS = 1024
 
 
@@ -85,18 +86,20 @@ def peers(folder: Path, tokenizer: Any, encoded: list[list[int]], labels: Any, l
     ]
     with tempfile.TemporaryDirectory() as place:
         arguments = TrainingArguments(
-            output_dir=place, num_train_epochs=1, per_device_train_batch_size=BATCH, learning_rate=1e-5, bf16=True,
+            output_dir=place, num_train_epochs=1, per_device_train_batch_size=PEERS_PASS,
+            gradient_accumulation_steps=BATCH // PEERS_PASS, learning_rate=1e-5, bf16=True,
             use_cpu=not torch.cuda.is_available(), save_strategy="no", report_to="none", disable_tqdm=True, logging_strategy="no",
         )  # fmt: skip
         Trainer(model=model, args=arguments, train_dataset=data, data_collator=collator, callbacks=[clock]).train()
-    return sum(collator.tokens[1 : len(clock.seconds)]) / sum(clock.seconds[1:])
+    a_step = BATCH // PEERS_PASS
+    return sum(collator.tokens[a_step : a_step * len(clock.seconds)]) / sum(clock.seconds[1:])
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("file", type=Path)
-    parser.add_argument("--rows", type=int, default=80)
+    parser.add_argument("--rows", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--layers", type=int, help="of the model, the first ones; all without it")
     parser.add_argument("--model", type=Path, help="a folder in Hugging Face format, instead of SmolLM2-135M-Instruct")
