@@ -1,14 +1,15 @@
-"""A recipe's reward model."""
+"""A recipe's training data and reward model."""
 
 from collections.abc import Iterator
 
 import dagster as dg
 from safetensors import safe_open
 
-from assets import code_version, options, sample_table
+from assets import code_version, count_table, options, sample_table
 from pipeline import gate, plots
-from pipeline.reward_model import expectations, summary
-from pipeline.settings import ENGINE_POOL, Profile
+from pipeline.evaluation import benchmarks
+from pipeline.reward_model import expectations, schema, sources, summary, training_data
+from pipeline.settings import COLLECTED, ENGINE_POOL, Profile
 from pipeline.store import local_path, read_table
 from resources.compute import Compute
 from resources.storage import Storage
@@ -17,7 +18,7 @@ TABLES = ("training_curve", "development_predictions", "training_prompts")
 
 
 def build(profile: Profile) -> list[dg.AssetsDefinition]:
-    """The stage's asset for a profile."""
+    """The stage's assets for a profile."""
     used = {recipe.base: profile.checkpoints[recipe.base].core for recipe in profile.recipes.values()}
     note = f" {profile.ratings_note}".rstrip()
 
@@ -80,4 +81,68 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         )
         work.fs.rm(str(work), recursive=True)  # published: nothing is left to go on from
 
-    return [reward_model]
+    return [_training_data(profile), reward_model]
+
+
+def _training_data(profile: Profile) -> dg.AssetsDefinition:
+    named = {recipe.data for recipe in profile.recipes.values()} - {COLLECTED}
+    parts = [value for r in profile.recipes.values() for value in (r.data, r.labels, r.development_share)]
+    parts += [profile.training_data[name] for name in sorted(named)]
+    parts += [profile.decontamination, *profile.benchmarks, *profile.benchmarks.values()]
+
+    @dg.asset(
+        **options(
+            "training_data",
+            "reward_model",
+            expectations.TRAINING_DATA,
+            code_version("1", *parts, *map(benchmarks.content, profile.benchmarks.values())),
+            deps=["helpsteer_dataset"],
+        ),
+        partitions_def=dg.StaticPartitionsDefinition(list(profile.recipes)),
+    )
+    def training_data_of_recipe(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
+        """What a recipe trains on: ratings and preferences, without the prompts of benchmarks, with development prompts held out."""
+        store, recipe = storage.store(), profile.recipes[context.partition_key]
+        data = store.read("helpsteer_dataset", columns=sources.COLUMNS)
+        if recipe.data == COLLECTED:
+            source = sources.collected(data, recipe.labels, profile.dataset.licence)
+        else:
+            source = sources.read(recipe.data, profile.training_data[recipe.data], recipe.labels)
+        against = {
+            n: b for n, b in profile.benchmarks.items() if b.kind != "collected"
+        }  # that one is our validation split
+        texts = {name: benchmarks.load(name, b, data).pairs["messages"] for name, b in against.items()}
+        made = training_data.prepare(source, recipe, data, texts, profile.decontamination)
+        aside = source.quarantine.table()
+        yield from gate.publish(
+            context,
+            store,
+            "training_data",
+            made.rated,
+            schema.RATED,
+            expectations.TRAINING_DATA,
+            views=expectations.training_views(
+                made.rated, made.preferred, made.dropped, data, recipe.ratings, recipe.pairs
+            ),
+            side_tables={
+                "preferred.parquet": made.preferred,
+                "dropped.parquet": made.dropped,
+                "quarantine.parquet": aside,
+            },
+            metadata={
+                **made.counts,
+                "data": recipe.data,
+                "licence": source.licence,
+                "counts": sample_table(training_data.counts_of(made)),
+                "dropped by benchmark": sample_table(
+                    training_data.dropped_by_benchmark(made.dropped, list(against)), rows=60
+                ),
+                "set aside": count_table(aside["reason"], "reason"),
+                "ratings": sample_table(made.rated),
+                "preferences": sample_table(made.preferred),
+                "dropped": sample_table(made.dropped),
+            },
+            info={"data": recipe.data, "licence": source.licence, **made.counts},
+        )
+
+    return training_data_of_recipe

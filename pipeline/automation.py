@@ -19,7 +19,9 @@ def jobs(profile: Profile) -> list[UnresolvedAssetJobDefinition]:
     """
     keys = [] if profile.recorded else ["conversations", "candidate_prompts", "prompt_topics", "prompt_complexity"]
     pool = dg.AssetSelection.assets(*keys)
-    recipe = dg.AssetSelection.assets("reward_model", "attribute_weights", "benchmark_scores", "leaderboard")
+    recipe = dg.AssetSelection.assets(
+        "training_data", "reward_model", "attribute_weights", "benchmark_scores", "leaderboard"
+    )
     build_pool = dg.define_asset_job(
         POOL, pool, description="Read the sources and build the pool of candidate prompts. No partition."
     )
@@ -39,7 +41,7 @@ def jobs(profile: Profile) -> list[UnresolvedAssetJobDefinition]:
         dg.define_asset_job(
             RECIPE,
             recipe,
-            description="One recipe: train its reward model on the data set, score the benchmarks. Partition: the recipe.",
+            description="One recipe: prepare its training data, train its reward model, score the benchmarks. Partition: the recipe.",
             partitions_def=recipes(profile),
         ),
         *push,
