@@ -10,7 +10,7 @@ Compared are the user's turns, all of a conversation's together. Words are what 
 lower case. A language that is written without spaces has few words by this rule, so that only equal prompts are found there.
 
 N-grams are compared by 64-bit hashes: a false match among a billion pairs of different ones is less likely than 1e-9, and hardly moves a
-share. 200,000 prompts of 120 words against 10,000 take 10 to 60 seconds on one core, the more the more boilerplate they share.
+share. 200,000 prompts of 120 words against 10,000 took 19 seconds on one core, and 62 where they shared much boilerplate.
 """
 
 from collections.abc import Iterator, Mapping
