@@ -10,8 +10,9 @@ from safetensors import safe_open
 
 from assets import code_version, count_table, options, sample_table
 from pipeline import gate, plots
-from pipeline.reward_model import data, expectations, schema, summary
-from pipeline.settings import ENGINE_POOL, Profile
+from pipeline.evaluation import benchmarks
+from pipeline.reward_model import expectations, schema, sources, summary, training_data
+from pipeline.settings import COLLECTED, ENGINE_POOL, Profile
 from pipeline.store import DATA, local_path, read_table
 from resources.compute import Compute
 from resources.storage import Storage
@@ -31,41 +32,6 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     used = {recipe.base: profile.checkpoints[recipe.base].core for recipe in profile.recipes.values()}
     note = f" {profile.ratings_note}".rstrip()
     recipes = dg.StaticPartitionsDefinition(list(profile.recipes))
-
-    @dg.asset(
-        **options(
-            "training_data",
-            "reward_model",
-            expectations.TRAINING_DATA,
-            code_version("1", *profile.recipes.values()),
-            deps=["helpsteer_dataset"],
-        ),
-        partitions_def=recipes,
-    )
-    def training_data(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
-        """What a recipe trains on: ratings, preferences between responses, and which prompts pick the checkpoint instead."""
-        store, recipe = storage.store(), profile.recipes[context.partition_key]
-        dataset = store.read("helpsteer_dataset", columns=data.COLLECTED)
-        rated, preferred = data.collected(dataset, recipe)
-        yield from gate.publish(
-            context,
-            store,
-            "training_data",
-            rated,
-            schema.RATED,
-            expectations.TRAINING_DATA,
-            views=expectations.data_views(rated, preferred, dataset, recipe),
-            side_tables={"preferred.parquet": preferred},
-            metadata={
-                "ratings": count_table(rated["split"], "split"),
-                "preferences": count_table(preferred["split"], "split"),
-                "ties dropped": data.ties_of(rated),
-                "strengths": count_table(pc.round(preferred["strength"], 2), "strength"),
-                "sample": sample_table(rated),
-                "sample of preferences": sample_table(preferred),
-                "rated by": profile.ratings_note or profile.rated_by,
-            },
-        )
 
     @dg.asset(
         **options(
@@ -172,7 +138,71 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             info=figures,
         )
 
-    return [training_data, reward_model, exported_model]
+    return [_training_data(profile), reward_model, exported_model]
+
+
+def _training_data(profile: Profile) -> dg.AssetsDefinition:
+    named = {recipe.data for recipe in profile.recipes.values()} - {COLLECTED}
+    parts = [value for r in profile.recipes.values() for value in (r.data, r.labels, r.development_share)]
+    parts += [profile.training_data[name] for name in sorted(named)]
+    parts += [profile.decontamination, *profile.benchmarks, *profile.benchmarks.values()]
+
+    @dg.asset(
+        **options(
+            "training_data",
+            "reward_model",
+            expectations.TRAINING_DATA,
+            code_version("1", *parts, *map(benchmarks.content, profile.benchmarks.values())),
+            deps=["helpsteer_dataset"],
+        ),
+        partitions_def=dg.StaticPartitionsDefinition(list(profile.recipes)),
+    )
+    def training_data_of_recipe(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
+        """What a recipe trains on: ratings and preferences, without the prompts of benchmarks, with development prompts held out."""
+        store, recipe = storage.store(), profile.recipes[context.partition_key]
+        data = store.read("helpsteer_dataset", columns=sources.COLUMNS)
+        if recipe.data == COLLECTED:
+            source = sources.collected(data, recipe.labels, profile.dataset.licence)
+        else:
+            source = sources.read(recipe.data, profile.training_data[recipe.data], recipe.labels)
+        against = {
+            n: b for n, b in profile.benchmarks.items() if b.kind != "collected"
+        }  # that one is our validation split
+        texts = {name: benchmarks.load(name, b, data).pairs["messages"] for name, b in against.items()}
+        made = training_data.prepare(source, recipe, data, texts, profile.decontamination)
+        aside = source.quarantine.table()
+        yield from gate.publish(
+            context,
+            store,
+            "training_data",
+            made.rated,
+            schema.RATED,
+            expectations.TRAINING_DATA,
+            views=expectations.training_views(
+                made.rated, made.preferred, made.dropped, data, recipe.ratings, recipe.pairs
+            ),
+            side_tables={
+                "preferred.parquet": made.preferred,
+                "dropped.parquet": made.dropped,
+                "quarantine.parquet": aside,
+            },
+            metadata={
+                **made.counts,
+                "data": recipe.data,
+                "licence": source.licence,
+                "counts": sample_table(training_data.counts_of(made)),
+                "dropped by benchmark": sample_table(
+                    training_data.dropped_by_benchmark(made.dropped, list(against)), rows=60
+                ),
+                "set aside": count_table(aside["reason"], "reason"),
+                "ratings": sample_table(made.rated),
+                "preferences": sample_table(made.preferred),
+                "dropped": sample_table(made.dropped),
+            },
+            info={"data": recipe.data, "licence": source.licence, **made.counts},
+        )
+
+    return training_data_of_recipe
 
 
 def _head(folder: Any) -> int:

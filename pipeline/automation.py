@@ -41,7 +41,7 @@ def jobs(profile: Profile) -> list[UnresolvedAssetJobDefinition]:
         dg.define_asset_job(
             RECIPE,
             recipe,
-            description="One recipe: train its reward model on the data set, score the benchmarks. Partition: the recipe.",
+            description="One recipe: prepare its training data, train its reward model, score the benchmarks. Partition: the recipe.",
             partitions_def=recipes(profile),
         ),
         *push,

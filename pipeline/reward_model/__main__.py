@@ -20,10 +20,11 @@ from upath import UPath
 from pipeline.annotations import formats
 from pipeline.annotations.formats import Quarantine
 from pipeline.dataset.build import messages_of
+from pipeline.dataset.schema import DATASET
 from pipeline.records import FileError
 from pipeline.reward_model import plan
-from pipeline.reward_model.data import preferences_of, with_development
-from pipeline.reward_model.schema import RATED
+from pipeline.reward_model.sources import RATED_ROWS, Source, preferences_of
+from pipeline.reward_model.training_data import prepare
 from pipeline.settings import ATTRIBUTES, load_profile
 from pipeline.store import write_table
 from pipeline.worker import Progress
@@ -100,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
 def rows_of(path: Path) -> pa.Table:
     """Rated responses of a file as the training stage wants them, in order. Raises FileError for the first row that can't be used.
 
-    Ids are hashes of the texts, so that a prompt's responses stand together wherever they are in the file; all rows are of the train split.
+    Ids are hashes of the texts, so that a prompt's responses stand together wherever they are in the file.
     """
     quarantine = Quarantine()
     table = pa.concat_tables(formats.read(path, "helpsteer", quarantine))
@@ -118,14 +119,13 @@ def rows_of(path: Path) -> pa.Table:
         seen[prompt] += 1
         positions.append(seen[prompt])
     columns = {
-        "split": ["train"] * len(table),
         "prompt_id": ids,
         "response_id": [f"{i[:24]}-{n}" for i, n in zip(ids, positions, strict=True)],
         "position": pa.array(positions, pa.int64()),
         "messages": [messages_of(prompt) for prompt in prompts],
         "response": table["response"],
     }
-    return pa.table(columns | {a: table[a].cast(pa.float64()) for a in ATTRIBUTES}, schema=RATED)
+    return pa.table(columns | {a: table[a].cast(pa.float64()) for a in ATTRIBUTES}, schema=RATED_ROWS)
 
 
 def _plan(options: argparse.Namespace) -> None:
@@ -228,14 +228,15 @@ def _train(options: argparse.Namespace) -> None:
         raise ValueError(f"profile {profile.name} has no recipe {name}; it has: {', '.join(profile.recipes)}")
     if options.output.exists():
         raise FileError(f"{options.output} exists: name a folder that doesn't")
-    recipe, table = profile.recipes[name], rows_of(options.input)
-    table = with_development(table, recipe.development_share)
+    recipe, source = profile.recipes[name], Source(options.input.name, "", rows_of(options.input))
+    source.preferred = preferences_of(source.rated, source.rated["helpfulness"], source.counts)
+    made = prepare(source, recipe, DATASET.empty_table(), {}, profile.decontamination)
     # checkpoints stay beside the folder until it stands: a run that was cut off goes on from them
     staged = options.output.with_name(f".{options.output.name}.{uuid.uuid4().hex}")
     kept = options.output.with_name(f".{options.output.name}.checkpoints")
     staged.mkdir(parents=True)
-    write_table(table, UPath(staged / ".rated.parquet"))
-    write_table(preferences_of(table), UPath(staged / ".preferred.parquet"))
+    write_table(made.rated, UPath(staged / ".rated.parquet"))
+    write_table(made.preferred, UPath(staged / ".preferred.parquet"))
     spec = {
         "rated": str(staged / ".rated.parquet"),
         "preferred": str(staged / ".preferred.parquet"),

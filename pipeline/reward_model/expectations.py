@@ -1,4 +1,4 @@
-"""What must hold of a reward model before it is published."""
+"""What must hold of training data, and of a reward model, before they are published."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,21 +7,33 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.reward_model.decontamination import keys_of, prompt_texts
 from pipeline.rules import Rule
-from pipeline.settings import ATTRIBUTES, Recipe
+from pipeline.settings import ATTRIBUTES
 
 NONE = {"value_set": [0]}
 
 TRAINING_DATA = (
-    Rule("scale", "Targets are 0 to 4.", "ExpectColumnValuesToBeInSet", {"column": "off_scale", **NONE}, view="totals"),
-    Rule("sides_apart", "No prompt both is trained on and picks the checkpoint.", "ExpectColumnValuesToBeInSet",
-         {"column": "on_both_sides", **NONE}, view="totals"),
-    Rule("unseen_validation", "No prompt of the validation split is among them.", "ExpectColumnValuesToBeInSet",
-         {"column": "validation_seen", **NONE}, view="totals"),
-    Rule("enough", "Both sides have what the recipe learns from: ratings, preferences, or both.", "ExpectColumnValuesToBeInSet",
-         {"column": "missing", **NONE}, view="totals"),
-    Rule("real_preferences", "A preference has a strength above 0, and two different responses.", "ExpectColumnValuesToBeInSet",
-         {"column": "no_preferences", **NONE}, view="totals"),
+    *(Rule(f"{a}_in_range", f"{a.capitalize()} goes from 0 to 4.", "ExpectColumnValuesToBeBetween",
+           {"column": a, "min_value": 0, "max_value": 4}) for a in ATTRIBUTES),
+    Rule("response_once", "Every rated response stands once.", "ExpectColumnValuesToBeUnique", {"column": "response_id"}),
+    Rule("split_named", "Every row and pair is in train or development.", "ExpectColumnValuesToBeInSet",
+         {"column": "split", "value_set": ["train", "development"]}, view="prompts"),
+    Rule("one_side", "No prompt is in both train and development, with its rows or its pairs.", "ExpectColumnValuesToBeUnique",
+         {"column": "prompt_id"}, view="prompts"),
+    Rule("enough", "There is something to train on and to pick the checkpoint by, of each kind that the objective learns from.",
+         "ExpectColumnValuesToBeBetween", {"column": "rows", "min_value": 1}, view="needs"),
+    Rule("unseen_validation", "No prompt of the data set's validation split is there, neither by its id nor by its words.",
+         "ExpectColumnValuesToBeInSet", {"column": "validation_seen", "value_set": [0]}, view="totals"),
+    Rule("decontaminated", "No prompt that was dropped for a benchmark is there.", "ExpectColumnValuesToBeInSet",
+         {"column": "dropped_seen", "value_set": [0]}, view="totals"),
+    Rule("preferred", "Every preference has a strength above 0.", "ExpectColumnValuesToBeBetween",
+         {"column": "strength", "min_value": 0, "strict_min": True}, view="pairs"),
+    Rule("preference_known", "No preference is without strength.", "ExpectColumnValuesToNotBeNull", {"column": "strength"}, view="pairs"),
+    Rule("two_responses", "The chosen response is not the rejected one.", "ExpectColumnValuesToBeInSet",
+         {"column": "different", "value_set": [True]}, view="pairs"),
+    Rule("little_dropped", "Less than a tenth of the prompts overlaps with a benchmark: else look at dropped.parquet.",
+         "ExpectColumnValuesToBeBetween", {"column": "dropped_share", "max_value": 0.1}, gating=False, view="totals"),
 )  # fmt: skip
 
 REWARD_MODEL = (
@@ -59,25 +71,42 @@ EXPORTED_MODEL = (
 )  # fmt: skip
 
 
-def data_views(rated: pa.Table, preferred: pa.Table, data: pa.Table, recipe: Recipe) -> dict[str, pa.Table]:
-    """View `totals`, a row, of what a recipe trains on (schemas RATED, PREFERRED); data: the data set (split, prompt_id)."""
-    labels = np.stack([np.asarray(rated[a], dtype=np.float64) for a in ATTRIBUTES])
-    sides = {
-        split: {p for t in (rated, preferred) for p in t.filter(pc.equal(t["split"], split))["prompt_id"].to_pylist()}
+def training_views(
+    rated: pa.Table, preferred: pa.Table, dropped: pa.Table, data: pa.Table, ratings: bool, pairs: bool
+) -> dict[str, pa.Table]:
+    """Views `prompts` (each with each split that it is in), `needs` (rows of what the objective needs), `pairs` and `totals`, a row.
+
+    rated, preferred, dropped: schemas RATED, PREFERRED, DROPPED; data: the data set (split, prompt_id, messages); ratings, pairs: whether
+    the recipe's objective learns from them.
+    """
+    kinds = [("ratings", rated)] * ratings + [("pairs", preferred)] * pairs
+    needs = [
+        {"what": what, "split": split, "rows": len(table.filter(pc.equal(table["split"], split)))}
+        for what, table in kinds
         for split in ("train", "development")
+    ]
+    columns = ["prompt_id", "split", "messages"]
+    prompts = pa.concat_tables([rated.select(columns), preferred.select(columns)])
+    once = prompts.select(columns[:2]).group_by(columns[:2]).aggregate([])
+    held_out = data.filter(pc.equal(data["split"], "validation"))
+    same_id = pc.is_in(prompts["prompt_id"], pc.unique(held_out["prompt_id"]))
+    same_words = pc.is_in(keys_of(prompt_texts(prompts["messages"])), keys_of(prompt_texts(held_out["messages"])))
+    out = pc.unique(dropped["prompt_id"])
+    kept = len(pc.unique(prompts["prompt_id"]))
+    return {
+        "prompts": once,
+        "needs": pa.Table.from_pylist(needs),
+        "pairs": pa.table(
+            {"strength": preferred["strength"], "different": pc.not_equal(preferred["chosen"], preferred["rejected"])}
+        ),
+        "totals": pa.table(
+            {
+                "validation_seen": [pc.sum(pc.or_(same_id, same_words), min_count=0).as_py()],
+                "dropped_seen": [pc.sum(pc.is_in(prompts["prompt_id"], out), min_count=0).as_py()],
+                "dropped_share": [len(out) / max(len(out) + kept, 1)],
+            }
+        ),
     }
-    validation = set(data.filter(pc.equal(data["split"], "validation"))["prompt_id"].to_pylist())
-    needed = [t for t, wanted in ((rated, recipe.ratings), (preferred, recipe.pairs)) if wanted]
-    strength = np.asarray(preferred["strength"], dtype=np.float64)
-    same = np.asarray(pc.equal(preferred["chosen"], preferred["rejected"]).combine_chunks().fill_null(True), dtype=bool)
-    totals = {
-        "off_scale": int(((labels < 0) | (labels > 4)).sum()),
-        "on_both_sides": len(sides["train"] & sides["development"]),
-        "validation_seen": len(validation & (sides["train"] | sides["development"])),
-        "missing": sum(not pc.any(pc.equal(t["split"], split)).as_py() for t in needed for split in sides),
-        "no_preferences": int((~(strength > 0) | same).sum()),
-    }
-    return {"totals": pa.table({name: [value] for name, value in totals.items()})}
 
 
 def model_views(

@@ -30,6 +30,16 @@ PREFERRED = pa.schema(
 )
 """Preferences that a recipe trains on, and those that pick its checkpoint; no ties."""
 
+DROPPED = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("source", pa.string()),  # the recipe's `data`
+        ("benchmark", pa.string()),  # or the validation split that has this prompt
+        ("overlap", pa.float64()),  # share of the benchmark prompt's words that are matched, 0 to 1
+    ]
+)
+"""Prompts that are not trained on, as they are too close to a benchmark prompt; a row a prompt and benchmark."""
+
 CURVE = pa.schema(
     [
         ("stage", pa.string()),  # ratings | preferences | extrapolated

@@ -5,9 +5,19 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from pipeline.dataset.schema import DATASET
 from pipeline.gate import evaluate
-from pipeline.reward_model.expectations import REWARD_MODEL, model_views
-from pipeline.reward_model.schema import CURVE, PREDICTIONS, PREFERENCE_PREDICTIONS, TRAINING_PROMPTS
+from pipeline.reward_model.expectations import REWARD_MODEL, TRAINING_DATA, model_views, training_views
+from pipeline.reward_model.schema import (
+    CURVE,
+    DROPPED,
+    PREDICTIONS,
+    PREFERENCE_PREDICTIONS,
+    PREFERRED,
+    RATED,
+    TRAINING_PROMPTS,
+)
+from pipeline.rules import ROWS
 from pipeline.settings import ATTRIBUTES
 
 NAN = float("nan")
@@ -80,3 +90,75 @@ def test_each_rule_is_broken_by_what_it_forbids(given: dict[str, Any], rules: se
 
 def test_only_a_model_that_is_no_better_than_nothing_is_published_with_a_warning() -> None:
     assert [r.name for r in REWARD_MODEL if not r.gating] == ["better_than_nothing"]
+
+
+SIDES = {"a": "train", "b": "train", "d": "development"}
+
+
+def asked(prompt: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": f"Question {prompt}?"}]
+
+
+def training_rules_broken(
+    row: dict[str, Any], pair: dict[str, Any], dropped: str = "x", rows: int = 3, pairs: int = 3
+) -> set[str]:
+    """Rules that break where one row, or one pair, is another than it should be. Validation: prompt v."""
+    rated: list[dict[str, Any]] = [
+        {"split": side, "prompt_id": p, "response_id": p, "position": 1, "messages": asked(p), "response": "So.", **dict.fromkeys(ATTRIBUTES, 2)}
+        for p, side in SIDES.items()
+    ][:rows]  # fmt: skip
+    preferred: list[dict[str, Any]] = [
+        {"split": side, "prompt_id": p, "messages": asked(p), "chosen": "So.", "rejected": "No.", "strength": 1.0}
+        for p, side in SIDES.items()
+    ][:pairs]
+    if rows:
+        rated[0] |= row
+    if pairs:
+        preferred[0] |= pair
+    table = pa.Table.from_pylist(rated, schema=RATED)
+    views = training_views(
+        table,
+        pa.Table.from_pylist(preferred, schema=PREFERRED),
+        pa.Table.from_pylist([{"prompt_id": dropped}] * bool(dropped), schema=DROPPED),
+        pa.Table.from_pylist([{"split": "validation", "prompt_id": "v", "messages": asked("v")}], schema=DATASET),
+        bool(rows),
+        bool(pairs),
+    )
+    outcomes = list(evaluate(TRAINING_DATA, {ROWS: table, **views}))
+    assert not [o.error for o in outcomes if o.error]
+    return {o.rule.name for o in outcomes if not o.passed and o.rule.gating}
+
+
+@pytest.mark.parametrize(
+    ("row", "pair", "more", "rules"),
+    [
+        ({}, {}, {}, set()),
+        ({}, {}, {"dropped": ""}, set()),
+        ({}, {}, {"rows": 0}, set()),
+        ({}, {}, {"pairs": 0}, set()),
+        ({"coherence": None}, {}, {}, set()),
+        ({"coherence": 4.5}, {}, {}, {"coherence_in_range"}),
+        ({"helpfulness": -1.0}, {}, {}, {"helpfulness_in_range"}),
+        ({"response_id": "b"}, {}, {}, {"response_once"}),
+        ({"split": "development"}, {}, {}, {"one_side"}),
+        ({"split": "validation"}, {}, {}, {"split_named", "one_side"}),
+        ({}, {"split": "development"}, {}, {"one_side"}),
+        ({}, {}, {"rows": 2}, {"enough"}),
+        ({}, {}, {"pairs": 2}, {"enough"}),
+        ({"prompt_id": "v"}, {}, {}, {"unseen_validation"}),
+        ({"messages": asked("V")}, {}, {}, {"unseen_validation"}),
+        ({}, {"messages": asked("v")}, {}, {"unseen_validation"}),
+        ({}, {}, {"dropped": "b"}, {"decontaminated"}),
+        ({}, {"strength": 0.0}, {}, {"preferred"}),
+        ({}, {"strength": None}, {}, {"preference_known"}),
+        ({}, {"rejected": "So."}, {}, {"two_responses"}),
+    ],
+)
+def test_each_rule_of_training_data_is_broken_by_what_it_forbids(
+    row: dict[str, Any], pair: dict[str, Any], more: dict[str, Any], rules: set[str]
+) -> None:
+    assert training_rules_broken(row, pair, **more) == rules
+
+
+def test_only_much_that_was_dropped_is_published_with_a_warning() -> None:
+    assert [r.name for r in TRAINING_DATA if not r.gating] == ["little_dropped"]
