@@ -546,7 +546,7 @@ class PreferenceStage(Section):
 class Recipe(Section):
     """One reward model: training data, base model, objective, optimisation."""
 
-    data: Literal["collected"] = Field("collected", description="this store's data set")
+    data: Name = Field(COLLECTED, description="this store's data set, or one of `training_data`")
     base: Name = Field(description="a checkpoint of this profile")
     objective: Literal["regression", "bradley_terry", "margin_bt", "scaled_bt", "two_stage", "probe"] = "regression"
     attributes: tuple[Attribute, ...] = Field(

@@ -77,11 +77,6 @@ def test_a_generator_with_more_than_half_of_all_shares_is_refused(tmp_path: Path
     assert "more than half" in refusal(tmp_path, "extends: tiny\ngenerators:\n  careful: {share: 5}\n")
 
 
-def test_a_batch_is_made_of_whole_micro_batches(tmp_path: Path) -> None:
-    message = refusal(tmp_path, "extends: tiny\nrecipes:\n  smollm2_regression: {batch_size: 15}\n")
-    assert message.endswith("recipes.smollm2_regression: batch_size 15 is not a multiple of micro_batch_size 2")
-
-
 def test_a_checkpoint_names_one_origin(tmp_path: Path) -> None:
     text = "extends: tiny\ncheckpoints:\n  smollm2_135m_instruct: {hub: a/b}\n"
     assert "exactly one of: hub, folder, gguf" in refusal(tmp_path, text)

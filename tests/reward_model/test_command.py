@@ -91,4 +91,4 @@ def test_a_row_that_cannot_be_used_is_named(
 def test_an_unknown_recipe_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["train", str(place / "rows.jsonl"), str(place / "model"), "--profile", str(place / "mine.yaml")]
     assert main([*arguments, "--recipe", "huge"]) == 1
-    assert "has no recipe huge; it has: smollm2_regression, little" in capsys.readouterr().err
+    assert "has no recipe huge; it has: smollm2_regression, smollm2_probe, little" in capsys.readouterr().err

@@ -150,4 +150,4 @@ def test_a_recipe_is_trained_once_and_stands_beside_the_baselines(
 
 def test_the_benchmarks_recipes_can_be_read() -> None:
     recipes = load_profile(Path(reward_models.__file__).with_suffix(".yaml")).recipes
-    assert {"regression_full", "regression_lora", "helpfulness_only", "two_stage", "probe"} <= set(recipes)
+    assert {"regression_full", "regression_lora", "two_stage", "probe"} <= set(recipes)

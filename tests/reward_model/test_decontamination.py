@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.records import records
@@ -74,6 +74,7 @@ def test_overlaps_are_those_of_plain_python(
         max_size=20,
     )
 )
+@example("one\u1680two")  # a space outside of ASCII that NFKC keeps
 def test_words_are_divided_by_white_space_punctuation_and_symbols(text: str) -> None:
     assert words_of(pa.array([text])).to_pylist() == [plain_words(text)]
 

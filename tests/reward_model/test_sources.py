@@ -41,6 +41,7 @@ from pipeline.settings import (
 from pipeline.store import DATA, Store, write_table
 from resources.compute import LocalCompute
 from resources.storage import Storage
+from resources.tracking import TensorBoard
 
 RECIPE = Recipe(base="small", development_share=0.5)
 TWO_TURNS = "Name a river.\n<extra_id_1>Assistant\nThe Elbe.\n<extra_id_1>User\nAnd a lake?"
@@ -434,7 +435,7 @@ def materialized(tmp_path: Path, recipe: str, wanted: Profile) -> tuple[Store, d
         selection=["training_data"],
         partition_key=recipe,
         instance=dg.DagsterInstance.ephemeral(),
-        resources={"storage": Storage(uri=store.uri), "compute": LocalCompute()},
+        resources={"storage": Storage(uri=store.uri), "compute": LocalCompute(), "tracking": TensorBoard()},
         raise_on_error=False,
     )
     return store, result
