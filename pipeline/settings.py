@@ -572,7 +572,7 @@ class Recipe(Section):
     learning_rate: float = Field(2e-6, gt=0)
     warmup_steps: int = Field(10, ge=0)
     weight_decay: float = Field(0.1, ge=0)
-    precision: Literal["bfloat16", "float32"] = Field("bfloat16", description="of forward and backward passes")
+    precision: Literal["bfloat16", "float32"] = Field("bfloat16", description="of all passes of training")
     gradient_checkpointing: bool = False
     max_tokens: int = Field(4096, ge=32, description="longer conversations lose their oldest turns")
     evaluations: int = Field(10, ge=1, description="evaluations on the development prompts during training")
@@ -920,6 +920,9 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         known = merged.get(key)
+        if isinstance(known, dict) and value is None:  # takes away what the other profile has
+            del merged[key]
+            continue
         merged[key] = _merge(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
     return merged
 

@@ -77,6 +77,11 @@ def test_a_generator_with_more_than_half_of_all_shares_is_refused(tmp_path: Path
     assert "more than half" in refusal(tmp_path, "extends: tiny\ngenerators:\n  careful: {share: 5}\n")
 
 
+def test_null_takes_away_what_the_extended_profile_has(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("extends: tiny\nname: mine\nrecipes: {smollm2_probe: null}\n")
+    assert list(load_profile(tmp_path / "mine.yaml").recipes) == ["smollm2_regression"]
+
+
 def test_a_checkpoint_names_one_origin(tmp_path: Path) -> None:
     text = "extends: tiny\ncheckpoints:\n  smollm2_135m_instruct: {hub: a/b}\n"
     assert "exactly one of: hub, folder, gguf" in refusal(tmp_path, text)

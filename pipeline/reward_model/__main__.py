@@ -64,7 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--device", default="H100", help=f"{', '.join(plan.DEVICES)}, or another with the figures below"
     )
     command.add_argument("--peak-tflops", type=float, metavar="X", help="of the device in bfloat16, measured, say")
-    command.add_argument("--float32-tflops", type=float, metavar="X", help="in float32, in which evaluations run")
+    command.add_argument(
+        "--float32-tflops", type=float, metavar="X", help="in float32, in which the published model is scored"
+    )
     command.add_argument("--memory-gb", type=float, metavar="G", help="of one device")
     command.add_argument(
         "--share", type=float, default=plan.SHARE_OF_PEAK, metavar="S", help="of peak that is reached (%(default)s)"
@@ -161,7 +163,7 @@ def _show(stages: list[plan.Stage], device: plan.Device, share: float, hubs: lis
         )
 
     work = table("Work", "trained on", "steps", "parameters", "tokens", "padded")
-    costs = table("Operations", "training", "again", "head's start", "evaluations")
+    costs = table("Operations", "training", "again", "head's start", "evaluations", "predictions")
     needs = table("Memory of a GPU, on the fewest that hold it", "GPUs", "states", "whole", "activations")
     hours = table("Time", "training", "float32", "GPU-hours", "node-hours")
     for s in stages:
@@ -169,7 +171,10 @@ def _show(stages: list[plan.Stage], device: plan.Device, share: float, hubs: lis
         size = _short(s.parameters) + (f", {_short(s.trained)} trained" if s.trained < s.parameters else "")
         padded = "not known" if s.padded is None else _short(s.padded)
         work.add_row(*of, f"{s.units:,} {s.unit}", f"{s.steps:,}", size, _short(s.tokens), padded)
-        costs.add_row(*of, *(f"{n:.2e}" if n else "0" for n in (s.training, s.recomputed, s.head_start, s.evaluation)))
+        costs.add_row(
+            *of,
+            *(f"{n:.2e}" if n else "0" for n in (s.training, s.recomputed, s.head_start, s.evaluation, s.predictions)),
+        )
         m = s.memory
         gpus = "no number holds it" if m.gpus is None else f"{m.gpus:,}"
         needs.add_row(*of, gpus, *(f"{part / 1e9:,.1f} GB" for part in (m.states, m.whole, m.activations)))
@@ -177,7 +182,7 @@ def _show(stages: list[plan.Stage], device: plan.Device, share: float, hubs: lis
     for shown in (work, costs, needs, hours):
         console.print(shown)
     console.print(
-        f"{device.name}: {device.bfloat16 / 1e12:g} teraFLOPS in bfloat16, {device.float32 / 1e12:g} in float32 (the head's start and evaluations), "
+        f"{device.name}: {device.bfloat16 / 1e12:g} teraFLOPS in bfloat16, {device.float32 / 1e12:g} in float32 (the published model's predictions), "
         f"{device.memory / 1e9:g} GB, of which {plan.HEADROOM:.0%} stay free; {share:.0%} of peak assumed. A node has {plan.GPUS_A_NODE}."
     )
     if any(s.memory.gpus is None for s in stages):

@@ -56,7 +56,9 @@ def _user_texts(lists: pa.Array) -> list[str]:
 
 def words_of(texts: pa.Array) -> pa.Array:
     """The words of each text: in NFKC and lower case, divided by white space, punctuation and symbols."""
-    plain = pc.replace_substring_regex(pc.utf8_lower(pc.utf8_normalize(texts, "NFKC")), r"[\p{P}\p{S}\p{Z}\p{Cc}]+", " ")
+    plain = pc.replace_substring_regex(
+        pc.utf8_lower(pc.utf8_normalize(texts, "NFKC")), r"[\p{P}\p{S}\p{Z}\p{Cc}]+", " "
+    )
     split = pc.split_pattern(pc.utf8_trim(plain, " "), " ")
     empty = pc.equal(pc.utf8_length(pc.utf8_trim(plain, " ")), 0)
     return pc.if_else(empty, pa.scalar([], split.type), split)

@@ -65,8 +65,11 @@ def outputs_of(config: Any) -> tuple[str, ...]:
 
 
 def load_model(folder: Path) -> Any:
-    """A trained model in float32, as anyone loads it."""
+    """A trained model in float32, with the weights that anyone loads."""
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
+    head = FullPrecisionHead(model.score.in_features, model.score.out_features, bias=model.score.bias is not None)
+    head.load_state_dict(model.score.state_dict())
+    model.score = head
     return model.to(device())
 
 

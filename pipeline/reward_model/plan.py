@@ -7,7 +7,8 @@ biases are left out, as in Kaplan et al., arXiv 2001.08361, section 2.1), d the 
     forward and backward               6 N + 12 L d s  (PaLM, arXiv 2204.02311, appendix B; all of attention's square, not its causal half)
     gradient checkpointing             a forward more  (Megatron, arXiv 2104.04473, section 5.1: 96 instead of 72 B s l h^2)
     LoRA, A weights of adapters        4 N + 6 A + 12 L d s: a frozen weight has no gradient of its own (the head counts among A)
-    head's start, probe, evaluations   forwards, in float32
+    head's start, probe, evaluations   forwards, in the recipe's precision
+    predictions                        forwards of the published model for the development rows, in float32
 
 Memory of a GPU, in bytes, as training has it: master weights and gradients in float32, AdamW's two states in float32 (16 a trained weight; 4
 a frozen one), all sharded over the GPUs (ZeRO, arXiv 1910.02054, stage 3), and what one forward pass keeps for its backward pass, which isn't.
@@ -318,10 +319,11 @@ class Stage:
     head_start: float
     evaluation: float
     evaluations: int
+    predictions: float
     memory: Memory
     training_hours: float
     float32_hours: float
-    """of the head's start and the evaluations"""
+    """of the published model's predictions for the development rows"""
 
     @property
     def gpu_hours(self) -> float:
@@ -331,7 +333,7 @@ class Stage:
     @property
     def operations(self) -> float:
         """All operations."""
-        return self.training + self.recomputed + self.head_start + self.evaluation
+        return self.training + self.recomputed + self.head_start + self.evaluation + self.predictions
 
     @property
     def node_hours(self) -> float:
@@ -359,7 +361,8 @@ def plan(
                 raise PlanError(f"recipe {name}: layers: {recipe.layers} asked for; {recipe.base} has {shape.layers}")
             shape = replace(shape, layers=recipe.layers)
         for number, part in enumerate(recipe.stages):
-            found.append(_stage(name, part, shape, data, device, share, profile.seed, first=number == 0))
+            ends = (number == 0, number == len(recipe.stages) - 1)
+            found.append(_stage(name, part, shape, data, device, share, profile.seed, *ends))
     return found
 
 
@@ -377,7 +380,15 @@ def backward(shape: Shape, recipe: Recipe, outputs: int, tokens: float, squares:
 
 
 def _stage(
-    name: str, recipe: Recipe, shape: Shape, data: Data, device: Device, share: float, seed: int, first: bool
+    name: str,
+    recipe: Recipe,
+    shape: Shape,
+    data: Data,
+    device: Device,
+    share: float,
+    seed: int,
+    first: bool,
+    last: bool,
 ) -> Stage:
     wide, units = (2, data.pairs) if recipe.pairs else (1, data.rows)
     if not units:
@@ -395,7 +406,7 @@ def _stage(
     probe = recipe.objective == "probe"
     epochs = 0 if probe else recipe.epochs
     steps = -(-ours // recipe.batch_size) * epochs
-    evaluations = 1 if probe else steps // -(-steps // recipe.evaluations) + 1
+    evaluations = (1 if probe else steps // -(-steps // recipe.evaluations) + 1) + last  # the published model once more
     outputs = 1 if recipe.pairs else len(recipe.attributes)
     every = shape.multiplying(outputs)
     adapters = shape.adapters(recipe.lora) if recipe.lora else 0
@@ -404,6 +415,7 @@ def _stage(
     training = epochs * (once + backward(shape, recipe, outputs, tokens, squares))
     recomputed = epochs * once if recipe.gradient_checkpointing else 0.0
     evaluation = evaluations * once * held_out / ours
+    predictions = forward(shape, every, tokens, squares) * held_out / ours if last else 0.0
     parameters = shape.parameters(outputs)
     trained = 0 if probe else adapters + outputs * shape.width if recipe.lora else parameters
     peak = device.bfloat16 if recipe.precision == "bfloat16" else device.float32
@@ -428,9 +440,10 @@ def _stage(
         head_start=start,
         evaluation=evaluation,
         evaluations=evaluations,
+        predictions=predictions,
         memory=memory(shape, recipe, outputs, trained, longest * wide, device),
-        training_hours=(training + recomputed) / (3600 * share * peak),
-        float32_hours=(start + evaluation) / (3600 * share * device.float32),
+        training_hours=(training + recomputed + start + evaluation) / (3600 * share * peak),
+        float32_hours=predictions / (3600 * share * device.float32),
     )
 
 
@@ -445,10 +458,10 @@ def memory(shape: Shape, recipe: Recipe, outputs: int, trained: int, unit: int, 
     parameters = shape.parameters(outputs)
     adapters = shape.adapters(recipe.lora) if recipe.lora else 0
     states = 4.0 * (parameters + adapters) + 12.0 * trained
-    copied = 2 if recipe.precision == "bfloat16" and trained else 0
+    copied = 2 if recipe.precision == "bfloat16" else 0
     copies = copied * (shape.multiplying(outputs) + adapters)
     tokens = min(max(recipe.micro_batch_tokens, unit), recipe.batch_size * unit)
-    kept = shape.kept(recipe.precision if trained else "float32")
+    kept = shape.kept(recipe.precision)
     if not trained:
         activations = float(tokens * kept)
     elif recipe.gradient_checkpointing:

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig, AutoModel
 
-from pipeline.reward_model.model import backbone_of, device, name_outputs, outputs_of
-from pipeline.reward_model.scoring import Encoded, Floats, over_batches
+from pipeline.reward_model.model import FullPrecisionHead, backbone_of, device, name_outputs, outputs_of
+from pipeline.reward_model.scoring import Encoded, Floats, autocast, over_batches
 
 POOLINGS = ("last", "mean")
 STRENGTHS = 10.0 ** np.arange(-3.0, 3.5, 0.5)
@@ -47,7 +47,7 @@ class Probe(nn.Module):
         self.backbone, self.layers, self.poolings = backbone, tuple(layers), tuple(poolings)
         self.config = backbone.config
         width = self.config.hidden_size * len(self.layers) * len(self.poolings)
-        self.score = nn.Linear(width, len(outputs))
+        self.score = FullPrecisionHead(width, len(outputs))
         name_outputs(self.config, outputs)
 
     @property
@@ -130,18 +130,18 @@ def candidate_layers(depth: int) -> tuple[int, ...]:
 
 
 def states_of(
-    backbone: Any, layers: Sequence[int], encoded: Encoded, update: Callable[[int], None]
+    backbone: Any, layers: Sequence[int], encoded: Encoded, update: Callable[[int], None], precision: str
 ) -> npt.NDArray[np.float32]:
-    """Pooled states of conversations: shape (conversations, layers, 2, width), float32."""
+    """Pooled states of conversations, computed in `precision`: shape (conversations, layers, 2, width), float32."""
     backbone.eval()
     width = backbone.config.hidden_size
-    found = over_batches(
-        encoded,
-        backbone.config.pad_token_id,
-        len(layers) * len(POOLINGS) * width,
-        lambda ids, mask: pooled_states(backbone, layers, ids.to(backbone.device), mask.to(backbone.device)).flatten(1),
-        update,
-    )
+
+    def states(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        with autocast(backbone.device, precision):
+            return pooled_states(backbone, layers, ids.to(backbone.device), mask.to(backbone.device)).flatten(1)
+
+    columns = len(layers) * len(POOLINGS) * width
+    found = over_batches(encoded, backbone.config.pad_token_id, columns, states, update)
     return found.astype(np.float32).reshape(len(encoded), len(layers), len(POOLINGS), width)
 
 

@@ -34,33 +34,45 @@ def load_scorer(folder: Path) -> Any:
     return probe.load_probe(folder) if probe.is_probe(folder) else load_model(folder)
 
 
+def autocast(on: torch.device, precision: str, shared: bool = False) -> torch.autocast:
+    """Context in which a model of float32 weights multiplies in a recipe's precision. shared: its weights are sharded."""
+    # autocast's cache would hold a copy of every weight: sharded weights are not to be whole all at once
+    return torch.autocast(on.type, dtype=torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=not shared)
+
+
 def score(
-    model: Any, encoded: Encoded, update: Callable[[int], None], tokens: int = TOKENS_A_BATCH, shared: bool = False
+    model: Any,
+    encoded: Encoded,
+    update: Callable[[int], None],
+    tokens: int = TOKENS_A_BATCH,
+    shared: bool = False,
+    precision: str = "float32",
 ) -> Floats:
     """The model's outputs for encoded conversations, in order: shape (conversations, outputs). Calls `update` with the number done.
 
-    Independent of batches and padding, to rounding: computed in the precision of the model's weights. shared: the processes of a
-    training, which all call this with the same conversations, each compute a part.
+    In float32, independent of batches and padding, to rounding. shared: the processes of a training, which all call this with the same
+    conversations, each compute a part.
     """
     model.eval()
-    return over_batches(
-        encoded,
-        model.config.pad_token_id,
-        model.config.num_labels,
-        lambda ids, mask: model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits,
-        update,
-        tokens,
-        shared,
-    )
+
+    def outputs(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        with autocast(model.device, precision, shared):
+            logits: torch.Tensor = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
+            return logits
+
+    return over_batches(encoded, model.config.pad_token_id, model.config.num_labels, outputs, update, tokens, shared)
 
 
-def last_states(model: Any, encoded: Encoded, update: Callable[[int], None], shared: bool = False) -> Floats:
+def last_states(
+    model: Any, encoded: Encoded, update: Callable[[int], None], precision: str, shared: bool = False
+) -> Floats:
     """State of the last layer at the last token of each conversation: shape (conversations, width)."""
     model.eval()
     backbone = backbone_of(model)
 
     def states(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        hidden = backbone(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).last_hidden_state
+        with autocast(model.device, precision, shared):
+            hidden = backbone(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).last_hidden_state
         return hidden[torch.arange(len(ids)), mask.sum(dim=1) - 1]
 
     return over_batches(

@@ -17,7 +17,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from pipeline.reward_model.batching import plan_steps
 from pipeline.reward_model.objectives import masked_squares, preference_losses
-from pipeline.reward_model.scoring import pad, score
+from pipeline.reward_model.scoring import autocast, pad, score
 from pipeline.settings import ATTRIBUTES, Recipe
 from pipeline.worker import Log, Progress
 
@@ -173,8 +173,7 @@ class RewardTrainer(Trainer):
             per_unit, recipe.batch_size, recipe.epochs, recipe.micro_batch_tokens, seed, self._processes
         )
         self._tokens, self._flops, self._begun = 0, 0.0, 0.0
-        self._dtype = torch.bfloat16 if recipe.precision == "bfloat16" else torch.float32
-        self._rate = matmul_rate(self._dtype)
+        self._rate = matmul_rate(getattr(torch, recipe.precision))
         super().__init__(train_dataset=self._plan, **arguments)
         self._step_flops = training_flops(self.model, train.lengths)
 
@@ -216,10 +215,7 @@ class RewardTrainer(Trainer):
         rows = self._train.units[units].T.ravel()
         ids, mask = pad([self._train.encoded[int(row)] for row in rows], model.config.pad_token_id)
         on = self.args.device
-        # autocast's cache would hold a copy of every weight: sharded weights are not to be whole all at once
-        cached = self._processes == 1
-        half = self._dtype == torch.bfloat16
-        with torch.autocast(on.type, dtype=torch.bfloat16, enabled=half, cache_enabled=cached):
+        with autocast(on, self._recipe.precision, shared=self._processes > 1):
             outputs = model(input_ids=ids.to(on), attention_mask=mask.to(on)).logits.float()
         targets = torch.tensor(self._train.targets[units], dtype=torch.float32, device=on)
         if self._recipe.pairs:
@@ -240,13 +236,16 @@ class RewardTrainer(Trainer):
         super().log(logs, start_time)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Figures on the development examples, in float32, as the model is published; the best weights so far are kept."""
+        """Figures on the development examples, in the recipe's precision; the best weights so far are kept."""
         step, history = self.state.global_step, [h for h in self.state.log_history if "eval_loss" in h]
         known = next((h for h in history if h["step"] == step), None)
         if known:
             return dict(known)
         shared = self._processes > 1
-        outputs = score(self.model_wrapped, self._development.encoded, lambda done: None, shared=shared)
+        precision = self._recipe.precision
+        outputs = score(
+            self.model_wrapped, self._development.encoded, lambda done: None, shared=shared, precision=precision
+        )
         figures = figures_of(self._recipe, outputs, self._development)
         metrics = {f"eval_{name}": value for name, value in figures.items()}
         self._keep(step, history, metrics["eval_loss"])

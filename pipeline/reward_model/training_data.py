@@ -51,9 +51,9 @@ def prepare(
     rated = with_split(tables[0], recipe.development_share).select(RATED.names)
     preferred = with_split(tables[1], recipe.development_share).select(PREFERRED.names)
     if recipe.ratings:
-        _both_sides(rated, "responses")
+        _both_sides(rated, "responses", len(out))
     if recipe.pairs:
-        _both_sides(preferred, "pairs")
+        _both_sides(preferred, "pairs", len(out))
     return Prepared(rated, preferred, dropped, {name: n for name, n in source.counts.items() if n})
 
 
@@ -110,10 +110,11 @@ def _repeated(text: str, n: int) -> pa.Array:
     return pa.array([text] * n, pa.string())
 
 
-def _both_sides(table: pa.Table, what: str) -> None:
+def _both_sides(table: pa.Table, what: str, dropped: int) -> None:
     development = int(pc.sum(pc.equal(table["split"], "development"), min_count=0).as_py())
     if not development or development == len(table):
+        out = f" ({dropped} prompts were dropped: they are in a benchmark or a validation split)" if dropped else ""
         raise ValueError(
-            f"{len(table) - development} {what} to train on and {development} to pick the checkpoint: both are needed. "
+            f"{len(table) - development} {what} to train on and {development} to pick the checkpoint{out}: both are needed. "
             "Collect more prompts, or change the recipe's development_share"
         )

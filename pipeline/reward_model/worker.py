@@ -182,7 +182,7 @@ def _train(
     if start and recipe.preference and recipe.preference.extrapolation != 1:
         alpha = recipe.preference.extrapolation
         model.load_state_dict({n: start[n] + alpha * (p - start[n]) for n, p in model.state_dict().items()})
-        outputs = score(model, held_out.encoded, lambda done: None)
+        outputs = score(model, held_out.encoded, lambda done: None, precision=recipe.precision)
         figures = training.figures_of(recipe.stages[-1], outputs, held_out)
         (row,) = training.curve_of([{"step": curve[-1]["step"], **{f"eval_{n}": v for n, v in figures.items()}}])
         curve.append({"stage": "extrapolated", **row, "chosen": True})
@@ -220,7 +220,7 @@ def _ridge_start(model: Any, stage: Recipe, train: Side, log: Log) -> Any:
     from pipeline.reward_model.training import ridge_head
 
     say = Progress(log, "states for the head's start", len(train.encoded))
-    states = last_states(model, train.encoded, say.update, shared="RANK" in os.environ)
+    states = last_states(model, train.encoded, say.update, stage.precision, shared="RANK" in os.environ)
     examples, folds = train.examples(stage), train.folds(stage)
     if not stage.pairs:
         return ridge_head(states[examples.units[:, 0]], examples.targets, folds)
@@ -253,7 +253,7 @@ def _fit_probe(
     examples, held_out = train.examples(recipe), development.examples(recipe)
     rows = examples.units[:, 0]
     say = Progress(log, "hidden states", len(train.encoded))
-    states = probe.states_of(backbone, layers, train.encoded, say.update)[rows]
+    states = probe.states_of(backbone, layers, train.encoded, say.update, recipe.precision)[rows]
     chosen, weights, bias, tried = probe.fit(states, examples.targets, train.folds(recipe), layers)
     log(
         f"layers {chosen.layers}, {' and '.join(chosen.poolings)}, strength {chosen.strength:g}: cross-validated error {chosen.error:.4f}"
@@ -263,7 +263,8 @@ def _fit_probe(
     with torch.no_grad():
         made.score.weight.copy_(torch.tensor(weights))
         made.score.bias.copy_(torch.tensor(bias))
-    figures = training.figures_of(recipe, score(made, held_out.encoded, lambda done: None), held_out)
+    outputs = score(made, held_out.encoded, lambda done: None, precision=recipe.precision)
+    figures = training.figures_of(recipe, outputs, held_out)
     curve = training.curve_of([{"step": 0, **{f"eval_{n}": v for n, v in figures.items()}}])
     return Made(
         made.save,
@@ -291,6 +292,7 @@ def _publish(
     published = load_scorer(out)
     progress = Progress(log, "development predictions", len(development.encoded))
     predictions = score(published, development.encoded, progress.update)
+    again = score(published, development.encoded, lambda done: None, precision=recipe.precision)
     write_table(pa.Table.from_pylist(made.curve, schema=CURVE), UPath(out / "training_curve.parquet"))
     write_table(
         pa.Table.from_pylist([{n: row[n] for n in STEPS.names} for row in made.steps], schema=STEPS),
@@ -298,7 +300,7 @@ def _publish(
     )
     rated, preferred = _predictions(development, recipe.outputs, predictions)
     last = recipe.stages[-1]
-    published_loss = figures_of(last, predictions, development.examples(last))["loss"]
+    published_loss = figures_of(last, again, development.examples(last))["loss"]  # as the curve has it
     write_table(rated, UPath(out / "development_predictions.parquet"))
     write_table(preferred, UPath(out / "development_preferences.parquet"))
     write_table(_prompts(train), UPath(out / "training_prompts.parquet"))

@@ -45,6 +45,7 @@ generators:
 dataset: {{validation_share: 0.25}}
 recipes:
   smollm2_regression: {{max_tokens: 128, evaluations: 1, development_share: 0.45}}
+  smollm2_probe: {{max_tokens: 128, development_share: 0.45}}
 """
 
 

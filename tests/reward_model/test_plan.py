@@ -48,7 +48,8 @@ def small(tmp_path: Path) -> Profile:
     (tmp_path / "base" / "config.json").write_text(json.dumps(SMALL))
     (tmp_path / "mine.yaml").write_text(
         f"extends: tiny\nname: mine\nstore: {tmp_path}/store\ncheckpoints:\n  small: {{folder: {tmp_path}/base, licence: none}}\n"
-        "recipes:\n  smollm2_regression: {base: small, head: zero, epochs: 2, batch_size: 20, development_share: 0.1, evaluations: 5}\n"
+        "recipes:\n  smollm2_probe: null\n  smollm2_regression: {base: small, layers: null, head: zero, micro_batch_tokens: 8192,"
+        " epochs: 2, batch_size: 20, development_share: 0.1, evaluations: 5}\n"
     )
     return load_profile(tmp_path / "mine.yaml")
 
@@ -72,9 +73,11 @@ def test_a_small_recipe_by_hand(small: Profile) -> None:
     # a row: 6 x (288 + 20) weights x 6 tokens + 12 x 2 layers x 4 wide x 36 = 11,088 + 3,456
     assert stage.training == 90 * 2 * 14_544
     assert (stage.recomputed, stage.head_start, stage.padded) == (0, 0, None)
-    # 10 steps, evaluated every 2, and before the first: 6 forward passes, a third of a row's operations each, over 10 rows
-    assert (stage.evaluations, stage.evaluation) == (6, 6 * 10 * 14_544 / 3)
-    hours = 90 * 2 * 14_544 / 989e12 + 6 * 10 * 14_544 / 3 / 67e12
+    # 10 steps, evaluated every 2, before the first, and as written: 7 forward passes, a third of a row's operations each, over 10 rows
+    assert (stage.evaluations, stage.evaluation) == (7, 7 * 10 * 14_544 / 3)
+    # and its predictions in float32
+    assert stage.predictions == 10 * 14_544 / 3
+    hours = (90 * 2 + 7 * 10 / 3) * 14_544 / 989e12 + 10 * 14_544 / 3 / 67e12
     assert stage.gpu_hours == pytest.approx(hours / 0.4 / 3600)
     assert stage.node_hours == stage.gpu_hours / 8
     # float32 weights and gradients, AdamW's two states: 16 bytes; a bfloat16 copy of the 308 that multiply
@@ -221,6 +224,7 @@ def test_the_ridge_start_is_a_forward_pass_of_the_first_stage_alone(small: Profi
     two = {"objective": "two_stage", "head": "ridge", "preference": {"batch_size": 6, "evaluations": 1}}
     first, second = stages(small, **two)
     assert [first.head_start, second.head_start] == [90 * 14_544 / 3, 0]
+    assert first.predictions == 0 < second.predictions
     # 36 of 40 preferences, two responses each, 6 a step, one output
     assert (second.objective, second.unit, second.units, second.steps, second.tokens) == (
         "scaled_bt",
@@ -332,7 +336,7 @@ def test_the_command_gives_one_json_object(capsys: pytest.CaptureFixture[str]) -
     assert code == 0
     found = json.loads(out)
     assert (found["device"]["name"], found["share_of_peak"]) == ("H200 SXM", 0.3)
-    assert len(found["stages"]) == 7
+    assert len(found["stages"]) == 10
     # 1,112 GB of states; of 126.9 GB each, 14.5 are gathered weights and 12.7 activations
     assert found["stages"][0]["memory"]["gpus"] == 12
     assert [round(p["share_of_peak"], 4) for p in found["published"]] == [0.0052, 0.0062]

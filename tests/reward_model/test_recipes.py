@@ -63,7 +63,10 @@ def test_a_recipe_makes_a_model_that_scores_as_its_development_figures_say(place
     figures = work(spec(place, kind, recipe) | {"tracking": str(place / "curves" / kind)}, quiet)
     curve = pq.read_table(place / kind / "training_curve.parquet").to_pylist()
     chosen = [row for row in curve if row["chosen"]]
-    assert figures["published_loss"] == pytest.approx(chosen[-1]["development_loss"], rel=1e-4)
+    rounded = (
+        2e-2 if recipe.lora else 1e-4
+    )  # adapters beside the weights are rounded to bfloat16 otherwise than in them
+    assert figures["published_loss"] == pytest.approx(chosen[-1]["development_loss"], rel=rounded)
     assert [row["stage"] for row in chosen] == {
         "two_stage": ["ratings", "preferences"],
         "lora_two_stage": ["ratings", "preferences"],

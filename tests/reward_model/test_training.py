@@ -30,12 +30,13 @@ def data(n: int = 40) -> pa.Table:
     generator = np.random.default_rng(0)
     rows = []
     for p in range(n):
+        asked = " ".join(["one", "two"][int(bit)] for bit in f"{p:06b}")
         for position in (1, 2):
             words = list(generator.choice(WORDS[3:-1], 12))
             level = min(4, words.count("good") + words.count("yes"))
             rows.append(
                 {"split": "train", "prompt_id": f"p{p}", "response_id": f"p{p}/{position}", "position": position,
-                 "messages": [{"role": "user", "content": "one two"}], "response": " ".join(words), "helpfulness_mean": float(level),
+                 "messages": [{"role": "user", "content": asked}], "response": " ".join(words), "helpfulness_mean": float(level),
                  **dict.fromkeys(ATTRIBUTES, level), "verbosity": None if p % 3 else 2}
             )  # fmt: skip
     return pa.Table.from_pylist(rows, schema=DATASET)
@@ -123,8 +124,9 @@ def test_the_published_checkpoint_has_the_least_development_loss(trained: tuple[
     assert [r["chosen"] for r in curve] == [r is best for r in curve]
     predictions = pq.read_table(folder / "development_predictions.parquet").to_pandas()
     squared = np.concatenate([((predictions[a] - predictions[f"{a}_label"]) ** 2).dropna() for a in ATTRIBUTES])
-    # training runs in bfloat16; what picks the checkpoint is the loss in float32, as it is published
-    assert squared.mean() == pytest.approx(best["development_loss"], rel=1e-5)
+    # what picks the checkpoint is the loss in bfloat16, as training runs; the published model is scored in float32
+    assert squared.mean() == pytest.approx(best["development_loss"], rel=1e-2)
+    assert figures["published_loss"] == pytest.approx(best["development_loss"], rel=1e-5)
     assert best["development_loss"] < figures["baseline_loss"]
 
 
