@@ -117,7 +117,8 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         spec = {
             "model": str(local_path(store.path("reward_model", name))),
             "weights": {row["attribute"]: row["weight"] for row in weights},
-            "conversations": str(store.path("training_data", name, DATA)),
+            "rated": str(store.path("training_data", name, DATA)),
+            "preferred": str(store.path("training_data", name, "preferred.parquet")),
             "max_tokens": recipe.max_tokens,
             "name": name,
             "licences": [profile.checkpoints[recipe.base].licence, profile.dataset.licence],
@@ -190,6 +191,7 @@ def _training_data(profile: Profile) -> dg.AssetsDefinition:
                 **made.counts,
                 "data": recipe.data,
                 "licence": source.licence,
+                **({"rated by": profile.ratings_note or profile.rated_by} if recipe.data == COLLECTED else {}),
                 "counts": sample_table(training_data.counts_of(made)),
                 "dropped by benchmark": sample_table(
                     training_data.dropped_by_benchmark(made.dropped, list(against)), rows=60
@@ -232,5 +234,6 @@ def _curves(curve: pa.Table, steps: pa.Table, speed: dict[str, list[float]]) -> 
     if speed:
         at = list(range(1, len(speed["step"]) + 1))
         for name in ("tokens_per_second", "share_of_peak"):
-            shown[name] = plots.line_chart(at, {name: speed[name]}, name.replace("_", " "), "step", "")
+            words = name.replace("_", " ")
+            shown[f"speed: {words}"] = plots.line_chart(at, {words: speed[name]}, words.capitalize(), "step", "")
     return {name: dg.MetadataValue.md(plot) for name, plot in shown.items()}

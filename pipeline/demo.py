@@ -28,6 +28,8 @@ from pipeline.report import write_report
 from pipeline.settings import ProfileError, load_profile
 from pipeline.store import Store
 
+Seconds = dict[tuple[str, str | None], float]
+"""What the step of an asset and partition took."""
 DEMO_DELIVERY = "demo"
 console = Console(highlight=False, soft_wrap=True)
 
@@ -38,6 +40,7 @@ class Row:
 
     stage: str
     asset: str
+    partition: str | None
     rows_in: int | None
     rows_out: int | None
     seconds: float | None
@@ -53,7 +56,7 @@ def main() -> int:
     warnings.filterwarnings("ignore", category=dg.PreviewWarning)  # of Dagster's own parts, about each other
     profile = load_profile()
     store, instance = Store(profile.store), dg.DagsterInstance.get()
-    begun, seconds = time.monotonic(), dict[str, float]()
+    begun, seconds = time.monotonic(), Seconds()
     console.print(f"Profile [bold]{profile.name}[/], store {profile.store}")
     if profile.ratings_note:
         console.print(f"[bold]{profile.ratings_note}[/]")
@@ -75,7 +78,7 @@ def main() -> int:
     return 0
 
 
-def run(instance: dg.DagsterInstance, store: Store, job: str, partition: str | None, seconds: dict[str, float]) -> bool:
+def run(instance: dg.DagsterInstance, store: Store, job: str, partition: str | None, seconds: Seconds) -> bool:
     """Run what is out of date of a job; False where the run failed. Adds the seconds of each asset's step."""
     stale = out_of_date(instance, store, job, partition)
     title = escape(f"{job} [{partition}]" if partition else job)
@@ -97,8 +100,8 @@ def run(instance: dg.DagsterInstance, store: Store, job: str, partition: str | N
         result.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
     ).records:
         step = steps[str(record.event_log_entry.step_key)]
-        if step.start_time and step.end_time:
-            seconds[str(record.asset_key and record.asset_key.to_user_string())] = step.end_time - step.start_time
+        if record.asset_key and step.start_time and step.end_time:
+            seconds[record.asset_key.to_user_string(), record.partition_key] = step.end_time - step.start_time
     if not result.success:
         console.print(f"[bold red]{title} failed[/] (run {result.run_id})\n", style="red")
         console.print(tail.failure or "no reason was recorded: see the run in the UI, `make ui`", markup=False)
@@ -215,36 +218,42 @@ def peak_memory() -> Iterator[list[int]]:
         thread.join()
 
 
-def table_rows(store: Store, plan: Sequence[tuple[str, str | None]], seconds: dict[str, float]) -> list[Row]:
-    """A row an asset, in the order of the chain: rows read of its first dependency, rows published, seconds of its step in this run."""
-    graph, rows = definitions.defs.resolve_asset_graph(), list[Row]()
+def table_rows(store: Store, plan: Sequence[tuple[str, str | None]], seconds: Seconds) -> list[Row]:
+    """A row an asset and partition, in the order of the chain: rows read of its first dependency, rows published, seconds of its step in this run."""
+    graph, rows = definitions.defs.resolve_asset_graph(), dict[tuple[str, str | None], Row]()
     declared = {spec.key: spec for spec in definitions.defs.resolve_all_asset_specs()}
     jobs = {job.name: job.selection.resolve(graph) for job in automation.jobs(load_profile())}
 
+    def own(key: dg.AssetKey, partition: str | None) -> str | None:
+        return partition if graph.get(key).is_partitioned else None
+
     def count(key: dg.AssetKey, partition: str | None) -> int | None:
-        manifest = store.manifest(key.to_user_string(), partition if graph.get(key).is_partitioned else None)
+        manifest = store.manifest(key.to_user_string(), own(key, partition))
         return manifest.rows if manifest else None
 
     for job, partition in plan:
         for key in graph.toposorted_asset_keys:
             if key in jobs[job]:
-                name = key.to_user_string()
+                place = (key.to_user_string(), own(key, partition))
                 first = next((count(d.asset_key, partition) for d in declared[key].deps), None)
-                rows.append(Row(str(declared[key].group_name), name, first, count(key, partition), seconds.get(name)))
-    return rows
+                rows.pop(place, None)  # of the leaderboard, made anew for every recipe, the last one stands
+                rows[place] = Row(
+                    str(declared[key].group_name), *place, first, count(key, partition), seconds.get(place)
+                )
+    return list(rows.values())
 
 
 def show(rows: Sequence[Row]) -> None:
     """Print the table."""
     table = Table(title="What was made", title_justify="left")
-    for name in ("stage", "asset"):
+    for name in ("stage", "asset", "partition"):
         table.add_column(name)
     for name in ("rows in", "rows out", "seconds"):
         table.add_column(name, justify="right")
     for row in rows:
         took = "kept" if row.seconds is None else f"{row.seconds:.1f}"
         counts = ["" if n is None else f"{n:,}" for n in (row.rows_in, row.rows_out)]
-        table.add_row(row.stage, row.asset, *counts, took)
+        table.add_row(row.stage, row.asset, row.partition or "", *counts, took)
     console.print(table)
 
 

@@ -19,7 +19,7 @@ _PICTURE = re.compile(r"!\[.*?\]\((data:image/png;base64,[A-Za-z0-9+/=]+)\)")
 
 
 def write_report(store: Store, profile: Profile, stages: Sequence[Mapping[str, Any]]) -> Path:
-    """Write `report.html` into the store's folder; its path. stages: rows with stage, asset, rows_in, rows_out, seconds (None: kept)."""
+    """Write `report.html` into the store's folder; its path. stages: rows with stage, asset, partition, rows_in, rows_out, seconds (None: kept)."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )

@@ -1,7 +1,7 @@
 """A reward model of one output: attribute weights folded into the head, so that any scorer takes it as it is.
 
-As a worker: spec has model (local folder), weights (output -> weight), conversations (URI of a table with messages and response, to compare
-scores on), max_tokens, name, licences, scores (rows of the card's table), rated_by, ratings_note. Writes a model folder.
+As a worker: spec has model (local folder), weights (output -> weight), rated and preferred (URIs of training data's tables, with conversations
+to compare scores on), max_tokens, name, licences, scores (rows of the card's table), rated_by, ratings_note. Writes a model folder.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from upath import UPath
 
 from pipeline.store import local_path, read_table
 from pipeline.worker import Log, Spec, run_worker
+
+COMPARED = 64
+"""Conversations that are scored by both models."""
 
 
 def fold(folder: Path, out: Path, weights: Mapping[str, float]) -> Any:
@@ -46,7 +50,9 @@ def work(spec: Spec, log: Log) -> dict[str, Any]:
 
     folder, out = Path(spec["model"]), local_path(UPath(spec["out"]))
     fold(folder, out, spec["weights"])
-    table = read_table(UPath(spec["conversations"]), ["messages", "response"])
+    rated = read_table(UPath(spec["rated"]), ["messages", "response"])
+    preferred = read_table(UPath(spec["preferred"]), ["messages", "chosen"]).rename_columns(rated.column_names)
+    table = pa.concat_tables([rated, preferred]).slice(0, COMPARED)
     tokenizer, before, after = AutoTokenizer.from_pretrained(out), load_scorer(folder), load_scorer(out)
     rows = zip(table["messages"].to_pylist(), table["response"].to_pylist(), strict=True)
     encoded = [encode(tokenizer, messages, response, spec["max_tokens"])[0] for messages, response in rows]

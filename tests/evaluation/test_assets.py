@@ -84,8 +84,9 @@ def test_the_chain_publishes_and_shows_what_a_person_looks_for(chain: Chain) -> 
         "ratings: loss",
         "ratings: development",
         "ratings: learning rate",
+        "speed: tokens per second",
+        "speed: share of peak",
         "tokens_per_second",
-        "share_of_peak",
     } <= set(model)
     assert {"development", "highest and lowest", "rated by", "TensorBoard"} <= set(model)
     assert list(Path(model["TensorBoard"].value).glob("events.out.tfevents.*"))
