@@ -285,17 +285,18 @@ def _score(options: argparse.Namespace) -> None:
     from pipeline.reward_model.worker import labels_of
 
     table = rows_of(options.input)
-    tokenizer, model = AutoTokenizer.from_pretrained(options.model), load_scorer(options.model)
+    model = load_scorer(options.model)
+    tokenizer = AutoTokenizer.from_pretrained(options.model)
     names = outputs_of(model.config)
     texts = zip(table["messages"].to_pylist(), table["response"].to_pylist(), strict=True)
     encoded = [encode(tokenizer, messages, response, options.max_tokens) for messages, response in texts]
     say = Progress(lambda message: notes.print(message, markup=False), "scored", len(encoded))
     scores = score(model, [ids for ids, _, _ in encoded], say.update)
     write_table(pa.table({name: scores[:, n] for n, name in enumerate(names)}), UPath(options.output))
-    judged = [n for n in names if n in ATTRIBUTES] or ["helpfulness"]  # a reward is held against helpfulness
-    figures = rating_figures(scores, labels_of(table, judged), judged)
     shown = Table("", "Pearson", "error (MSE)", title=f"{len(table)} responses")
-    for name, attribute in zip(names, judged, strict=True):
+    for n, name in enumerate(names):
+        attribute = name if name in ATTRIBUTES else "helpfulness"  # a reward is held against helpfulness
+        figures = rating_figures(scores[:, [n]], labels_of(table, [attribute]), [attribute])
         error = f"{figures[f'{attribute}_mse']:.3f}" if name == attribute else "-"
         shown.add_row(name, f"{figures[f'{attribute}_pearson']:.3f}", error)
     console.print(shown)

@@ -92,3 +92,13 @@ def test_an_unknown_recipe_is_refused(place: Path, capsys: pytest.CaptureFixture
     arguments = ["train", str(place / "rows.jsonl"), str(place / "model"), "--profile", str(place / "mine.yaml")]
     assert main([*arguments, "--recipe", "huge"]) == 1
     assert "has no recipe huge; it has: smollm2_regression, smollm2_probe, little" in capsys.readouterr().err
+
+
+def test_what_is_no_reward_model_is_not_scored_with(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder, reason in (
+        (place / "base", "not a reward model: it has no weights for score.weight"),
+        (place, "no model is there"),
+    ):
+        assert main(["score", str(folder), str(place / "rows.jsonl"), str(place / "none.parquet")]) == 1
+        assert reason in capsys.readouterr().err
+    assert not (place / "none.parquet").exists()
