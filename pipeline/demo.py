@@ -254,6 +254,8 @@ def show(rows: Sequence[Row]) -> None:
         took = "kept" if row.seconds is None else f"{row.seconds:.1f}"
         counts = ["" if n is None else f"{n:,}" for n in (row.rows_in, row.rows_out)]
         table.add_row(row.stage, row.asset, row.partition or "", *counts, took)
+    if not console.is_terminal:
+        console.width = 120  # a log's lines: Rich would take 80, and cut the names off
     console.print(table)
 
 
