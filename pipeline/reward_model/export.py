@@ -15,7 +15,7 @@ from upath import UPath
 from pipeline.store import local_path, read_table
 from pipeline.worker import Log, Spec, run_worker
 
-COMPARED = 64
+COMPARED = 24
 """Conversations that are scored by both models."""
 
 
