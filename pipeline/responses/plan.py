@@ -8,8 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.draws import seeds, uniforms
-from pipeline.responses.schema import PLAN, REQUESTS, RESPONSE_PAIRS, RESPONSES
+from pipeline.responses.schema import MESSAGES, PLAN, REQUESTS, RESPONSE_PAIRS, RESPONSES
 from pipeline.settings import ATTRIBUTES, Generator
+
+PART = 4096
+"""Requests that are written out at a time."""
 
 
 def assign_generators(prompt_ids: pa.ChunkedArray | pa.Array, shares: Mapping[str, float], seed: int) -> pa.Table:
@@ -62,17 +65,21 @@ def requests_of(plan: pa.Table, contexts: pa.Table, generators: Mapping[str, Gen
         raise ValueError(
             f"{found.null_count} planned prompts have no context (the first: {missing}): contexts and plan differ"
         )
-    contents = contexts["messages"].take(found).to_pylist()
     names = mine["generator"].to_pylist()
     systems = {
         n: [{"role": "system", "content": text}] if (text := system_of(g)) else [] for n, g in generators.items()
     }
     sampling = {n: g.sampling.model_dump_json() for n, g in generators.items()}
+    messages = [pa.array([], MESSAGES)]
+    for start in range(0, len(names), PART):  # as Python objects, texts take several times the room
+        contents = contexts["messages"].take(found.slice(start, PART)).to_pylist()
+        part = zip(names[start : start + PART], contents, strict=True)
+        messages.append(pa.array([systems[name] + content for name, content in part], MESSAGES))
     return pa.table(
         {
             "prompt_id": mine["prompt_id"],
             "generator": mine["generator"],
-            "messages": [systems[name] + messages for name, messages in zip(names, contents, strict=True)],
+            "messages": pa.chunked_array(messages),
             "sampling": [sampling[name] for name in names],
             "seed": mine["seed"],
         },

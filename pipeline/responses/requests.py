@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from upath import UPath
@@ -24,6 +25,7 @@ from pipeline.store import LOCAL, local_path, read_table, write_table
 from pipeline.worker import Log, Progress
 
 Message = dict[str, str]
+_KEYS = pa.schema([ANSWERS.field("request_key")])
 
 REFUSED, FAILED = "refused", "failed"
 """Finish reasons of what is no answer: a request that can't be answered as it is, and one that nobody answered this time."""
@@ -106,16 +108,13 @@ class FinishedRequests:
 
     def keys(self) -> pa.Array:
         """Keys of all finished answers."""
-        return pc.unique(self._tables("part", pa.schema([ANSWERS.field("request_key")]))["request_key"])
+        return pc.unique(self._tables(self._parts("part"), _KEYS)["request_key"])
 
     def read(self) -> pa.Table:
         """All finished answers, one a key."""
-        answers = self._tables("part", ANSWERS)
-        if len(pc.unique(answers["request_key"])) == len(answers):
-            return answers
-        rows = pa.array(np.arange(len(answers)))
-        first = answers.append_column("row", rows).group_by("request_key").aggregate([("row", "min")])
-        return answers.take(first["row_min"])
+        answers = self._tables(self._parts("part"), ANSWERS)
+        first = _first_of_key(answers)
+        return answers if first.all() else answers.filter(pa.array(first))
 
     def record_failures(self, failures: Sequence[Answer]) -> None:
         """Keep why requests were not answered: for people, never as answers."""
@@ -127,15 +126,26 @@ class FinishedRequests:
 
     def failures(self) -> pa.Table:
         """What went wrong so far, in the schema FAILURES, oldest first; also of requests that were answered later."""
-        return self._tables("failures", FAILURES).sort_by("at")
+        return self._tables(self._parts("failures"), FAILURES).sort_by("at")
 
     def compact(self, parts: int = 64) -> None:
-        """Put finished answers of more than so many parts into one; the parts go when it is whole."""
+        """Put finished answers of more than so many parts into one, part by part; they go when it is whole."""
         old = self._parts("part")
         if len(old) > parts:
-            write_table(self.read(), self.folder / f"part-{uuid.uuid4().hex}.parquet")
+            first = _first_of_key(self._tables(old, _KEYS))
+            batches = pa.RecordBatchReader.from_batches(ANSWERS, self._batches(old, first))
+            write_table(batches, self.folder / f"part-{uuid.uuid4().hex}.parquet")
             for path in old:
                 path.unlink()
+
+    @staticmethod
+    def _batches(parts: Sequence[UPath], kept: npt.NDArray[np.bool_]) -> Iterator[pa.RecordBatch]:
+        """The answers of parts that are kept: one flag for each, in their order."""
+        at = 0
+        for path in parts:
+            table = read_table(path, ANSWERS.names).cast(ANSWERS)
+            yield from table.filter(pa.array(kept[at : at + len(table)])).to_batches()
+            at += len(table)
 
     def _write(self, kind: str, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
         write_table(pa.Table.from_pylist(list(rows), schema=schema), self.folder / f"{kind}-{uuid.uuid4().hex}.parquet")
@@ -143,11 +153,20 @@ class FinishedRequests:
     def _parts(self, kind: str) -> list[UPath]:
         return sorted(self.folder.glob(f"{kind}-*.parquet"), key=str)
 
-    def _tables(self, kind: str, schema: pa.Schema) -> pa.Table:
+    @staticmethod
+    def _tables(parts: Sequence[UPath], schema: pa.Schema) -> pa.Table:
         tables = [schema.empty_table()]
-        for path in self._parts(kind):
+        for path in parts:
             tables.append(read_table(path, schema.names).cast(schema))
         return pa.concat_tables(tables)
+
+
+def _first_of_key(answers: pa.Table) -> npt.NDArray[np.bool_]:
+    """Of every answer, whether it is the first with its key."""
+    codes = answers["request_key"].combine_chunks().dictionary_encode().indices.to_numpy()
+    first = np.zeros(len(codes), dtype=bool)
+    first[np.unique(codes, return_index=True)[1]] = True
+    return first
 
 
 class Journal:
@@ -177,6 +196,7 @@ def outcomes(keys: Sequence[str], finished: FinishedRequests, refused: Mapping[s
     """What became of every request, in order, in the schema ANSWERS: its finished answer, or REFUSED with the reason."""
     reasons = [Answer(key, "", REFUSED, reason, 0, 0) for key, reason in refused.items()]
     known = pa.concat_tables([pa.Table.from_pylist([vars(r) for r in reasons], schema=ANSWERS), finished.read()])
+    known = known.combine_chunks()  # `take` would do so itself, beside the chunks: a further copy of all texts
     found = pc.index_in(pa.array(keys, pa.string()), known["request_key"].combine_chunks())
     if found.null_count:
         raise KeyError(f"{found.null_count} of {len(keys)} requests have neither an answer nor a reason")
