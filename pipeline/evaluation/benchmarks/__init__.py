@@ -1,29 +1,34 @@
-"""Benchmarks as tables of pairs: a conversation, the response that people prefer, and the other."""
+"""Benchmarks: prompts with good responses and others, read in each one's published form.
+
+A form is a module with four functions: `item` (a record as a row of ITEMS), `outcomes` (goodness to OUTCOMES), `sections` (subset accuracies
+to sections) and `overall` (sections to the one figure). The last two take numbers, or arrays of bootstrap draws.
+"""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.evaluation.schema import PAIRS, REJECTED_PAIRS
+from pipeline.evaluation.benchmarks import pairs
+from pipeline.evaluation.schema import ITEMS, REJECTED
 from pipeline.records import FileError, Unreadable, records
 from pipeline.settings import PROJECT, Benchmark, BuiltinBenchmark, CollectedBenchmark, FileBenchmark, HubBenchmark
 
-TEXTS = ("subset", "chosen", "rejected")
 COLLECTED = ["split", "prompt_id", "position", "messages", "response", "helpfulness_mean"]
 """Columns of our data set that make its benchmark."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A benchmark: `pairs` (schema PAIRS), `rejected` (schema REJECTED_PAIRS), and how many pairs of equal helpfulness were left out."""
+    """A benchmark: `items` (schema ITEMS), `rejected` (schema REJECTED), and how many pairs of equal helpfulness were left out."""
 
-    pairs: pa.Table
+    items: pa.Table
     rejected: pa.Table
     ties: int = 0
 
@@ -32,8 +37,13 @@ class BenchmarkError(RuntimeError):
     """A benchmark that can't be read; the message says what to do."""
 
 
+def form(benchmark: Benchmark) -> ModuleType:
+    """The module of a benchmark's form."""
+    return pairs
+
+
 def load(name: str, benchmark: Benchmark, collected: pa.Table) -> Loaded:
-    """Pairs of a benchmark, and its records that are no pairs, or a pair that was there before.
+    """Items of a benchmark, and its records that are none, or one that was there before.
 
     collected: our data set (schema DATASET), whose validation split is the benchmark of kind `collected`.
     Raises `BenchmarkError` where nothing can be read, or nothing is left.
@@ -47,59 +57,44 @@ def load(name: str, benchmark: Benchmark, collected: pa.Table) -> Loaded:
             found = _hub(benchmark)
         case CollectedBenchmark():
             return _collected(name, collected)
-    pairs, rejected, seen = [], [], set()
+    items, rejected, seen = [], [], set()
     for line, record in found:
         try:
-            pair = _pair(line, record)
-            if (pair["subset"], pair["pair_id"]) in seen:
-                raise ValueError("a pair of this subset with this id was there before")
-            seen.add((pair["subset"], pair["pair_id"]))
-            pairs.append({"benchmark": name, **pair})
+            item = form(benchmark).item(_mapping(record), line)
+            if (item["subset"], item["item_id"]) in seen:
+                raise ValueError("an item of this subset with this id was there before")
+            seen.add((item["subset"], item["item_id"]))
+            items.append({"benchmark": name, **item})
         except ValueError as error:
             rejected.append({"benchmark": name, "line": line, "reason": str(error)})
-    if not pairs:
+    if not items:
         first = f"; the first record: {rejected[0]['reason']}" if rejected else ""
-        raise BenchmarkError(f"benchmark {name}: no usable pair in {benchmark}{first}")
-    return Loaded(pa.Table.from_pylist(pairs, schema=PAIRS), pa.Table.from_pylist(rejected, schema=REJECTED_PAIRS))
+        raise BenchmarkError(f"benchmark {name}: no usable item in {benchmark}{first}")
+    return Loaded(pa.Table.from_pylist(items, schema=ITEMS), pa.Table.from_pylist(rejected, schema=REJECTED))
 
 
 def content(benchmark: Benchmark) -> str:
-    """Hash of the pairs that ship with the project; nothing for a benchmark from elsewhere, which a profile names."""
+    """Hash of the items that ship with the project; nothing for a benchmark from elsewhere, which a profile names."""
     if not isinstance(benchmark, BuiltinBenchmark):
         return ""
     return hashlib.sha256(_builtin(benchmark).read_bytes()).hexdigest()
 
 
+def named(text: str) -> Benchmark:
+    """The benchmark that a command line names: a path to a file."""
+    return FileBenchmark(kind="file", path=str(Path(text).expanduser().resolve()))
+
+
 def _builtin(benchmark: BuiltinBenchmark) -> Path:
-    return Path(__file__).parent / f"{benchmark.name}.jsonl"
+    return Path(__file__).parent.parent / f"{benchmark.name}.jsonl"
 
 
-def _pair(line: int | None, record: Any) -> dict[str, Any]:
-    """A record in RewardBench's schema as a row of PAIRS. Raises ValueError with what is wrong."""
+def _mapping(record: Any) -> Mapping[str, Any]:
     if isinstance(record, Unreadable):
         raise ValueError(record.reason)
     if not isinstance(record, Mapping):
         raise ValueError("not a JSON object")
-    for name in (*TEXTS, "prompt"):
-        if name not in record:
-            raise ValueError(f"field {name} is missing")
-    for name in TEXTS:
-        if not isinstance(record[name], str) or not record[name].strip():
-            raise ValueError(f"field {name} is not a text, or blank")
-    prompt = record["prompt"]
-    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-    good = isinstance(messages, list) and all(
-        isinstance(m, Mapping)
-        and m.get("role") in ("system", "user", "assistant")
-        and isinstance(m.get("content"), str)
-        for m in messages
-    )
-    if not good or not messages or messages[-1]["role"] != "user":
-        raise ValueError("field prompt is neither a text nor a list of messages that ends with the user's")
-    turns = [{"role": m["role"], "content": m["content"]} for m in messages]
-    return {"pair_id": str(record.get("id", line)), "subset": record["subset"], "messages": turns} | {
-        n: record[n] for n in TEXTS[1:]
-    }
+    return record
 
 
 def _file(path: Path) -> Iterator[tuple[int | None, Any]]:
@@ -124,7 +119,7 @@ def _hub(benchmark: HubBenchmark) -> Iterator[tuple[int, Any]]:
 
 
 def _collected(name: str, data: pa.Table) -> Loaded:
-    """Validation pairs: of a prompt's two responses the one with the higher mean of kept helpfulness ratings is chosen.
+    """Validation pairs: of a prompt's two responses the one with the higher mean of kept helpfulness ratings is the good one.
 
     Ties, and prompts without such ratings, are left out.
     """
@@ -136,19 +131,22 @@ def _collected(name: str, data: pa.Table) -> Loaded:
         raise BenchmarkError(f"benchmark {name}: every validation prompt of the data set needs exactly two responses")
     gap = np.asarray(first["helpfulness_mean"]) - np.asarray(second["helpfulness_mean"])
     decided, swap = np.isfinite(gap) & (gap != 0), pa.array(gap < 0)
-    pairs = pa.table(
+    chosen = pc.if_else(swap, second["response"], first["response"])
+    other = pc.if_else(swap, first["response"], second["response"])
+    texts = np.stack([np.asarray(chosen, dtype=object), np.asarray(other, dtype=object)], axis=1)
+    items = pa.table(
         {
             "benchmark": pa.array([name] * len(first), pa.string()),
-            "pair_id": first["prompt_id"],
             "subset": pa.array([name] * len(first), pa.string()),
+            "item_id": first["prompt_id"],
             "messages": first["messages"],
-            "chosen": pc.if_else(swap, second["response"], first["response"]),
-            "rejected": pc.if_else(swap, first["response"], second["response"]),
+            "responses": pa.array(texts.tolist(), pa.list_(pa.string())),
+            "good": pa.array([[True, False]] * len(first), pa.list_(pa.bool_())),
         },
-        schema=PAIRS,
+        schema=ITEMS,
     ).filter(pa.array(decided))
-    if not len(pairs):
+    if not len(items):
         raise BenchmarkError(
             f"benchmark {name}: the validation split has no pair with different helpfulness; collect more prompts"
         )
-    return Loaded(pairs, REJECTED_PAIRS.empty_table(), int((~decided).sum()))
+    return Loaded(items, REJECTED.empty_table(), int((~decided).sum()))
