@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.evaluation.sections import PUBLISHED
+from pipeline.evaluation.published import PUBLISHED
 from pipeline.reward_model.schema import OUTPUTS
 from pipeline.rules import Rule
 

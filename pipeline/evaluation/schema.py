@@ -72,21 +72,102 @@ SUMMARY = pa.schema(
     ]
 )
 
+LENGTH_BIAS = pa.schema(
+    [
+        ("benchmark", pa.string()),
+        ("figure", pa.string()),  # accuracy where the good response is longer | shorter | equal; pearson | spearman, of margin and length
+        ("comparisons", pa.int64()),  # of a good response of an item with another one
+        ("value", pa.float64()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+    ]
+)
+
+CALIBRATION = pa.schema(
+    [
+        ("attribute", pa.string()),
+        ("responses", pa.int64()),
+        *(pa.field(f"{name}{end}", pa.float64()) for name in ("slope", "intercept", "mse") for end in ("", "_low", "_high")),
+        ("mse_of_mean", pa.float64()),  # of predicting the training mean
+        ("expected_error", pa.float64()),  # mean difference of ratings and predictions over bins
+    ]
+)
+"""Predicted ratings beside people's."""
+
+CALIBRATION_BINS = pa.schema(
+    [
+        ("attribute", pa.string()),
+        ("bin", pa.int64()),  # from 1, by prediction
+        ("low", pa.float64()),  # its least and greatest prediction
+        ("high", pa.float64()),
+        ("responses", pa.int64()),
+        ("predicted", pa.float64()),  # mean
+        ("rated", pa.float64()),  # mean
+    ]
+)
+
+CONTAMINATED = pa.schema(
+    [
+        ("benchmark", pa.string()),
+        ("subset", pa.string()),
+        ("item_id", pa.string()),
+        ("overlap", pa.float64()),  # share of its prompt's words that one training prompt matches
+    ]
+)
+"""Items of a benchmark with a prompt that is too close to one that was trained on."""
+
+CONTAMINATION = pa.schema(
+    [
+        ("benchmark", pa.string()),
+        ("items", pa.int64()),
+        ("contaminated", pa.int64()),
+        ("accuracy", pa.float64()),
+        ("without", pa.float64()),  # accuracy on the other items; null where there are none
+        ("without_low", pa.float64()),
+        ("without_high", pa.float64()),
+    ]
+)
+
+HISTORY = pa.schema(
+    [
+        ("benchmark", pa.string()),
+        ("units", pa.int64()),
+        ("paired", pa.bool_()),  # the same units with the same texts on both sides
+        ("before", pa.float64()),
+        ("after", pa.float64()),
+        ("difference", pa.float64()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+        ("p_value", pa.float64()),  # two-sided; null where not paired
+        ("regression", pa.bool_()),
+        ("before_version", pa.string()),
+    ]
+)
+"""Overall accuracy beside the run before."""
+
 LEADERBOARD = pa.schema(
     [
         ("model", pa.string()),
         ("origin", pa.string()),  # ours | published
         ("source", pa.string()),
         ("benchmark", pa.string()),
-        ("overall", pa.float64()),  # percent, as is each section's
+        ("level", pa.string()),  # overall | section
+        ("name", pa.string()),
+        ("measure", pa.string()),
+        ("units", pa.int64()),
+        ("accuracy", pa.float64()),  # percent, as are the next four
         ("low", pa.float64()),
         ("high", pa.float64()),
-        ("chat", pa.float64()),
-        ("chat_hard", pa.float64()),
-        ("safety", pa.float64()),
-        ("reasoning", pa.float64()),
-        ("prior_sets", pa.float64()),
-        ("pairs", pa.int64()),
+        ("longest", pa.float64()),
+        ("random", pa.float64()),
         ("rated_by", pa.string()),
+        ("tuned_on", pa.string()),  # the benchmark that its weights were searched on; null: none
+        ("train_seconds", pa.float64()),
+        ("train_tokens", pa.int64()),
+        ("score_seconds", pa.float64()),
+        ("score_tokens", pa.int64()),
+        ("device", pa.string()),
+        ("model_version", pa.string()),
     ]
 )
+"""A row a model, benchmark, and overall figure or section. Every benchmark has sections of its own."""
