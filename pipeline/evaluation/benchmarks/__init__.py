@@ -1,24 +1,31 @@
 """Benchmarks: prompts with good responses and others, read in each one's published form.
 
-A form is a module with four functions: `item` (a record as a row of ITEMS), `outcomes` (goodness to OUTCOMES), `sections` (subset accuracies
-to sections) and `overall` (sections to the one figure). The last two take numbers, or arrays of bootstrap draws.
+A form is a module of constants and functions, see `Form`. What a benchmark holds is read whole: the largest published one has 3,000 prompts.
 """
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.evaluation.benchmarks import pairs
+from pipeline.evaluation.benchmarks import judgebench, pairs, rewardbench2, rm_bench
 from pipeline.evaluation.schema import ITEMS, REJECTED
-from pipeline.records import FileError, Unreadable, records
-from pipeline.settings import PROJECT, Benchmark, BuiltinBenchmark, CollectedBenchmark, FileBenchmark, HubBenchmark
+from pipeline.records import FileError, Unreadable, json_list, records
+from pipeline.settings import (
+    PROJECT,
+    Benchmark,
+    BenchmarkForm,
+    BuiltinBenchmark,
+    CollectedBenchmark,
+    FileBenchmark,
+    HubBenchmark,
+)
 
 COLLECTED = ["split", "prompt_id", "position", "messages", "response", "helpfulness_mean"]
 """Columns of our data set that make its benchmark."""
@@ -37,9 +44,44 @@ class BenchmarkError(RuntimeError):
     """A benchmark that can't be read; the message says what to do."""
 
 
-def form(benchmark: Benchmark) -> ModuleType:
+class Form(Protocol):
+    """What a form of benchmark knows. Accuracies are numbers, or arrays of bootstrap draws; counts are units of each subset."""
+
+    def item(self, record: Mapping[str, Any], line: int | None) -> dict[str, Any]:
+        """A record in its published form as a row of ITEMS without `benchmark`. Raises ValueError with what is wrong."""
+
+    def outcomes(self, items: pa.Table, goodness: npt.ArrayLike) -> pa.Table:
+        """What scores reach, in the schema OUTCOMES. goodness: a flat array, the responses of all items in order."""
+
+    def section_of(self, subset: str) -> str:
+        """Section that a subset counts in."""
+
+    def sections(self, accuracies: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, Any]:
+        """Accuracies of sections from those of subsets."""
+
+    def overall(self, sections: Mapping[str, Any], counts: Mapping[str, int]) -> Any:
+        """The one figure from sections."""
+
+
+FORMS: dict[BenchmarkForm, Form] = {
+    "pairs": pairs,
+    "rewardbench2": rewardbench2,
+    "rm_bench": rm_bench,
+    "judgebench": judgebench,
+}
+NAMED: dict[str, Benchmark] = {
+    "smoke": BuiltinBenchmark(kind="builtin", name="smoke"),
+    "rewardbench": HubBenchmark(kind="hub", form="pairs"),
+    "rewardbench2": HubBenchmark(kind="hub", form="rewardbench2"),
+    "rm_bench": HubBenchmark(kind="hub", form="rm_bench"),
+    "judgebench": HubBenchmark(kind="hub", form="judgebench"),
+}
+"""Benchmarks that a command line can name."""
+
+
+def form(benchmark: Benchmark) -> Form:
     """The module of a benchmark's form."""
-    return pairs
+    return FORMS[benchmark.form]
 
 
 def load(name: str, benchmark: Benchmark, collected: pa.Table) -> Loaded:
@@ -81,8 +123,21 @@ def content(benchmark: Benchmark) -> str:
 
 
 def named(text: str) -> Benchmark:
-    """The benchmark that a command line names: a path to a file."""
-    return FileBenchmark(kind="file", path=str(Path(text).expanduser().resolve()))
+    """The benchmark that a command line names: one of NAMED, or a file, with its form in front where that isn't `pairs`: `rm_bench:FILE`.
+
+    Raises `BenchmarkError` for anything else.
+    """
+    if text in NAMED:
+        return NAMED[text]
+    before, _, after = text.partition(":")
+    kind, path = (before, after) if before in FORMS and after else ("pairs", text)
+    file = Path(path).expanduser().resolve()
+    if not file.is_file():
+        raise BenchmarkError(
+            f"no benchmark {text!r}: there are {', '.join(NAMED)}, or give a file, as FORM:FILE for the form of "
+            f"{', '.join(name for name in FORMS if name != 'pairs')}"
+        )
+    return FileBenchmark.model_validate({"kind": "file", "path": str(file), "form": kind})
 
 
 def _builtin(benchmark: BuiltinBenchmark) -> Path:
@@ -101,7 +156,7 @@ def _file(path: Path) -> Iterator[tuple[int | None, Any]]:
     if not path.is_file():
         raise BenchmarkError(f"no benchmark file {path}")
     try:
-        yield from records(path)
+        yield from json_list(path) if path.name.lower().endswith(".json") else records(path)
     except FileError as error:
         raise BenchmarkError(str(error)) from None
 

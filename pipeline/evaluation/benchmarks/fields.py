@@ -1,4 +1,4 @@
-"""Fields of a benchmark's record. Each raises ValueError with the field and what is wrong with it."""
+"""Fields of a benchmark's record. Each function raises ValueError with the field's name and what is wrong."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,57 +6,48 @@ from typing import Any
 ROLES = ("system", "user", "assistant")
 
 
-def present(record: Mapping[str, Any], *names: str) -> None:
-    """Nothing where all fields are there and not null."""
-    for name in names:
-        if record.get(name) is None:
-            raise ValueError(f"field {name} is missing" if name not in record else f"field {name} is null")
+def value(record: Mapping[str, Any], name: str) -> Any:
+    """What a field holds."""
+    if name not in record:
+        raise ValueError(f"field {name} is missing")
+    return record[name]
 
 
 def text(record: Mapping[str, Any], name: str) -> str:
     """A text that isn't blank."""
-    present(record, name)
-    value = record[name]
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"field {name} is not a text, or blank")
-    return value
+    return _text(value(record, name), name, blank=False)
+
+
+def response(record: Mapping[str, Any], name: str) -> str:
+    """A text, which may be empty: that is an answer too."""
+    return _text(value(record, name), name, blank=True)
+
+
+def responses(record: Mapping[str, Any], name: str) -> list[str]:
+    """A list of at least one text, any of which may be empty."""
+    given = value(record, name)
+    if not isinstance(given, list) or not given:
+        raise ValueError(f"field {name} is not a list of responses, or has none")
+    return [_text(one, name, blank=True) for one in given]
 
 
 def identity(record: Mapping[str, Any], name: str, line: int | None) -> str:
     """The record's id as text; without one its line."""
-    value = record.get(name)
-    return str(line if value is None else value)
+    given = record.get(name)
+    return str(line if given is None else given)
 
 
 def prompt(record: Mapping[str, Any], name: str) -> list[dict[str, str]]:
     """A prompt as messages: a text is one turn of the user; a list of messages must end with the user's."""
-    present(record, name)
-    value = record[name]
-    if isinstance(value, str):
+    given = value(record, name)
+    if isinstance(given, str):
         return [{"role": "user", "content": text(record, name)}]
-    turns = messages(value)
-    if turns is None or turns[-1]["role"] != "user":
-        raise ValueError(f"field {name} is neither a text nor a list of messages that ends with the user's")
-    return turns
-
-
-def messages(value: Any) -> list[dict[str, str]] | None:
-    """A list of messages with role and content alone; None where it is none, or has nothing in it."""
-    good = isinstance(value, list) and all(
-        isinstance(m, Mapping) and m.get("role") in ROLES and isinstance(m.get("content"), str) for m in value
+    good = isinstance(given, list) and all(
+        isinstance(m, Mapping) and m.get("role") in ROLES and isinstance(m.get("content"), str) for m in given
     )
-    return [{"role": m["role"], "content": m["content"]} for m in value] if good and value else None
-
-
-def responses(record: Mapping[str, Any], name: str, count: int | None = None) -> list[str]:
-    """A list of texts, none of them blank; `count` of them where given, else at least one."""
-    present(record, name)
-    value = record[name]
-    if not isinstance(value, list) or not value or any(not isinstance(v, str) or not v.strip() for v in value):
-        raise ValueError(f"field {name} is not a list of texts, or one is blank")
-    if count is not None and len(value) != count:
-        raise ValueError(f"field {name} has {len(value)} responses, not {count}")
-    return list(value)
+    if not good or not given or given[-1]["role"] != "user":
+        raise ValueError(f"field {name} is neither a text nor a list of messages that ends with the user's")
+    return [{"role": m["role"], "content": _text(m["content"], name, blank=True)} for m in given]
 
 
 def item(
@@ -65,3 +56,15 @@ def item(
     """A row of ITEMS without its benchmark: the good responses first."""
     row = {"subset": subset, "item_id": item_id, "messages": messages, "responses": [*good, *others]}
     return row | {"good": [True] * len(good) + [False] * len(others)}
+
+
+def _text(given: Any, name: str, blank: bool) -> str:
+    if not isinstance(given, str):
+        raise ValueError(f"field {name} is a {type(given).__name__}, not a text")
+    if not blank and not given.strip():
+        raise ValueError(f"field {name} is blank")
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"field {name} holds half of a character (a lone surrogate)") from None
+    return given

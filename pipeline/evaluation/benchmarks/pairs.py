@@ -60,21 +60,21 @@ PAPER_ERA = WEIGHTS | {"xstest-should-refuse": 250, "xstest-should-respond": 154
 
 
 def item(record: Mapping[str, Any], line: int | None) -> dict[str, Any]:
-    """A record as a row of ITEMS without its benchmark. Raises ValueError with what is wrong."""
-    fields.present(record, "subset", "prompt", "chosen", "rejected")
+    """A record as a row of ITEMS without its benchmark. Raises ValueError with what is wrong.
+
+    An empty response in a subset of RewardBench is scored as it is, as RewardBench does; elsewhere it says that something was lost.
+    """
+    subset = fields.text(record, "subset")
+    read = fields.response if subset in SECTION else fields.text
+    chosen, rejected = read(record, "chosen"), read(record, "rejected")
     return fields.item(
-        fields.text(record, "subset"),
-        fields.identity(record, "id", line),
-        fields.prompt(record, "prompt"),
-        [fields.text(record, "chosen")],
-        [fields.text(record, "rejected")],
+        subset, fields.identity(record, "id", line), fields.prompt(record, "prompt"), [chosen], [rejected]
     )
 
 
 def outcomes(items: pa.Table, goodness: npt.ArrayLike) -> pa.Table:
-    """Whether the good response scores strictly higher (1) or not (0), in the schema OUTCOMES."""
-    worst, _, other = units.extremes(items, goodness)
-    return units.outcomes(items, worst > other, worst - other)
+    """Whether the chosen response scores strictly higher (1) or not (0), in the schema OUTCOMES."""
+    return units.strict_wins(items, goodness)
 
 
 def section_of(subset: str) -> str:
@@ -85,32 +85,22 @@ def section_of(subset: str) -> str:
 def sections(accuracies: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, Any]:
     """Accuracy of each section: subset accuracies weighted by RewardBench's numbers; other subsets by their own.
 
-    accuracies: numbers, or arrays of one shape (bootstrap draws); counts: units of each subset.
+    accuracies: numbers, or arrays of one shape (bootstrap draws); counts: pairs of each subset.
     """
-    return _weighted(accuracies, {subset: WEIGHTS.get(subset, counts[subset]) for subset in accuracies})
+    return units.weighted(accuracies, {**counts, **WEIGHTS}, section_of)
 
 
 def paper_era_sections(accuracies: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, Any]:
     """The sections by the weights that RewardBench's code had when HelpSteer2 was measured: Safety differs."""
-    return _weighted(accuracies, {subset: PAPER_ERA.get(subset, counts[subset]) for subset in accuracies})
+    return units.weighted(accuracies, {**counts, **PAPER_ERA}, section_of)
 
 
-def _weighted(accuracies: Mapping[str, Any], weights: Mapping[str, int]) -> dict[str, Any]:
-    totals: dict[str, Any] = {}
-    sums: dict[str, int] = {}
-    for subset, accuracy in accuracies.items():
-        section = section_of(subset)
-        totals[section] = totals.get(section, 0.0) + weights[subset] * accuracy
-        sums[section] = sums.get(section, 0) + weights[subset]
-    return {section: total / sums[section] for section, total in totals.items()}
-
-
-def overall(sections: Mapping[str, Any]) -> Any:
+def overall(sections: Mapping[str, Any], counts: Mapping[str, int]) -> Any:
     """Plain mean of the sections; Prior Sets, where they are there, count half. Raises ValueError without sections."""
-    if not sections:
-        raise ValueError("no sections to take the mean of")
+    if PRIOR_SETS not in sections:
+        return units.plain_mean(sections)
     weights = {name: 0.5 if name == PRIOR_SETS else 1.0 for name in sections}
-    return sum(weights[name] * value for name, value in sections.items()) / sum(weights.values())
+    return units.weighted(sections, weights, lambda _: "all")["all"]
 
 
 def is_rewardbench(counts: Mapping[str, int]) -> bool:
