@@ -112,8 +112,8 @@ class Difference:
     p_value: float | None
 
 
-def difference(before: pa.Table, after: pa.Table, form: Form, seed: int) -> Difference | None:
-    """Paired bootstrap of two models over the units that both have. None where they have none in common.
+def difference(before: pa.Table, after: pa.Table, form: Form, seed: int) -> Difference:
+    """Paired bootstrap of two models over the units that both have. Raises ValueError where they have none in common.
 
     before, after: schema OUTCOMES, of one benchmark and measure. Sections and overall are weighted means, so the difference of two
     figures is the figure of the units' differences, which are drawn anew within each subset. The p-value is twice the smaller share of draws
@@ -123,7 +123,7 @@ def difference(before: pa.Table, after: pa.Table, form: Form, seed: int) -> Diff
     keys = ["subset", "unit"]
     both = before.select([*keys, "value"]).join(after.select([*keys, "value"]), keys, join_type="inner", right_suffix="_after")
     if not len(both):
-        return None
+        raise ValueError("no unit was scored on both sides: there is nothing to compare")
     both = both.sort_by([(key, "ascending") for key in keys])
     first = by_subset(both)
     second = by_subset(both.drop_columns(["value"]).rename_columns({"value_after": "value"}))

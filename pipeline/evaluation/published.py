@@ -1,4 +1,4 @@
-"""The poster's published rows: HelpSteer2's Table 3 (method.md G3)."""
+"""What HelpSteer2 published of reward models on RewardBench: its Table 3, and the compute of two of them."""
 
 PUBLISHED_SOURCE = "HelpSteer2 (arXiv 2406.08673), Table 3"
 PUBLISHED: tuple[tuple[str, float, float, float, float, float, float | None], ...] = (
@@ -23,3 +23,9 @@ PUBLISHED: tuple[tuple[str, float, float, float, float, float, float | None], ..
     ("Llama 3 70B (w. HelpSteer)", 66.1, 93.3, 59.7, 56.8, 54.9, 67.7),
 )
 """Model, Overall, Chat, Chat Hard, Safety, Reasoning, Prior Sets, in percent. Overall is the mean of the four sections."""
+
+COMPUTE = {
+    "Nemotron-4 340B RM (w. HelpSteer2)": "256 node-hours of 8 H100",
+    "Llama 3 70B RM (w. HelpSteer2)": "64 node-hours of 8 H100",
+}
+"""Training, from the paper's appendix, in H100-equivalents."""
