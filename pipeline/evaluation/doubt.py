@@ -121,7 +121,9 @@ def difference(before: pa.Table, after: pa.Table, form: Form, seed: int) -> Diff
     chapter 4): never 0, and at most 1.
     """
     keys = ["subset", "unit"]
-    both = before.select([*keys, "value"]).join(after.select([*keys, "value"]), keys, join_type="inner", right_suffix="_after")
+    both = before.select([*keys, "value"]).join(
+        after.select([*keys, "value"]), keys, join_type="inner", right_suffix="_after"
+    )
     if not len(both):
         raise ValueError("no unit was scored on both sides: there is nothing to compare")
     both = both.sort_by([(key, "ascending") for key in keys])
@@ -141,7 +143,10 @@ def apart(before: pa.Table, after: pa.Table, form: Form, seed: int) -> Differenc
     """Difference of two figures that were measured on other units each, drawn independently of each other. Arguments as of `difference`."""
     sides = [by_subset(side) for side in (before, after)]
     figures = [overall(form, {s: v.mean() for s, v in side.items()}, counts_of(side)) for side in sides]
-    draws = [overall(form, drawn_subsets(v, seed, side), counts_of(v)) for v, side in zip(sides, ("before", "after"), strict=True)]
+    draws = [
+        overall(form, drawn_subsets(v, seed, side), counts_of(v))
+        for v, side in zip(sides, ("before", "after"), strict=True)
+    ]
     low, high = np.quantile(draws[1] - draws[0], [0.025, 0.975])
     return Difference(
         min(len(before), len(after)), False, float(figures[0]), float(figures[1]), float(figures[1] - figures[0]), float(low), float(high), None
@@ -240,7 +245,9 @@ class Comparisons:
     def of(cls, scores: pa.Table) -> "Comparisons":
         """From scores of one benchmark (schema SCORES)."""
         subsets = np.asarray(pc.dictionary_encode(scores["subset"].combine_chunks()).indices, dtype=np.int64)
-        names = pc.dictionary_encode(pc.binary_join_element_wise(scores["subset"], scores["item_id"], "\0").combine_chunks())
+        names = pc.dictionary_encode(
+            pc.binary_join_element_wise(scores["subset"], scores["item_id"], "\0").combine_chunks()
+        )
         item, good = np.asarray(names.indices, dtype=np.int64), np.asarray(scores["good"], dtype=bool)
         goodness, characters = (np.asarray(scores[name], dtype=np.float64) for name in ("goodness", "characters"))
         rights, others = np.flatnonzero(good), np.flatnonzero(~good)
@@ -268,13 +275,26 @@ def length_bias(scores: pa.Table, seed: int) -> pa.Table:
     for benchmark in pc.unique(scores["benchmark"]).to_pylist():
         given = Comparisons.of(scores.filter(pc.equal(scores["benchmark"], benchmark)))
         finite = np.isfinite(given.margin)
-        sizes = {name: int(part.sum()) for name, part in _lengths(given).items()} | {"pearson": int(finite.sum()), "spearman": int(finite.sum())}
+        sizes = {name: int(part.sum()) for name, part in _lengths(given).items()} | {
+            "pearson": int(finite.sum()),
+            "spearman": int(finite.sum()),
+        }
         whole = _length_figures(given, np.ones((1, len(given.strata))))
-        parts = [_length_figures(given, drawn) for drawn in drawn_units(given.strata, generator_of(seed, benchmark, "length"), len(given.item))]
+        parts = [
+            _length_figures(given, drawn)
+            for drawn in drawn_units(given.strata, generator_of(seed, benchmark, "length"), len(given.item))
+        ]
         for name, value in whole.items():
             low, high = interval(np.concatenate([part[name] for part in parts]))
             rows.append(
-                {"benchmark": benchmark, "figure": name, "comparisons": sizes[name], "value": _number(value[0]), "low": low, "high": high}
+                {
+                    "benchmark": benchmark,
+                    "figure": name,
+                    "comparisons": sizes[name],
+                    "value": _number(value[0]),
+                    "low": low,
+                    "high": high,
+                }
             )
     return pa.Table.from_pylist(rows, schema=LENGTH_BIAS)
 
@@ -363,7 +383,9 @@ def calibration(predictions: pa.Table, train_means: Mapping[str, float], seed: i
     rows: list[dict[str, Any]] = []
     binned: list[dict[str, Any]] = []
     for attribute in ATTRIBUTES:
-        predicted, label = (np.asarray(predictions[name], dtype=np.float64) for name in (attribute, f"{attribute}_label"))
+        predicted, label = (
+            np.asarray(predictions[name], dtype=np.float64) for name in (attribute, f"{attribute}_label")
+        )
         known = np.isfinite(predicted) & np.isfinite(label)
         if not known.any():
             continue
@@ -373,8 +395,12 @@ def calibration(predictions: pa.Table, train_means: Mapping[str, float], seed: i
         powers = np.stack([np.ones(len(p)), p, y, p * p, p * y, (p - y) ** 2])
         sums = np.stack([np.bincount(prompt, weights=power) for power in powers], axis=1)
         strata = np.zeros(len(sums), dtype=np.int64)
-        drawn = np.concatenate([w @ sums for w in drawn_units(strata, generator_of(seed, attribute, "calibration"), len(sums))])
-        (slope, intercept, mse), (slopes, intercepts, errors) = (_line(totals) for totals in (sums.sum(axis=0)[None], drawn))
+        drawn = np.concatenate(
+            [w @ sums for w in drawn_units(strata, generator_of(seed, attribute, "calibration"), len(sums))]
+        )
+        (slope, intercept, mse), (slopes, intercepts, errors) = (
+            _line(totals) for totals in (sums.sum(axis=0)[None], drawn)
+        )
         bins = _bins(p, y)
         row = {
             "attribute": attribute,
@@ -382,7 +408,11 @@ def calibration(predictions: pa.Table, train_means: Mapping[str, float], seed: i
             "expected_error": sum(b["responses"] * abs(b["rated"] - b["predicted"]) for b in bins) / len(p),
             "mse_of_mean": float(((train_means[attribute] - y) ** 2).mean()),
         }
-        for name, value, draws in (("slope", slope, slopes), ("intercept", intercept, intercepts), ("mse", mse, errors)):
+        for name, value, draws in (
+            ("slope", slope, slopes),
+            ("intercept", intercept, intercepts),
+            ("mse", mse, errors),
+        ):
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), (_number(value[0]), *interval(draws)), strict=True))
         rows.append(row)
         binned += [{"attribute": attribute, "bin": n, **b} for n, b in enumerate(bins, start=1)]

@@ -89,7 +89,9 @@ def score_views(
     for name in names:
         given, scored, unusable = (t.filter(pc.equal(t["benchmark"], name)) for t in (items, scores, rejected))
         responses = pc.sum(pc.list_value_length(given["responses"])).as_py()
-        rows.append({"missing": responses - len(scored), "unusable_share": len(unusable) / (len(given) + len(unusable))})
+        rows.append(
+            {"missing": responses - len(scored), "unusable_share": len(unusable) / (len(given) + len(unusable))}
+        )
     overall = pc.and_(pc.equal(summary["level"], "overall"), pc.equal(summary["measure"], ACCURACY))
     return {
         "benchmarks": pa.Table.from_pylist(rows),

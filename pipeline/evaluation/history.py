@@ -25,7 +25,12 @@ OUTCOMES_FILE = "outcomes.parquet"
 
 
 def provenance(
-    items: pa.Table, model: str, model_version: str, weights: Mapping[str, float], seed: int, **settings: str | int | float | None
+    items: pa.Table,
+    model: str,
+    model_version: str,
+    weights: Mapping[str, float],
+    seed: int,
+    **settings: str | int | float | None,
 ) -> dict[str, Any]:
     """What scores depend on, as JSON takes it: model, weights of its outputs, hash of each benchmark's items, hash of our code, seed, time.
 
@@ -83,7 +88,9 @@ def last_published(store: Store, recipe: str) -> Run | None:
     return Run(manifest.version, store.read(ASSET, recipe, OUTCOMES_FILE), manifest.info["provenance"]["benchmarks"])
 
 
-def compare(before: Run | None, after: Run, forms: Mapping[str, Form], seed: int, most_lost: float | None = None) -> pa.Table:
+def compare(
+    before: Run | None, after: Run, forms: Mapping[str, Form], seed: int, most_lost: float | None = None
+) -> pa.Table:
     """Overall accuracy of each benchmark beside that of the run before, in the schema HISTORY; no row for a benchmark that it hadn't.
 
     Paired over the units where the benchmark's items are the same; else a difference of two independent samples. It is a regression where

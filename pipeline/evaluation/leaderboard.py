@@ -43,7 +43,9 @@ class Evaluated:
 def of_recipe(store: Store, recipe: str, rated_by: str) -> Evaluated:
     """What is published of a recipe: its benchmark scores, with the compute of its training. Raises `NotPublishedError`."""
     scores, model = store.manifest(ASSET, recipe), store.manifest("reward_model", recipe)
-    tables = {name: store.read(ASSET, recipe, f"{name}.parquet") for name in ("summary", "length_bias", "contamination")}
+    tables = {
+        name: store.read(ASSET, recipe, f"{name}.parquet") for name in ("summary", "length_bias", "contamination")
+    }
     tables |= {name: store.read(ASSET, recipe, f"{name}.parquet") for name in ("calibration", "calibration_bins")}
     facts, trained = (manifest.info if manifest else {} for manifest in (scores, model))
     compute = {
@@ -54,26 +56,56 @@ def of_recipe(store: Store, recipe: str, rated_by: str) -> Evaluated:
         "device": facts.get("device"),
     }
     history = pa.Table.from_pylist(facts.get("history", []), schema=HISTORY)
-    return Evaluated(recipe, provenance=facts["provenance"], rated_by=rated_by, compute=compute, history=history, **tables)
+    return Evaluated(
+        recipe, provenance=facts["provenance"], rated_by=rated_by, compute=compute, history=history, **tables
+    )
 
 
 def board(models: Sequence[Evaluated]) -> pa.Table:
     """Models, the best of each benchmark first, then the published rows, in the schema LEADERBOARD."""
     rows = []
     for model in models:
-        more = {name: model.compute.get(name) for name in ("train_seconds", "train_tokens", "score_seconds", "score_tokens", "device")}
-        more |= {"rated_by": model.rated_by, "tuned_on": model.tuned_on, "model_version": model.provenance["model_version"]}
-        rows += [{"model": model.model, "origin": "ours", "source": "this store", **_percent(row), **more} for row in model.summary.to_pylist()]
-    best = {(r["benchmark"], r["model"]): -r["accuracy"] for r in rows if (r["level"], r["measure"]) == ("overall", ACCURACY)}
+        more = {
+            name: model.compute.get(name)
+            for name in ("train_seconds", "train_tokens", "score_seconds", "score_tokens", "device")
+        }
+        more |= {
+            "rated_by": model.rated_by,
+            "tuned_on": model.tuned_on,
+            "model_version": model.provenance["model_version"],
+        }
+        rows += [
+            {"model": model.model, "origin": "ours", "source": "this store", **_percent(row), **more}
+            for row in model.summary.to_pylist()
+        ]
+    best = {
+        (r["benchmark"], r["model"]): -r["accuracy"]
+        for r in rows
+        if (r["level"], r["measure"]) == ("overall", ACCURACY)
+    }
     order = {benchmark: n for n, benchmark in enumerate(dict.fromkeys(r["benchmark"] for r in rows))}
-    rows.sort(key=lambda r: (order[r["benchmark"]], best[r["benchmark"], r["model"]], r["model"], RANKED.index(r["level"])))
+    rows.sort(
+        key=lambda r: (
+            order[r["benchmark"]],
+            best[r["benchmark"], r["model"]],
+            r["model"],
+            r["measure"] != ACCURACY,
+            RANKED.index(r["level"]),
+        )
+    )
     return pa.Table.from_pylist(rows + published_rows(), schema=LEADERBOARD)
 
 
 def _percent(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of SUMMARY in percent, with LEADERBOARD's names."""
     kept = {name: row[name] for name in ("benchmark", "level", "name", "measure", "units")}
-    figures = {"accuracy": "accuracy", "low": "low", "high": "high", "longest": "longest_accuracy", "random": "random_accuracy"}
+    figures = {
+        "accuracy": "accuracy",
+        "low": "low",
+        "high": "high",
+        "longest": "longest_accuracy",
+        "random": "random_accuracy",
+    }
     return kept | {name: 100 * row[figure] for name, figure in figures.items()}
 
 
@@ -82,9 +114,21 @@ def published_rows() -> list[dict[str, Any]]:
     rows = []
     for model, total, *sections in PUBLISHED:
         named = zip((*pairs.REWARDBENCH, pairs.PRIOR_SETS), sections, strict=True)
-        figures = [("overall", REWARDBENCH, total), *(("section", name, value) for name, value in named if value is not None)]
-        row = {"model": model, "origin": "published", "source": PUBLISHED_SOURCE, "benchmark": REWARDBENCH, "measure": ACCURACY}
-        rows += [{**row, "level": level, "name": name, "accuracy": value, "device": COMPUTE.get(model)} for level, name, value in figures]
+        figures = [
+            ("overall", REWARDBENCH, total),
+            *(("section", name, value) for name, value in named if value is not None),
+        ]
+        row = {
+            "model": model,
+            "origin": "published",
+            "source": PUBLISHED_SOURCE,
+            "benchmark": REWARDBENCH,
+            "measure": ACCURACY,
+        }
+        rows += [
+            {**row, "level": level, "name": name, "accuracy": value, "device": COMPUTE.get(model)}
+            for level, name, value in figures
+        ]
     return rows
 
 
@@ -99,11 +143,26 @@ def wide(table: pa.Table, benchmark: str, origin: str = "ours") -> pa.Table:
         at = rows.setdefault((row["model"], row["measure"]), {"model": row["model"], "measure": row["measure"]})
         if row["level"] == "overall":
             at |= {"overall": _shown(row), "longest": row["longest"], "random": row["random"]}
-            at |= {name: row[name] for name in ("units", "train_seconds", "score_seconds", "device", "rated_by", "tuned_on")}
+            at |= {
+                name: row[name]
+                for name in ("units", "train_seconds", "score_seconds", "device", "rated_by", "tuned_on")
+            }
         elif row["level"] == "section":
             at[row["name"]] = _shown(row)
     sections = dict.fromkeys(r["name"] for r in mine.to_pylist() if r["level"] == "section")
-    columns = ["model", "measure", "overall", *sections, "longest", "random", "units", "train_seconds", "score_seconds", "device", "rated_by"]
+    columns = [
+        "model",
+        "measure",
+        "overall",
+        *sections,
+        "longest",
+        "random",
+        "units",
+        "train_seconds",
+        "score_seconds",
+        "device",
+        "rated_by",
+    ]
     return pa.table({name: [row.get(name) for row in rows.values()] for name in [*columns, "tuned_on"]})
 
 

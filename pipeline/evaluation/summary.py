@@ -26,7 +26,10 @@ def figures(items: pa.Table, scores: pa.Table, forms: Mapping[str, Form], seed: 
 
 def outcomes_of(items: pa.Table, scores: pa.Table, forms: Mapping[str, Form]) -> pa.Table:
     """Values of the units of every benchmark, in the schema OUTCOMES. Arguments as of `summarise`."""
-    parts = [forms[name].outcomes(given, _column(given, mine, "goodness")) for name, given, mine in _benchmarks(items, scores)]
+    parts = [
+        forms[name].outcomes(given, _column(given, mine, "goodness"))
+        for name, given, mine in _benchmarks(items, scores)
+    ]
     return pa.concat_tables(parts) if parts else OUTCOMES.empty_table()
 
 
@@ -81,7 +84,9 @@ def contamination(items: pa.Table, scores: pa.Table, forms: Mapping[str, Form], 
         value, low, high = None, None, None
         if clean[0].any():
             rest, scored = (table.filter(pa.array(mask)) for table, mask in zip((given, mine), clean, strict=True))
-            value, low, high = doubt.overall_with_interval(_accuracy(form.outcomes(rest, _column(rest, scored, "goodness"))), form, seed)
+            value, low, high = doubt.overall_with_interval(
+                _accuracy(form.outcomes(rest, _column(rest, scored, "goodness"))), form, seed
+            )
         rows.append(
             {
                 "benchmark": benchmark,
@@ -110,7 +115,8 @@ def _column(items: pa.Table, scores: pa.Table, name: str) -> Floats:
     """A column of scores as one flat array: the responses of all items, in order. Raises ValueError where they aren't of these items."""
     sizes = np.asarray(pc.list_value_length(items["responses"]), dtype=np.int64)
     same = len(scores) == sizes.sum() and all(
-        np.array_equal(np.repeat(np.asarray(items[key], dtype=object), sizes), np.asarray(scores[key], dtype=object)) for key in ("subset", "item_id")
+        np.array_equal(np.repeat(np.asarray(items[key], dtype=object), sizes), np.asarray(scores[key], dtype=object))
+        for key in ("subset", "item_id")
     )
     places = np.arange(sizes.sum()) - np.repeat(sizes.cumsum() - sizes, sizes)
     if not same or not np.array_equal(np.asarray(scores["response"]), places):

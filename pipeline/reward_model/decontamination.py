@@ -93,7 +93,9 @@ def overlaps(training: pa.Array, benchmarks: Mapping[str, pa.Array], rule: Decon
 def _once(benchmarks: Mapping[str, pa.Array]) -> tuple[pa.Array, Ints]:
     """Every benchmark's different texts, one after the other, and the number of the benchmark of each."""
     parts = [pc.unique(texts) for texts in benchmarks.values()]
-    return pa.concat_arrays([pa.array([], pa.string()), *parts]), np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    return pa.concat_arrays([pa.array([], pa.string()), *parts]), np.repeat(
+        np.arange(len(parts)), [len(part) for part in parts]
+    )
 
 
 def _short(benchmarks: Mapping[str, pa.Array], n: int) -> tuple[pa.Array, list[list[str]]]:
