@@ -6,11 +6,11 @@ replacement says how often each is in it, and that is multinomial: so draws are 
 """
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.draws import seeds
+from pipeline.evaluation.benchmarks import Form
 from pipeline.evaluation.schema import CALIBRATION, CALIBRATION_BINS, CONTAMINATED, ITEMS, LENGTH_BIAS
 from pipeline.reward_model.decontamination import overlaps, prompt_texts
 from pipeline.settings import ATTRIBUTES, Decontamination
@@ -33,19 +34,6 @@ MOST_ENUMERATED = 6
 CHANCE_DRAWS = 400
 """Random scorers that stand for chance where orders are too many, or where more counts than the order."""
 BINS = 10
-
-
-class Form(Protocol):
-    """What makes figures of a benchmark: see `pipeline.evaluation.benchmarks`."""
-
-    def outcomes(self, items: pa.Table, goodness: Floats) -> pa.Table:
-        """Values of the units, in the schema OUTCOMES."""
-
-    def sections(self, accuracies: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, Any]:
-        """Sections from subsets."""
-
-    def overall(self, sections: Mapping[str, Any], counts: Mapping[str, int]) -> Any:
-        """The one figure from sections."""
 
 
 def generator_of(seed: int, *names: str) -> np.random.Generator:
@@ -199,7 +187,7 @@ def chance(items: pa.Table, form: Form, seed: int) -> dict[str, dict[str, float]
 
 def _over_orders(items: pa.Table, form: Form) -> dict[str, float]:
     """Means over all orders of responses. Items of a kind, with the same ones right, have the same mean."""
-    totals: Counter[str] = Counter()
+    totals: defaultdict[str, float] = defaultdict(float)
     for good, count in Counter(map(tuple, items["good"].to_pylist())).items():
         orders = list(permutations(range(len(good))))
         row = {"benchmark": items["benchmark"][0], "subset": items["subset"][0], "messages": items["messages"][0]}
@@ -211,7 +199,7 @@ def _over_orders(items: pa.Table, form: Form) -> dict[str, float]:
 
 
 def _over_draws(items: pa.Table, form: Form, responses: int, generator: np.random.Generator) -> dict[str, float]:
-    totals: Counter[str] = Counter()
+    totals: defaultdict[str, float] = defaultdict(float)
     for _ in range(CHANCE_DRAWS):
         for measure, (mean, _) in _means(form.outcomes(items, generator.random(responses))).items():
             totals[measure] += mean / CHANCE_DRAWS
@@ -320,10 +308,10 @@ def _length_figures(given: Comparisons, drawn: Floats) -> dict[str, Floats]:
     won, finite = given.margin > 0, np.isfinite(given.margin)
     won &= finite
 
-    def totals(values: Floats) -> Floats:
-        return drawn @ np.bincount(given.item, weights=values * given.weight, minlength=len(given.strata))
+    def totals(values: npt.ArrayLike) -> Floats:
+        return drawn @ np.bincount(given.item, weights=np.asarray(values) * given.weight, minlength=len(given.strata))
 
-    found = {name: _ratio(totals(won * part), totals(part.astype(float))) for name, part in _lengths(given).items()}
+    found = {name: _ratio(totals(won * part), totals(part)) for name, part in _lengths(given).items()}
     margin, longer = given.margin[finite], given.longer[finite]
     weights = drawn[:, given.item[finite]] * given.weight[finite]
     found["pearson"] = weighted_pearson(margin[None], longer[None], weights)

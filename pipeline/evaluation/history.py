@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.evaluation import doubt
-from pipeline.evaluation.doubt import Form
+from pipeline.evaluation.benchmarks import Form
 from pipeline.evaluation.schema import HISTORY
 from pipeline.evaluation.summary import ACCURACY
 from pipeline.store import Store

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.evaluation import doubt
-from pipeline.evaluation.doubt import Floats, Form
+from pipeline.evaluation.benchmarks import Form
+from pipeline.evaluation.doubt import Floats
 from pipeline.evaluation.schema import CONTAMINATION, OUTCOMES, SUMMARY
 
 ACCURACY = "accuracy"
@@ -48,7 +49,7 @@ def summarise(items: pa.Table, scores: pa.Table, forms: Mapping[str, Form], seed
         for measure in pc.unique(found["measure"]).to_pylist():
             values, by_length = (doubt.by_subset(t.filter(pc.equal(t["measure"], measure))) for t in (found, longest))
             counts = doubt.counts_of(values)
-            of_subsets = {
+            of_subsets: dict[str, dict[str, Any]] = {
                 "accuracy": {s: float(v.mean()) for s, v in values.items()},
                 "drawn": doubt.drawn_subsets(values, seed, benchmark, measure),
                 "longest_accuracy": {s: float(v.mean()) for s, v in by_length.items()},

@@ -71,10 +71,15 @@ FORMS: dict[BenchmarkForm, Form] = {
 }
 NAMED: dict[str, Benchmark] = {
     "smoke": BuiltinBenchmark(kind="builtin", name="smoke"),
-    "rewardbench": HubBenchmark(kind="hub", form="pairs"),
-    "rewardbench2": HubBenchmark(kind="hub", form="rewardbench2"),
-    "rm_bench": HubBenchmark(kind="hub", form="rm_bench"),
-    "judgebench": HubBenchmark(kind="hub", form="judgebench"),
+    **{
+        name: HubBenchmark.model_validate({"kind": "hub", "form": kind})
+        for name, kind in (
+            ("rewardbench", "pairs"),
+            ("rewardbench2", "rewardbench2"),
+            ("rm_bench", "rm_bench"),
+            ("judgebench", "judgebench"),
+        )
+    },
 }
 """Benchmarks that a command line can name."""
 
