@@ -16,6 +16,14 @@ from pipeline.store import Store
 
 REWARDBENCH = "RewardBench"
 RANKED = ("overall", "section", "subset")
+FIRST = ("model", "measure", "overall")
+LAST = ("longest", "random", "units", "train_seconds", "score_seconds", "device", "rated_by", "tuned_on")
+"""Columns of `wide` before and after the sections."""
+COMPUTE_COLUMNS = ("train_seconds", "train_tokens", "score_seconds", "score_tokens", "device")
+
+
+SIDE_TABLES = ("summary", "length_bias", "contamination", "calibration", "calibration_bins")
+"""Tables beside a recipe's scores, each in a file of its name."""
 
 
 @dataclass(frozen=True)
@@ -41,23 +49,29 @@ class Evaluated:
 
 
 def of_recipe(store: Store, recipe: str, rated_by: str) -> Evaluated:
-    """What is published of a recipe: its benchmark scores, with the compute of its training. Raises `NotPublishedError`."""
-    scores, model = store.manifest(ASSET, recipe), store.manifest("reward_model", recipe)
-    tables = {
-        name: store.read(ASSET, recipe, f"{name}.parquet") for name in ("summary", "length_bias", "contamination")
-    }
-    tables |= {name: store.read(ASSET, recipe, f"{name}.parquet") for name in ("calibration", "calibration_bins")}
-    facts, trained = (manifest.info if manifest else {} for manifest in (scores, model))
-    compute = {
-        "train_seconds": trained.get("train_seconds"),
-        "train_tokens": trained.get("tokens"),
-        "score_seconds": facts.get("seconds"),
-        "score_tokens": facts.get("tokens"),
-        "device": facts.get("device"),
-    }
-    history = pa.Table.from_pylist(facts.get("history", []), schema=HISTORY)
+    """What is published of a recipe: its benchmark scores, and what its training took. Raises `NotPublishedError`.
+
+    Beside the scores stand the tables of `Evaluated` by their names, but for the history, which is no content: it is in the manifest's
+    info, as are `provenance` and of the scoring `seconds`, `tokens` and `device`.
+    """
+    tables = {name: store.read(ASSET, recipe, f"{name}.parquet") for name in SIDE_TABLES}
+    scored, trained = (
+        m.info if m else {} for m in (store.manifest(ASSET, recipe), store.manifest("reward_model", recipe))
+    )
+    figures = (
+        trained.get("train_seconds"),
+        trained.get("tokens"),
+        scored.get("seconds"),
+        scored.get("tokens"),
+        scored.get("device"),
+    )
     return Evaluated(
-        recipe, provenance=facts["provenance"], rated_by=rated_by, compute=compute, history=history, **tables
+        recipe,
+        provenance=scored["provenance"],
+        rated_by=rated_by,
+        compute=dict(zip(COMPUTE_COLUMNS, figures, strict=True)),
+        history=pa.Table.from_pylist(scored["history"], schema=HISTORY),
+        **tables,
     )
 
 
@@ -65,48 +79,27 @@ def board(models: Sequence[Evaluated]) -> pa.Table:
     """Models, the best of each benchmark first, then the published rows, in the schema LEADERBOARD."""
     rows = []
     for model in models:
-        more = {
-            name: model.compute.get(name)
-            for name in ("train_seconds", "train_tokens", "score_seconds", "score_tokens", "device")
-        }
-        more |= {
-            "rated_by": model.rated_by,
-            "tuned_on": model.tuned_on,
-            "model_version": model.provenance["model_version"],
-        }
-        rows += [
-            {"model": model.model, "origin": "ours", "source": "this store", **_percent(row), **more}
-            for row in model.summary.to_pylist()
-        ]
-    best = {
-        (r["benchmark"], r["model"]): -r["accuracy"]
-        for r in rows
-        if (r["level"], r["measure"]) == ("overall", ACCURACY)
-    }
-    order = {benchmark: n for n, benchmark in enumerate(dict.fromkeys(r["benchmark"] for r in rows))}
-    rows.sort(
-        key=lambda r: (
-            order[r["benchmark"]],
-            best[r["benchmark"], r["model"]],
-            r["model"],
-            r["measure"] != ACCURACY,
-            RANKED.index(r["level"]),
-        )
-    )
+        facts = {"model": model.model, "origin": "ours", "source": "measured here", "rated_by": model.rated_by}
+        facts |= {"tuned_on": model.tuned_on, "model_version": model.provenance["model_version"]}
+        facts |= {name: model.compute.get(name) for name in COMPUTE_COLUMNS}
+        rows += [{**facts, **_percent(row)} for row in model.summary.to_pylist()]
+    totals = [r for r in rows if (r["level"], r["measure"]) == ("overall", ACCURACY)]
+    rank = {(r["benchmark"], r["model"]): (-r["accuracy"], r["model"]) for r in totals}
+    order = list(dict.fromkeys(r["benchmark"] for r in rows))
+
+    def place(row: Mapping[str, Any]) -> tuple[Any, ...]:
+        by_model = rank[row["benchmark"], row["model"]]
+        return order.index(row["benchmark"]), by_model, row["measure"] != ACCURACY, RANKED.index(row["level"])
+
+    rows.sort(key=place)
     return pa.Table.from_pylist(rows + published_rows(), schema=LEADERBOARD)
 
 
 def _percent(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of SUMMARY in percent, with LEADERBOARD's names."""
     kept = {name: row[name] for name in ("benchmark", "level", "name", "measure", "units")}
-    figures = {
-        "accuracy": "accuracy",
-        "low": "low",
-        "high": "high",
-        "longest": "longest_accuracy",
-        "random": "random_accuracy",
-    }
-    return kept | {name: 100 * row[figure] for name, figure in figures.items()}
+    figures = {"accuracy": "", "low": "", "high": "", "longest": "_accuracy", "random": "_accuracy"}
+    return kept | {name: 100 * row[name + end] for name, end in figures.items()}
 
 
 def published_rows() -> list[dict[str, Any]]:
@@ -114,61 +107,39 @@ def published_rows() -> list[dict[str, Any]]:
     rows = []
     for model, total, *sections in PUBLISHED:
         named = zip((*pairs.REWARDBENCH, pairs.PRIOR_SETS), sections, strict=True)
-        figures = [
-            ("overall", REWARDBENCH, total),
-            *(("section", name, value) for name, value in named if value is not None),
-        ]
-        row = {
-            "model": model,
-            "origin": "published",
-            "source": PUBLISHED_SOURCE,
-            "benchmark": REWARDBENCH,
-            "measure": ACCURACY,
-        }
-        rows += [
-            {**row, "level": level, "name": name, "accuracy": value, "device": COMPUTE.get(model)}
-            for level, name, value in figures
-        ]
+        row = {"model": model, "origin": "published", "source": PUBLISHED_SOURCE, "benchmark": REWARDBENCH}
+        row |= {"measure": ACCURACY, "device": COMPUTE.get(model)}
+        rows.append({**row, "level": "overall", "name": REWARDBENCH, "accuracy": total})
+        rows += [{**row, "level": "section", "name": name, "accuracy": v} for name, v in named if v is not None]
     return rows
 
 
 def wide(table: pa.Table, benchmark: str, origin: str = "ours") -> pa.Table:
-    """One benchmark's rows of a leaderboard for people: a row a model and measure, a column a section, in percent.
+    """One benchmark's rows of a leaderboard for people: a row a model and measure, a column a section, in percent; no empty column.
 
-    The order of rows is the leaderboard's.
+    The order of rows is the leaderboard's. A section that has the name of another column is called `section ...`.
     """
-    mine = table.filter(pc.and_(pc.equal(table["benchmark"], benchmark), pc.equal(table["origin"], origin)))
+    mine = table.filter(pc.and_(pc.equal(table["benchmark"], benchmark), pc.equal(table["origin"], origin))).to_pylist()
     rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in mine.to_pylist():
-        at = rows.setdefault((row["model"], row["measure"]), {"model": row["model"], "measure": row["measure"]})
+    named = {r["name"]: f"section {r['name']}" if r["name"] in FIRST + LAST else r["name"] for r in mine}
+    for row in mine:
+        at = rows.setdefault((row["model"], row["measure"]), {})
         if row["level"] == "overall":
-            at |= {"overall": _shown(row), "longest": row["longest"], "random": row["random"]}
-            at |= {
-                name: row[name]
-                for name in ("units", "train_seconds", "score_seconds", "device", "rated_by", "tuned_on")
-            }
+            at |= {name: _rounded(row[name]) for name in (*FIRST, *LAST) if name in row} | {"overall": _shown(row)}
         elif row["level"] == "section":
-            at[row["name"]] = _shown(row)
-    sections = dict.fromkeys(r["name"] for r in mine.to_pylist() if r["level"] == "section")
-    columns = [
-        "model",
-        "measure",
-        "overall",
-        *sections,
-        "longest",
-        "random",
-        "units",
-        "train_seconds",
-        "score_seconds",
-        "device",
-        "rated_by",
-    ]
-    return pa.table({name: [row.get(name) for row in rows.values()] for name in [*columns, "tuned_on"]})
+            at[named[row["name"]]] = _shown(row)
+    sections = dict.fromkeys(named[r["name"]] for r in mine if r["level"] == "section")
+    columns = {name: [row.get(name) for row in rows.values()] for name in (*FIRST, *sections, *LAST)}
+    return pa.table({name: values for name, values in columns.items() if any(value is not None for value in values)})
 
 
 def _shown(row: Mapping[str, Any]) -> str:
     interval = f" ({row['low']:.1f} to {row['high']:.1f})" if row["low"] is not None else ""
     return f"{row['accuracy']:.1f}{interval}"
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, 1) if isinstance(value, float) else value
 
 
 def is_rewardbench(summary: pa.Table, benchmark: str) -> bool:

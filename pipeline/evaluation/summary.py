@@ -67,13 +67,6 @@ def summarise(items: pa.Table, scores: pa.Table, forms: Mapping[str, Form], seed
     return pa.Table.from_pylist(rows, schema=SUMMARY)
 
 
-def overall_rows(summary: pa.Table, level: str = "overall", measure: str = ACCURACY) -> list[dict[str, Any]]:
-    """Rows of a summary of one level and measure."""
-    chosen = pc.and_(pc.equal(summary["level"], level), pc.equal(summary["measure"], measure))
-    found: list[dict[str, Any]] = summary.filter(chosen).to_pylist()
-    return found
-
-
 def contamination(items: pa.Table, scores: pa.Table, forms: Mapping[str, Form], found: pa.Table, seed: int) -> pa.Table:
     """Accuracy of each benchmark with and without the contaminated items, in the schema CONTAMINATION. found: schema CONTAMINATED."""
     rows = []
