@@ -26,10 +26,24 @@ WEIGHTS = pa.schema(
         ("weight", pa.float64()),
         ("published_70b", pa.float64()),
         ("published_340b", pa.float64()),
-        ("pairs", pa.int64()),
-        ("rated_by", pa.string()),
+        ("tuned_on", pa.string()),  # what they were fitted on; a benchmark's name where that is what they were searched on
+        ("penalty", pa.float64()),  # L2, chosen by cross-validation; null where there is none
+        ("pairs", pa.int64()),  # or items of that benchmark
+        ("rated_by", pa.string()),  # who preferred; null for a benchmark
     ]
 )
+
+WEIGHT_ACCURACY = pa.schema(
+    [
+        ("weights", pa.string()),  # fitted (cross-validated) | published_70b | published_340b | helpfulness; or the one output
+        ("pairs", pa.int64()),
+        ("prompts", pa.int64()),
+        ("accuracy", pa.float64()),  # of development preferences, a prompt counting once
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+    ]
+)
+"""How well sets of weights order preferences that they were not fitted on."""
 
 SCORES = pa.schema(
     [
