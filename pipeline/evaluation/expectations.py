@@ -43,7 +43,7 @@ SCORES = (
     Rule("sound_interval", "No interval ends below its beginning.", "ExpectColumnPairValuesAToBeGreaterThanB",
          {"column_A": "high", "column_B": "low", "or_equal": True}, view="summary"),
     Rule("share", "Figures are shares of 1; RewardBench 2's Ties may reach 1.01.", "ExpectColumnValuesToBeBetween",
-         {"column": "accuracy", "min_value": -0.01, "max_value": 1.01}, view="summary"),
+         {"column": "accuracy", "min_value": -0.0101, "max_value": 1.0101}, view="summary"),
     Rule("few_unusable", "At most one record of a benchmark in fifty is unusable.", "ExpectColumnValuesToBeBetween",
          {"column": "unusable_share", "max_value": 0.02}, view="benchmarks"),
     Rule("better_than_length", "It beats the preference for the longest response.", "ExpectColumnPairValuesAToBeGreaterThanB",
@@ -61,7 +61,7 @@ LEADERBOARD = (
          {"column": "published", "value_set": [len(PUBLISHED)]}, view="totals"),
     Rule("published_apart", "No row of ours stands under the published ones' benchmark.", "ExpectColumnValuesToBeInSet",
          {"column": "mixed", "value_set": [0]}, view="totals"),
-    Rule("percent", "Scores are percent.", "ExpectColumnValuesToBeBetween", {"column": "accuracy", "min_value": -1, "max_value": 101}),
+    Rule("percent", "Scores are percent.", "ExpectColumnValuesToBeBetween", {"column": "accuracy", "min_value": -1.1, "max_value": 101.1}),
     Rule("doubt_shown", "Every figure of ours has an interval.", "ExpectColumnValuesToNotBeNull", {"column": "low"}, view="ours"),
 )  # fmt: skip
 

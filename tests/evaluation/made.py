@@ -1,11 +1,16 @@
 """Items and scores for tests: small tables of any form of benchmark."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from pipeline.evaluation.benchmarks import pairs
+from pipeline.evaluation.history import provenance
+from pipeline.evaluation.leaderboard import Evaluated
 from pipeline.evaluation.schema import ITEMS, SCORES
+from pipeline.evaluation.summary import figures
 
 
 def items_of(*rows: tuple[str, str, Sequence[str], int], benchmark: str = "b") -> pa.Table:
@@ -46,3 +51,14 @@ def scores_of(items: pa.Table, goodness: Sequence[float] | np.ndarray) -> pa.Tab
 def won(*wins: int) -> list[float]:
     """Goodness of pairs: 1 where the good one wins, 0 a tie, -1 a loss."""
     return [value for win in wins for value in (float(win), 0.0)]
+
+
+def evaluated(model: str, items: pa.Table, form: Any = pairs, seed: int = 0, **more: Any) -> Evaluated:
+    """A model that scores at random, and its figures."""
+    names = items["benchmark"].unique().to_pylist()
+    forms = form if isinstance(form, dict) else dict.fromkeys(names, form)
+    responses = sum(map(len, items["responses"].to_pylist()))
+    scores = scores_of(items, np.random.default_rng(seed).random(responses))
+    found = figures(items, scores, forms, seed=1)
+    facts = provenance(items, model, f"{model}-version", {"helpfulness": 0.7, "verbosity": -0.3}, seed)
+    return Evaluated(model, found["summary.parquet"], facts, length_bias=found["length_bias.parquet"], **more)
