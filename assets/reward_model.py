@@ -122,7 +122,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             "max_tokens": recipe.max_tokens,
             "name": name,
             "licences": [profile.checkpoints[recipe.base].licence, profile.dataset.licence],
-            "scores": [row for row in scores if row["level"] == "overall"],
+            "scores": [row for row in scores if (row["level"], row["measure"]) == ("overall", "accuracy")],
             "rated_by": profile.rated_by,
             "ratings_note": profile.ratings_note,
         }

@@ -31,8 +31,8 @@ class Evaluated:
     """A model's figures.
 
     summary: schema SUMMARY; provenance: see `history.provenance`. rated_by: who gave the ratings that it learned from, where that is known.
-    tuned_on: the benchmark that its attribute weights were searched on. compute: any of train_seconds, train_tokens, score_seconds, score_tokens,
-    device. The other tables have the schemas of their names.
+    tuned_on: the benchmarks that its attribute weights were searched on, with commas. compute: any of COMPUTE_COLUMNS. The other tables have
+    the schemas of their names.
     """
 
     model: str

@@ -33,7 +33,7 @@ def write(folder: Path, title: str, models: Sequence[Evaluated], note: str = "",
 def files(title: str, models: Sequence[Evaluated], note: str = "", made: str = "") -> dict[str, bytes]:
     """The page, its figures as JSON, and every figure as CSV, by file name.
 
-    models: at least one, in any order. note: what must be said of the ratings behind them; made: when, for the reader.
+    models: at least one, in any order. note: what a reader must know first (who rated); made: when, for the reader.
     Raises ValueError without a model.
     """
     if not models:
