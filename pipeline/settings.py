@@ -691,6 +691,16 @@ PUBLISHED_BENCHMARKS: dict[str, tuple[str, str]] = {
 Benchmark = Annotated[BuiltinBenchmark | CollectedBenchmark | FileBenchmark | HubBenchmark, Field(discriminator="kind")]
 
 
+class Evaluation(Section):
+    """What becomes of scores that are worse than those of the run before."""
+
+    gate: bool = Field(False, description="worse scores are not published; else they are, with a warning")
+    most_lost: Share | None = Field(
+        None,
+        description="losing more than this of a benchmark's accuracy is worse, whatever the interval of the difference",
+    )
+
+
 # --------------------------------------------------------------------------------------------------------------------------- profile
 
 
@@ -752,6 +762,7 @@ class Profile(Section):
     decontamination: Decontamination = Decontamination()
     recipes: dict[Name, Recipe] = Field(min_length=1)
     benchmarks: dict[Name, Benchmark] = Field(min_length=1)
+    evaluation: Evaluation = Evaluation()
     compute: Compute = Compute()
     tracking: Tracking = Tracking()
     schedule: Schedule = Schedule()
