@@ -115,9 +115,9 @@ def published_rows() -> list[dict[str, Any]]:
 
 
 def wide(table: pa.Table, benchmark: str, origin: str = "ours") -> pa.Table:
-    """One benchmark's rows of a leaderboard for people: a row a model and measure, a column a section, in percent; no empty column.
+    """One benchmark's rows of a leaderboard for people: a row a model and measure, a column a section, in percent.
 
-    The order of rows is the leaderboard's. A section that has the name of another column is called `section ...`.
+    The order of rows is the leaderboard's. A column that says nothing is left out. A section that has the name of another column is called `section ...`.
     """
     mine = table.filter(pc.and_(pc.equal(table["benchmark"], benchmark), pc.equal(table["origin"], origin))).to_pylist()
     rows: dict[tuple[str, str], dict[str, Any]] = {}
@@ -130,7 +130,10 @@ def wide(table: pa.Table, benchmark: str, origin: str = "ours") -> pa.Table:
             at[named[row["name"]]] = _shown(row)
     sections = dict.fromkeys(named[r["name"]] for r in mine if r["level"] == "section")
     columns = {name: [row.get(name) for row in rows.values()] for name in (*FIRST, *sections, *LAST)}
-    return pa.table({name: values for name, values in columns.items() if any(value is not None for value in values)})
+    silent = {"measure": {ACCURACY}}
+    return pa.table(
+        {name: values for name, values in columns.items() if set(values) - {None} - silent.get(name, set())}
+    )
 
 
 def _shown(row: Mapping[str, Any]) -> str:

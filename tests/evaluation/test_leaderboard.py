@@ -96,14 +96,13 @@ def test_a_table_for_people_has_a_column_a_section_and_no_empty_one() -> None:
     items = pa.concat_tables([pairs_of(9, "units"), pairs_of(8, "hep-go")])
     shown = wide(board([evaluated("m", items, compute={"train_seconds": 12.34, "device": "cpu"})]), "b")
     assert shown.column_names == [
-        "model", "measure", "overall", "section units", "Reasoning", "longest", "random", "units", "train_seconds", "device"
+        "model", "overall", "section units", "Reasoning", "longest", "random", "units", "train_seconds", "device"
     ]  # fmt: skip
     (row,) = shown.to_pylist()
     assert (row["units"], row["train_seconds"], row["random"]) == (17, 12.3, 50.0)
     published = wide(board([evaluated("m", items)]), "RewardBench", "published")
     assert published.column_names == [
         "model",
-        "measure",
         "overall",
         "Chat",
         "Chat Hard",
