@@ -359,17 +359,16 @@ def _number(value: float) -> float | None:
 # ------------------------------------------------------------------------------------------------------------------------- calibration
 
 
-def calibration(predictions: pa.Table, trained: pa.Table, seed: int) -> tuple[pa.Table, pa.Table]:
+def calibration(predictions: pa.Table, train_means: Mapping[str, float], seed: int) -> tuple[pa.Table, pa.Table]:
     """How predicted ratings stand to people's: schemas CALIBRATION, a row an attribute, and CALIBRATION_BINS.
 
-    predictions: schema PREDICTIONS; an attribute that isn't predicted has no row. trained: ratings of the split train (schema RATED).
+    predictions: schema PREDICTIONS; an attribute that isn't predicted has no row. train_means: mean rating of each attribute
+    in the training data, NaN where nothing is rated.
     slope, intercept: of the least-squares line of ratings on predictions; 1 and 0 are calibrated, a slope below 1 is a model that says too
     much. expected_error: mean absolute difference of a bin's ratings and predictions, bins of equal counts by prediction, weighted by
     their size (Guo et al. 2017, On Calibration of Modern Neural Networks, for a mean instead of a probability). It isn't 0 for a calibrated
     model either, as bins have few responses. mse_of_mean: of predicting the training mean. Prompts are drawn anew.
     """
-    train = trained.filter(pc.equal(trained["split"], "train"))
-    means = {attribute: pc.mean(train[attribute]).as_py() for attribute in ATTRIBUTES}
     rows: list[dict[str, Any]] = []
     binned: list[dict[str, Any]] = []
     for attribute in ATTRIBUTES:
@@ -396,7 +395,7 @@ def calibration(predictions: pa.Table, trained: pa.Table, seed: int) -> tuple[pa
             "attribute": attribute,
             "responses": len(p),
             "expected_error": sum(b["responses"] * abs(b["rated"] - b["predicted"]) for b in bins) / len(p),
-            "mse_of_mean": float(((means[attribute] - y) ** 2).mean()),
+            "mse_of_mean": _number(((train_means[attribute] - y) ** 2).mean()),
         }
         for name, value, draws in (
             ("slope", slope, slopes),

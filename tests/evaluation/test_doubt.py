@@ -16,7 +16,7 @@ from pipeline.evaluation import doubt
 from pipeline.evaluation.benchmarks import judgebench, pairs, rewardbench2, rm_bench
 from pipeline.evaluation.schema import OUTCOMES
 from pipeline.evaluation.summary import contamination, outcomes_of
-from pipeline.reward_model.schema import PREDICTIONS, RATED
+from pipeline.reward_model.schema import PREDICTIONS
 from pipeline.settings import Decontamination
 from tests.evaluation.made import items_of, pairs_of, scores_of, won
 
@@ -309,17 +309,11 @@ def predictions(predicted: np.ndarray, rated: np.ndarray) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=PREDICTIONS)
 
 
-def trained(mean: float) -> pa.Table:
-    """Ratings of that mean, and one of the development split that must not count."""
-    rows = [("train", mean - 1), ("train", mean + 1), ("development", 4.0)]
-    return pa.Table.from_pylist([{"split": split, "helpfulness": value} for split, value in rows], schema=RATED)
-
-
 def test_the_line_is_the_least_squares_line_and_its_interval_that_of_resampled_prompts() -> None:
     generator = np.random.default_rng(0)
     rated = generator.integers(0, 5, 160).astype(float)
     predicted = 1 + 0.5 * rated + generator.normal(size=160)
-    table, _ = doubt.calibration(predictions(predicted, rated), trained(2.5), seed=1)
+    table, _ = doubt.calibration(predictions(predicted, rated), {"helpfulness": 2.5}, seed=1)
     (row,) = table.to_pylist()
     line = LinearRegression().fit(predicted[:, None], rated)
     assert (row["slope"], row["intercept"]) == pytest.approx((line.coef_[0], line.intercept_))
@@ -337,7 +331,7 @@ def test_the_line_is_the_least_squares_line_and_its_interval_that_of_resampled_p
 )
 def test_bins_hold_every_response_once_in_the_order_of_predictions(rows: list[tuple[float, int]]) -> None:
     predicted, rated = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
-    table, bins = doubt.calibration(predictions(predicted, rated), trained(2.0), seed=1)
+    table, bins = doubt.calibration(predictions(predicted, rated), {"helpfulness": 2.0}, seed=1)
     found = bins.to_pylist()
     assert sum(b["responses"] for b in found) == len(rows)
     assert len(found) <= doubt.BINS
@@ -352,9 +346,9 @@ def test_bins_hold_every_response_once_in_the_order_of_predictions(rows: list[tu
 
 def test_perfect_predictions_are_calibrated_and_a_constant_has_no_line() -> None:
     rated = np.arange(20) % 5.0
-    (row,) = doubt.calibration(predictions(rated, rated), trained(2.0), seed=1)[0].to_pylist()
+    (row,) = doubt.calibration(predictions(rated, rated), {"helpfulness": 2.0}, seed=1)[0].to_pylist()
     assert (row["slope"], row["intercept"], row["mse"], row["expected_error"]) == pytest.approx((1, 0, 0, 0), abs=1e-9)
-    (row,) = doubt.calibration(predictions(np.full(20, 2.0), rated), trained(2.0), seed=1)[0].to_pylist()
+    (row,) = doubt.calibration(predictions(np.full(20, 2.0), rated), {"helpfulness": 2.0}, seed=1)[0].to_pylist()
     assert row["slope"] is None
     assert row["mse"] == row["mse_of_mean"]
 
@@ -363,7 +357,7 @@ def test_a_model_of_preferences_has_no_calibration() -> None:
     nothing = pa.Table.from_pylist(
         [{"prompt_id": "p", "response_id": "r", "position": 1, "reward": 0.5}], schema=PREDICTIONS
     )
-    assert [len(table) for table in doubt.calibration(nothing, trained(2.0), seed=1)] == [0, 0]
+    assert [len(table) for table in doubt.calibration(nothing, {}, seed=1)] == [0, 0]
 
 
 # ----------------------------------------------------------------------------------------------------------------------- contamination

@@ -16,7 +16,7 @@ from pipeline.evaluation import doubt, page
 from pipeline.evaluation.benchmarks import pairs, rm_bench
 from pipeline.evaluation.schema import CONTAMINATION, HISTORY
 from tests.evaluation.made import evaluated, items_of, pairs_of
-from tests.evaluation.test_doubt import predictions, trained
+from tests.evaluation.test_doubt import predictions
 from tests.evaluation.test_leaderboard import whole_rewardbench
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'{{ 7*7 }}<script>alert(2)</script>"
@@ -52,7 +52,7 @@ def full(name: str = "model", **more: Any) -> Any:
     )
     items = pa.concat_tables([pairs_of(12, "hep-go"), pairs_of(9, "llmbar-natural"), styles])
     rated = np.arange(40) % 5.0
-    calibration, bins = doubt.calibration(predictions(rated * 0.7 + 1, rated), trained(2.0), seed=1)
+    calibration, bins = doubt.calibration(predictions(rated * 0.7 + 1, rated), {"helpfulness": 2.0}, seed=1)
     contaminated = {
         "benchmark": "b",
         "items": 21,
