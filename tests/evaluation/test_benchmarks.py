@@ -109,6 +109,7 @@ def test_a_record_without_a_field_is_set_aside_with_line_and_name(tmp_path: Path
         ("rewardbench2", BEST_OF | {"chosen": ["a", "b"]}, "field chosen has 2 responses; only Ties"),
         ("rewardbench2", BEST_OF | {"id": "8", "num_correct": 3}, "field num_correct is 3, but there are 1"),
         ("rewardbench2", BEST_OF | {"rejected": []}, "field rejected is not a list of responses, or has none"),
+        ("rewardbench2", BEST_OF | {"subset": "Maths"}, "field subset is 'Maths', none of Factuality, Precise IF"),
         ("rewardbench2", TIED | {"id": "3"}, "field id is '3'; in Ties it is ref:N or tied:N"),
         ("rewardbench2", TIED | {"id": "tied:03"}, "field id is 'tied:03'"),
         ("rm_bench", STYLES | {"domain": "law"}, "field domain is 'law', none of chat, code"),

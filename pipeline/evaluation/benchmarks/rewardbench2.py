@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 from pipeline.evaluation.benchmarks import fields, units
 from pipeline.evaluation.benchmarks.units import Floats
 
-DOMAINS = {"Factuality": 475, "Precise IF": 160, "Math": 183, "Safety": 450, "Focus": 495, "Ties": 102}
-"""The domains, which are its subsets, and their numbers of prompts."""
 TIES = "Ties"
+DOMAINS = ("Factuality", "Precise IF", "Math", "Safety", "Focus", TIES)
+"""Its subsets."""
 TIED, REF, PREFERRED, HARD, MARGIN = 0.3, 0.3, 0.2, 0.2, 0.01
 """What makes the score of Ties: both prompts' accuracy, and how the margin to the wrong responses compares with the right ones' spread."""
 _ID = re.compile(r"(ref|tied):(0|[1-9][0-9]{0,17})")
@@ -29,6 +29,8 @@ def item(record: Mapping[str, Any], line: int | None) -> dict[str, Any]:
     """A record as a row of ITEMS without its benchmark. Raises ValueError with what is wrong."""
     subset, item_id = fields.text(record, "subset"), fields.identity(record, "id", line)
     chosen, rejected = (fields.responses(record, name) for name in ("chosen", "rejected"))
+    if subset not in DOMAINS:
+        raise ValueError(f"field subset is {subset[:40]!r}, none of {', '.join(DOMAINS)}")
     if subset == TIES and not _ID.fullmatch(item_id):
         raise ValueError(f"field id is {item_id[:40]!r}; in Ties it is ref:N or tied:N")
     if subset != TIES and len(chosen) > 1:
