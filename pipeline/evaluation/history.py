@@ -30,13 +30,14 @@ def provenance(
     model_version: str,
     weights: Mapping[str, float],
     seed: int,
+    /,
     **settings: str | int | float | None,
 ) -> dict[str, Any]:
     """What scores depend on, as JSON takes it: model, weights of its outputs, hash of each benchmark's items, hash of our code, seed, time.
 
     model_version: hash of its files, or the revision of a hub commit. settings: what else the scores depend on (precision, tokens).
     """
-    return {
+    facts = {
         "model": model,
         "model_version": model_version,
         "weights": dict(weights),
@@ -44,8 +45,8 @@ def provenance(
         "code": code_hash(),
         "seed": seed,
         "scored_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        **settings,
     }
+    return facts | settings | facts
 
 
 def fingerprints(items: pa.Table) -> dict[str, dict[str, Any]]:

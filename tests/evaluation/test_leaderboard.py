@@ -133,10 +133,11 @@ def test_a_fingerprint_changes_with_whatever_is_scored_and_with_nothing_else() -
 
 
 def test_provenance_is_json_and_names_model_data_code_and_seed() -> None:
-    facts = provenance(pairs_of(2), "organisation/model", "abc", {"helpfulness": 1.0}, seed=3, precision="float32")
+    facts = provenance(pairs_of(2), "organisation/model", "abc", {"helpfulness": 1.0}, 3, precision="float32", seed=4)
     assert json.loads(json.dumps(facts)) == facts
     assert {"model", "model_version", "weights", "benchmarks", "code", "seed", "scored_at", "precision"} == set(facts)
     assert facts["code"] == history.code_hash()
+    assert facts["seed"] == 3
     assert len(facts["code"]) == 16
 
 
@@ -197,7 +198,7 @@ def publish(store: Store, recipe: str, items: pa.Table, goodness: Any) -> None:
     before = last_published(store, recipe)
     after = Run("new", tables["outcomes.parquet"], fingerprints(items))
     info = {
-        "provenance": provenance(items, recipe, "abc", {"reward": 1.0}, seed=0),
+        "provenance": provenance(items, recipe, "abc", {"reward": 1.0}, 0),
         "history": compare(before, after, FORMS, seed=1).to_pylist(),
         "seconds": 3.5,
         "tokens": 1200,
