@@ -104,10 +104,15 @@ def _percent(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def published_rows() -> list[dict[str, Any]]:
     """HelpSteer2's Table 3 as rows of LEADERBOARD."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for model, total, *sections in PUBLISHED:
         named = zip((*pairs.REWARDBENCH, pairs.PRIOR_SETS), sections, strict=True)
-        row = {"model": model, "origin": "published", "source": PUBLISHED_SOURCE, "benchmark": REWARDBENCH}
+        row: dict[str, Any] = {
+            "model": model,
+            "origin": "published",
+            "source": PUBLISHED_SOURCE,
+            "benchmark": REWARDBENCH,
+        }
         row |= {"measure": ACCURACY, "device": COMPUTE.get(model)}
         rows.append({**row, "level": "overall", "name": REWARDBENCH, "accuracy": total})
         rows += [{**row, "level": "section", "name": name, "accuracy": v} for name, v in named if v is not None]
