@@ -122,7 +122,8 @@ def published_rows() -> list[dict[str, Any]]:
 def wide(table: pa.Table, benchmark: str, origin: str = "ours") -> pa.Table:
     """One benchmark's rows of a leaderboard for people: a row a model and measure, a column a section, in percent.
 
-    The order of rows is the leaderboard's. A column that says nothing is left out. A section that has the name of another column is called `section ...`.
+    The order of rows is the leaderboard's. A column that says nothing is left out. A section that has the name of another column is called
+    `section ...`.
     """
     mine = table.filter(pc.and_(pc.equal(table["benchmark"], benchmark), pc.equal(table["origin"], origin))).to_pylist()
     rows: dict[tuple[str, str], dict[str, Any]] = {}
