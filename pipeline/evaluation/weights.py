@@ -23,7 +23,7 @@ PUBLISHED_340B = (0.3, 0.74, 0.46, 0.47, -0.33)
 RewardBench itself, so a score with them on RewardBench is tuned on its test set."""
 HELD_OUT = "preferences of development prompts"
 """What weights are fitted on: prompts that the model wasn't trained on, and no benchmark's."""
-FEWEST_PAIRS = 5
+FEWEST_PAIRS, FEWEST_PROMPTS = 5, 3
 FOLDS = 5
 STRENGTHS = tuple(10.0**k for k in range(3, -4, -1))
 """L2 penalties that are tried, the strongest first: they multiply half the sum of squared weights (of differences in units of their spread),
@@ -46,14 +46,23 @@ def fit_attribute_weights(differences: Floats, chosen: npt.NDArray[np.bool_], pr
     differences: (pairs, outputs), prediction of the first response minus that of the second; chosen: whether people preferred the first;
     prompts: name or number of each pair's prompt. No intercept: the order of a pair must not count. The L2 penalty, on differences in units
     of their spread, is the one with the least log loss in cross-validation over prompts; of equals the strongest. Raises ValueError with
-    fewer than FEWEST_PAIRS pairs, or with pairs of one prompt alone.
+    fewer than FEWEST_PAIRS pairs, or pairs of fewer than FEWEST_PROMPTS prompts.
     """
-    groups = np.unique(np.asarray(prompts), return_inverse=True)[1]
-    if len(differences) < FEWEST_PAIRS or groups.max(initial=0) < 1:
+    return _fit(differences, chosen, _enough(prompts))
+
+
+def _enough(prompts: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Number of each pair's prompt, from 0. Raises ValueError where they are too few to fit weights."""
+    names, groups = np.unique(np.asarray(prompts), return_inverse=True)
+    if len(groups) < FEWEST_PAIRS or len(names) < FEWEST_PROMPTS:
         raise ValueError(
-            f"{len(differences)} preference pairs of {groups.max(initial=-1) + 1} prompts are too few to fit attribute weights "
-            f"(at least {FEWEST_PAIRS}, of two prompts): raise the recipe's development_share, or collect more prompts"
+            f"{len(groups)} preference pairs of {len(names)} prompts are too few to fit attribute weights (at least {FEWEST_PAIRS}, of "
+            f"{FEWEST_PROMPTS} prompts): raise the recipe's development_share, or collect more prompts"
         )
+    return groups
+
+
+def _fit(differences: Floats, chosen: npt.NDArray[np.bool_], groups: npt.NDArray[np.int64]) -> Fitted:
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV
     from sklearn.pipeline import Pipeline
@@ -61,14 +70,11 @@ def fit_attribute_weights(differences: Floats, chosen: npt.NDArray[np.bool_], pr
 
     # both orders of every pair: the mean difference is 0, so the scale is the spread around 0
     rows, wins = np.concatenate([differences, -differences]), np.concatenate([chosen, ~chosen])
-    steps = [
-        ("scale", StandardScaler(with_mean=False)),
-        ("fit", LogisticRegression(fit_intercept=False, max_iter=1000)),
-    ]
+    folds = _folds(np.concatenate([groups, groups]))
+    fit = LogisticRegression(fit_intercept=False, solver="newton-cholesky")  # few columns: a handful of steps
+    model = Pipeline([("scale", StandardScaler(with_mean=False)), ("fit", fit)])
     grid = {"fit__C": [1 / strength for strength in STRENGTHS]}
-    search = GridSearchCV(Pipeline(steps), grid, cv=_folds(groups, doubled=True), scoring="neg_log_loss").fit(
-        rows, wins
-    )
+    search = GridSearchCV(model, grid, cv=folds, scoring="neg_log_loss").fit(rows, wins)
     weights = search.best_estimator_["fit"].coef_[0] / search.best_estimator_["scale"].scale_
     return Fitted(scaled(weights), 1 / search.best_params_["fit__C"])
 
@@ -79,15 +85,12 @@ def scaled(weights: Floats) -> Floats:
     return weights / total if total > 0 else weights
 
 
-def _folds(
-    groups: npt.NDArray[np.int64], doubled: bool = False
-) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Places of training and test pairs of each fold; a prompt is in one fold. doubled: every pair stands a second time, after all others."""
+def _folds(groups: npt.NDArray[np.int64]) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Places of training and test rows of each fold; the rows of a group are in one fold."""
     from sklearn.model_selection import GroupKFold
 
-    splitter = GroupKFold(min(FOLDS, int(groups.max()) + 1), shuffle=True, random_state=0)
-    twice = np.concatenate([groups, groups]) if doubled else groups
-    return list(splitter.split(twice, groups=twice))
+    splitter = GroupKFold(min(FOLDS, len(np.unique(groups))), shuffle=True, random_state=0)
+    return list(splitter.split(groups, groups=groups))
 
 
 # ------------------------------------------------------------------------------------------------------------------------------ tables
@@ -130,9 +133,10 @@ def _contenders(outputs: list[str], differences: Floats, groups: npt.NDArray[np.
     if len(outputs) == 1:
         yield outputs[0], differences[:, 0]
         return
+    _enough(groups)
     goodness = np.empty(len(differences))
     for train, test in _folds(groups):
-        fitted = fit_attribute_weights(differences[train], np.ones(len(train), dtype=bool), groups[train])
+        fitted = _fit(differences[train], np.ones(len(train), dtype=bool), groups[train])
         goodness[test] = differences[test] @ fitted.weights
     yield "fitted", goodness
     if tuple(outputs) == ATTRIBUTES:

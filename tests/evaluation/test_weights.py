@@ -77,8 +77,14 @@ def test_too_few_pairs_are_an_error_that_says_what_to_do() -> None:
         ValueError, match=r"4 preference pairs of 4 prompts are too few .* raise the recipe's development_share"
     ):
         fit_attribute_weights(np.zeros((4, 5)), np.ones(4, dtype=bool), np.arange(4))
-    with pytest.raises(ValueError, match="9 preference pairs of 1 prompts are too few"):
-        fit_attribute_weights(np.zeros((9, 5)), np.ones(9, dtype=bool), np.zeros(9))
+    with pytest.raises(ValueError, match="9 preference pairs of 2 prompts are too few"):
+        fit_attribute_weights(np.zeros((9, 5)), np.ones(9, dtype=bool), np.arange(9) // 5)
+
+
+def test_five_pairs_are_enough_for_weights_and_their_accuracy() -> None:
+    few = preferences(as_people_prefer(0, 5), ["a", "a", "b", "b", "c"])
+    assert len(weights_of(few, rated_by="people")) == 5
+    assert accuracies_of(few, seed=0)["prompts"].to_pylist() == [3] * 4
 
 
 def preferences(
