@@ -672,9 +672,10 @@ class HubBenchmark(Section):
     def _published(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        where = PUBLISHED_BENCHMARKS.get(values.get("form", "pairs"))
+        form = values.get("form", "pairs")
+        where = next((published for name, published in PUBLISHED_BENCHMARKS.items() if name == form), None)
         if where is None:
-            return values  # no form of ours, which the field itself says
+            return {"id": "", "split": "", **values}  # the form's own field says what is wrong
         if values.get("id", where[0]) != where[0] and "split" not in values:
             raise ValueError(f"split: is missing; only {where[0]} has a default, {where[1]}")
         return {"id": where[0], "split": where[1], **values}
