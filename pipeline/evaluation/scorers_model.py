@@ -45,6 +45,10 @@ class LocalModel:
             raise ValueError(
                 f"{spec.model}: not a reward model: {generates[0]} writes text, and has no head that scores"
             )
+        if not any(self._folder.glob("*.safetensors")):
+            raise ValueError(
+                f"{spec.model}: has no weights in safetensors, and others are not read: they may run code. Convert them first"
+            )
         own = [self._config.id2label[n] for n in range(self._config.num_labels)]
         self.outputs, self._places = kept_outputs(own, spec.outputs, spec.model)
         self._tokenizer.chat_template = scored_template(self._tokenizer.chat_template, spec.model)

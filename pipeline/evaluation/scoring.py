@@ -9,6 +9,7 @@ import os
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -257,39 +258,29 @@ def in_processes(
         scorer: Scorer, asked: Sequence[Conversation], keys: Sequence[str], store: ScoreStore, log: Log
     ) -> Iterator[tuple[int, int]]:
         del scorer
-        place = store.folder / f".shards-{uuid.uuid4().hex}"
-        place.mkdir()
         order = np.argsort([-len(c.content()) for c in asked], kind="stable")
         said: queue.Queue[tuple[int, str | None]] = queue.Queue()
         running = list[subprocess.Popen[str]]()
-        try:
-            for number in range(processes):
-                rows = order[number::processes]
-                table = pa.table(
-                    {
+        with tempfile.TemporaryDirectory() as place:
+            try:
+                for number in range(min(processes, len(asked))):
+                    rows = order[number::processes]
+                    shares = {
                         "key": [keys[row] for row in rows],
                         "messages": [list(asked[row].messages) for row in rows],
                         "response": [asked[row].response for row in rows],
                     }
-                )
-                write_table(table, place / f"{number}.parquet")
-                write_json(
-                    place / f"{number}.json",
-                    {
-                        "spec": spec.model_dump(mode="json"),
-                        "input": str(place / f"{number}.parquet"),
-                        "store": str(store.folder),
-                    },
-                )
-                running.append(_start(place / f"{number}.json", number, processes))
-                threading.Thread(target=_listen, args=(running[-1], number, said), daemon=True).start()
-            yield from _until_done(running, said, log)
-        finally:
-            for process in running:
-                if process.poll() is None:
+                    given, table = UPath(place) / f"{number}.json", UPath(place) / f"{number}.parquet"
+                    write_table(pa.table(shares), table)
+                    task = {"spec": spec.model_dump(mode="json"), "input": str(table), "store": str(store.folder)}
+                    write_json(given, task)
+                    running.append(_start(given, number, processes))
+                    threading.Thread(target=_listen, args=(running[-1], number, said), daemon=True).start()
+                yield from _until_done(running, said, log)
+            finally:
+                for process in running:
                     process.kill()
-                process.wait()
-            place.fs.rm(str(place), recursive=True)
+                    process.wait()
 
     return run
 

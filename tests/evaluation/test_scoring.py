@@ -349,6 +349,15 @@ def test_what_is_no_reward_model_is_refused(models: Path, tmp_path: Path) -> Non
         list(scorer.score([Conversation(QUESTION, "a")]))
 
 
+def test_weights_that_may_run_code_are_not_read(models: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pickled"
+    folder.mkdir()
+    for path in (models / "one").iterdir():
+        (folder / path.name.replace("model.safetensors", "pytorch_model.bin")).write_bytes(path.read_bytes())
+    with pytest.raises(ValueError, match="has no weights in safetensors"):
+        LocalModel(ModelSpec(model=str(folder)), quiet)
+
+
 def test_a_date_in_a_template_is_fixed_and_a_template_must_be_there() -> None:
     llama = "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}Today: {{ date_string }}"
     assert "26 Jul 2024" in scored_template(llama, "m")
@@ -380,7 +389,6 @@ def test_two_processes_have_the_scores_of_one(models: Path, tmp_path: Path) -> N
     assert both["goodness"].to_numpy() == pytest.approx(alone["goodness"].to_numpy(), abs=1e-4)
     assert figures["scored"] == 60
     assert any("60/60" in line for line in said)
-    assert not list((tmp_path / "both").glob(".shards-*"))
     assert len(list((tmp_path / "both").glob("part-*"))) == 2
 
 
