@@ -12,7 +12,7 @@ ITEMS = pa.schema(
         ("item_id", pa.string()),  # once in a subset
         ("messages", MESSAGES),  # the prompt; the last turn is the user's
         ("responses", pa.list_(pa.string())),
-        ("good", pa.list_(pa.bool_())),  # which responses people, or the benchmark, hold to be right; at least one is, and one isn't
+        ("good", pa.list_(pa.bool_())),  # which responses are held to be right; at least one is, and one isn't
     ]
 )
 """A benchmark: a row a prompt, with all its responses."""
@@ -26,7 +26,7 @@ WEIGHTS = pa.schema(
         ("weight", pa.float64()),
         ("published_70b", pa.float64()),
         ("published_340b", pa.float64()),
-        ("tuned_on", pa.string()),  # what they were fitted on; a benchmark's name where that is what they were searched on
+        ("tuned_on", pa.string()),  # held-out preferences, or the benchmark that they were searched on
         ("penalty", pa.float64()),  # L2, chosen by cross-validation; null where there is none
         ("pairs", pa.int64()),  # or items of that benchmark
         ("rated_by", pa.string()),  # who preferred; null for a benchmark
@@ -35,7 +35,7 @@ WEIGHTS = pa.schema(
 
 WEIGHT_ACCURACY = pa.schema(
     [
-        ("weights", pa.string()),  # fitted (cross-validated) | published_70b | published_340b | helpfulness; or the one output
+        ("weights", pa.string()),  # fitted | published_70b | published_340b | helpfulness; or the one output
         ("pairs", pa.int64()),
         ("prompts", pa.int64()),
         ("accuracy", pa.float64()),  # of development preferences, a prompt counting once
@@ -43,7 +43,7 @@ WEIGHT_ACCURACY = pa.schema(
         ("high", pa.float64()),
     ]
 )
-"""How well sets of weights order preferences that they were not fitted on."""
+"""How well sets of weights order preferences that they were not fitted on; `fitted` are cross-validated."""
 
 SCORES = pa.schema(
     [
@@ -63,10 +63,10 @@ OUTCOMES = pa.schema(
     [
         ("benchmark", pa.string()),
         ("subset", pa.string()),
-        ("unit", pa.string()),  # an item's id; of RewardBench 2's Ties the number that a `ref` and a `tied` prompt share
+        ("unit", pa.string()),  # an item's id; of RewardBench 2's Ties the number of the question
         ("measure", pa.string()),  # accuracy; of RM-Bench easy, normal and hard too
-        ("value", pa.float64()),  # 0 to 1; of Ties up to 1.01
-        ("margin", pa.float64()),  # goodness of the worst good response minus that of the best other one; NaN where a score isn't finite
+        ("value", pa.float64()),  # 0 to 1; of Ties -0.01 to 1.01
+        ("margin", pa.float64()),  # of goodness: the worst good response's less the best other one's; NaN: not finite
     ]
 )
 """What a scorer reaches on each unit: what a bootstrap draws anew. A subset's figure is the mean of its units' values."""
@@ -89,7 +89,7 @@ SUMMARY = pa.schema(
 LENGTH_BIAS = pa.schema(
     [
         ("benchmark", pa.string()),
-        ("figure", pa.string()),  # accuracy where the good response is longer | shorter | equal; pearson | spearman, of margin and length
+        ("figure", pa.string()),  # accuracy where the good one is longer | shorter | equal; pearson | spearman
         ("comparisons", pa.int64()),  # of a good response of an item with another one
         ("value", pa.float64()),
         ("low", pa.float64()),
@@ -101,7 +101,11 @@ CALIBRATION = pa.schema(
     [
         ("attribute", pa.string()),
         ("responses", pa.int64()),
-        *(pa.field(f"{name}{end}", pa.float64()) for name in ("slope", "intercept", "mse") for end in ("", "_low", "_high")),
+        *(
+            pa.field(f"{name}{end}", pa.float64())
+            for name in ("slope", "intercept", "mse")
+            for end in ("", "_low", "_high")
+        ),
         ("mse_of_mean", pa.float64()),  # of predicting the training mean
         ("expected_error", pa.float64()),  # mean difference of ratings and predictions over bins
     ]
