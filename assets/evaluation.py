@@ -1,6 +1,7 @@
 """Attribute weights, benchmark scores, leaderboard."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import dagster as dg
 import numpy as np
@@ -9,9 +10,11 @@ import pyarrow.compute as pc
 
 from assets import code_version, count_table, options, sample_table
 from pipeline import gate, plots
-from pipeline.evaluation import benchmarks, expectations, schema, summary, weights
-from pipeline.settings import ENGINE_POOL, Profile
-from pipeline.store import local_path, read_table, write_table
+from pipeline.evaluation import benchmarks, doubt, expectations, history, page, schema, summary, weights
+from pipeline.evaluation.leaderboard import REWARDBENCH, board, of_recipe, wide
+from pipeline.evaluation.scorers import ModelSpec
+from pipeline.settings import ATTRIBUTES, ENGINE_POOL, Profile
+from pipeline.store import Store, local_path, read_table, write_table
 from resources.compute import Compute
 from resources.storage import Storage
 
@@ -20,16 +23,25 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     """The stage's assets for a profile."""
     recipes = dg.StaticPartitionsDefinition(list(profile.recipes))
     note = "" if profile.rated_by == "people" else f" ({profile.rated_by})"
+    score_rules = expectations.score_rules(profile.evaluation.gate)
 
     @dg.asset(
-        **options("attribute_weights", "evaluation", expectations.WEIGHTS, code_version("4"), deps=["reward_model"]),
+        **options(
+            "attribute_weights",
+            "evaluation",
+            expectations.WEIGHTS,
+            code_version("5", profile.seed),
+            deps=["reward_model"],
+        ),
         partitions_def=recipes,
     )
     def attribute_weights(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
         """Weights that make one score of the outputs: fitted on preferences of the development prompts, never on a benchmark."""
         store = storage.store()
-        table = weights.weights_of(
-            store.read("reward_model", context.partition_key, "development_preferences.parquet"), profile.rated_by
+        preferences = store.read("reward_model", context.partition_key, "development_preferences.parquet")
+        table, accuracies = (
+            weights.weights_of(preferences, profile.rated_by),
+            weights.accuracies_of(preferences, profile.seed),
         )
         names = ("weight", "published_70b", "published_340b")
         series = {name: table[name].to_pylist() for name in names if not table[name].null_count}
@@ -41,8 +53,10 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             schema.WEIGHTS,
             expectations.WEIGHTS,
             views=expectations.weight_views(table),
+            side_tables={"accuracy.parquet": accuracies},
             metadata={
                 "weights": sample_table(table),
+                "order of preferences, beside other weights": sample_table(accuracies),
                 "chart": dg.MetadataValue.md(
                     plots.grouped_bars(table["attribute"].to_pylist(), series, f"Attribute weights{note}", "weight")
                 ),
@@ -54,60 +68,84 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         **options(
             "benchmark_scores",
             "evaluation",
-            expectations.SCORES,
+            score_rules,
             code_version(
-                "3", *profile.benchmarks.values(), *map(benchmarks.content, profile.benchmarks.values()), profile.seed
+                "4", *profile.benchmarks.values(), *map(benchmarks.content, profile.benchmarks.values()), profile.seed
             ),
-            deps=["reward_model", "attribute_weights", "helpsteer_dataset"],
+            deps=["training_data", "reward_model", "attribute_weights", "helpsteer_dataset"],
             kinds=["pytorch", "parquet"],
         ),
         partitions_def=recipes,
         pool=ENGINE_POOL,
     )
     def benchmark_scores(context: dg.AssetExecutionContext, storage: Storage, compute: Compute) -> Iterator[gate.Event]:
-        """Every pair of the profile's benchmarks scored, with accuracy and its interval by subset, section and benchmark; ties lose."""
+        """Every response of the profile's benchmarks scored: accuracy with its doubt, length bias, contamination, the run before."""
         store, recipe = storage.store(), context.partition_key
         data = store.read("helpsteer_dataset", columns=benchmarks.COLLECTED)
         loaded = [benchmarks.load(name, benchmark, data) for name, benchmark in profile.benchmarks.items()]
-        pairs = pa.concat_tables(b.pairs for b in loaded)
+        items = pa.concat_tables(b.items for b in loaded)
         rejected = pa.concat_tables(b.rejected for b in loaded)
-        out = store.staging("benchmark_scores", recipe)
-        write_table(pairs, out / "pairs.parquet")
-        spec = {
-            "model": str(local_path(store.path("reward_model", recipe))),
-            "input": str(out / "pairs.parquet"),
-            "max_tokens": profile.recipes[recipe].max_tokens,
-        }
-        figures = compute.run(context, "pipeline.evaluation.worker", spec, out)
-        predicted = read_table(out / "predictions.parquet")
         fitted = store.read("attribute_weights", recipe)
-        outputs = fitted["attribute"].to_pylist()
-        sides = [
-            np.stack([np.asarray(predicted[f"{side}_{name}"]) for name in outputs], axis=1)
-            for side in ("chosen", "rejected")
-        ]
-        scores = summary.score_table(pairs, sides[0], sides[1], fitted["weight"].to_numpy(), outputs)
-        totals = summary.summarise(scores, profile.seed)
+        factors = dict(zip(fitted["attribute"].to_pylist(), fitted["weight"].to_pylist(), strict=True))
+        model = ModelSpec(
+            model=str(local_path(store.path("reward_model", recipe))), max_tokens=profile.recipes[recipe].max_tokens
+        )
+        out = store.staging("benchmark_scores", recipe)
+        write_table(items, out / "items.parquet")
+        spec = {
+            "scorer": model.model_dump(mode="json"),
+            "input": str(out / "items.parquet"),
+            "work": str(store.work("benchmark_scores", recipe)),
+            "weights": factors,
+            "processes": profile.compute.processes,
+        }
+        facts = compute.run(context, "pipeline.evaluation.worker", spec, out)
+        scores = read_table(out / "scores.parquet")
         out.fs.rm(str(out), recursive=True)
-        shown = totals.to_pandas().round(3)
+        forms = {name: benchmarks.form(benchmark) for name, benchmark in profile.benchmarks.items()}
+        tables = summary.figures(items, scores, forms, profile.seed)
+        found = doubt.contaminated(items, _trained_on(store, recipe), profile.decontamination)
+        contamination = summary.contamination(items, scores, forms, found, profile.seed)
+        calibration = doubt.calibration(
+            store.read("reward_model", recipe, "development_predictions.parquet"),
+            _means(store.read("training_data", recipe)),
+            profile.seed,
+        )
+        scored_as = {n: v for n, v in facts.pop("scored_as").items() if n in ("template", "max_tokens", "precision")}
+        made = history.provenance(items, recipe, facts.pop("model_version"), factors, profile.seed, **scored_as)
+        before = history.last_published(store, recipe)
+        now = history.Run("", tables["outcomes.parquet"], made["benchmarks"])
+        compared = history.compare(before, now, forms, profile.seed, profile.evaluation.most_lost)
+        total = tables["summary.parquet"].to_pandas().round(3)
         yield from gate.publish(
             context,
             store,
             "benchmark_scores",
             scores,
             schema.SCORES,
-            expectations.SCORES,
-            views=expectations.score_views(scores, pairs, rejected, totals),
-            side_tables={"summary.parquet": totals, "rejected.parquet": rejected},
+            score_rules,
+            views=expectations.score_views(scores, items, rejected, tables["summary.parquet"], contamination, compared),
+            side_tables={
+                **tables,
+                "rejected.parquet": rejected,
+                "contaminated.parquet": found,
+                "contamination.parquet": contamination,
+                "calibration.parquet": calibration[0],
+                "calibration_bins.parquet": calibration[1],
+            },
             metadata={
-                **figures,
-                "accuracy": sample_table(pa.Table.from_pandas(shown, preserve_index=False), rows=60),
-                "accuracy of a coin": 0.5,
+                **{name: value for name, value in facts.items() if value is not None},
+                "accuracy": sample_table(pa.Table.from_pandas(total, preserve_index=False), rows=60),
+                "length bias": sample_table(tables["length_bias.parquet"], rows=60),
+                "contamination": sample_table(contamination, rows=20),
+                "calibration": sample_table(calibration[0], rows=20),
+                "beside the run before": sample_table(compared, rows=20),
                 "ties left out": sum(b.ties for b in loaded),
                 "unusable records": count_table(rejected["reason"], "reason"),
+                "provenance": dg.MetadataValue.json(made),
                 "rated by": profile.ratings_note or profile.rated_by,
             },
-            info=figures,
+            info={**facts, "provenance": made, "history": compared.to_pylist()},
         )
 
     @dg.asset(
@@ -115,18 +153,19 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             "leaderboard",
             "evaluation",
             expectations.LEADERBOARD,
-            code_version("2", *profile.recipes),
+            code_version("3", *profile.recipes),
             deps=["benchmark_scores"],
         )
     )
     def leaderboard(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
-        """Our recipes beside the published rows of HelpSteer2's Table 3, each under the benchmark that it was measured on."""
+        """Our recipes on every benchmark, with intervals and compute; beside them, apart, the published rows of HelpSteer2's Table 3."""
         store = storage.store()
         done = [recipe for recipe in profile.recipes if store.manifest("benchmark_scores", recipe)]
-        table = summary.leaderboard(
-            {r: store.read("benchmark_scores", r, "summary.parquet") for r in done}, profile.rated_by
-        )
-        shown = pa.Table.from_pandas(table.to_pandas().round(1), preserve_index=False)
+        models = [of_recipe(store, recipe, profile.rated_by) for recipe in done]
+        table = board(models)
+        ours = table.filter(pc.equal(table["origin"], "ours"))
+        names = pc.unique(ours["benchmark"]).to_pylist()
+        published_at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
         yield from gate.publish(
             context,
             store,
@@ -135,11 +174,39 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             schema.LEADERBOARD,
             expectations.LEADERBOARD,
             views=expectations.leaderboard_views(table),
+            side_files=page.files(f"Reward models of {profile.name}", models, profile.ratings_note, published_at),
             metadata={
-                "leaderboard": sample_table(shown.drop_columns(["source"]), rows=60),
-                "ours": len(table.filter(pc.equal(table["origin"], "ours"))),
+                **{f"on {name}": sample_table(wide(table, name), rows=60) for name in names},
+                **{f"plot of {name}": dg.MetadataValue.md(_plot(ours, name)) for name in names},
+                "published": sample_table(wide(table, REWARDBENCH, "published"), rows=60),
+                "ours": len(done),
                 "rated by": profile.ratings_note or profile.rated_by,
             },
         )
 
     return [attribute_weights, benchmark_scores, leaderboard]
+
+
+def _trained_on(store: Store, recipe: str) -> list[pa.ChunkedArray]:
+    """Conversations that a recipe was trained on, or its checkpoint picked by, as columns of messages."""
+    return [
+        store.read("training_data", recipe, columns=["messages"])["messages"],
+        store.read("training_data", recipe, "preferred.parquet", columns=["messages"])["messages"],
+    ]
+
+
+def _means(rated: pa.Table) -> dict[str, float]:
+    """Mean rating of each attribute in the training split (schema RATED); NaN where nothing is rated."""
+    train = rated.filter(pc.equal(rated["split"], "train"))
+    return {a: np.nan if (mean := pc.mean(train[a]).as_py()) is None else mean for a in ATTRIBUTES}
+
+
+def _plot(ours: pa.Table, benchmark: str) -> str:
+    """Overall figures of a benchmark beside what length and chance reach, as Markdown."""
+    rows = [r for r in ours.to_pylist() if (r["benchmark"], r["level"]) == (benchmark, "overall")]
+    labels = [r["model"] if r["measure"] == summary.ACCURACY else f"{r['model']}, {r['measure']}" for r in rows]
+    series = {
+        name: [r[column] for r in rows]
+        for name, column in (("model", "accuracy"), ("longest response", "longest"), ("random", "random"))
+    }
+    return plots.grouped_bars(labels, series, f"Overall on {benchmark}", "percent")

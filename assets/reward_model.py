@@ -122,7 +122,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             "max_tokens": recipe.max_tokens,
             "name": name,
             "licences": [profile.checkpoints[recipe.base].licence, profile.dataset.licence],
-            "scores": [row for row in scores if row["level"] == "overall"],
+            "scores": [row for row in scores if (row["level"], row["measure"]) == ("overall", "accuracy")],
             "rated_by": profile.rated_by,
             "ratings_note": profile.ratings_note,
         }
@@ -169,7 +169,7 @@ def _training_data(profile: Profile) -> dg.AssetsDefinition:
         against = {
             n: b for n, b in profile.benchmarks.items() if b.kind != "collected"
         }  # that one is our validation split
-        texts = {name: benchmarks.load(name, b, data).pairs["messages"] for name, b in against.items()}
+        texts = {name: benchmarks.load(name, b, data).items["messages"] for name, b in against.items()}
         made = training_data.prepare(source, recipe, data, texts, profile.decontamination)
         aside = source.quarantine.table()
         yield from gate.publish(

@@ -365,3 +365,26 @@ def records(path: Path) -> Iterator[tuple[int | None, Any]]:
             for part in parquet_parts(path) if ending == ".parquet" else csv_parts(path):
                 yield from part.unreadable
                 yield from zip(part.numbers(), part.table.to_pylist(), strict=True)
+
+
+def json_list(path: Path, seen: Callable[[int], None] = lambda _: None) -> Iterator[tuple[int, Any]]:
+    """Number (from 1) and content of every member of a file that is one JSON list, one by one; an `Unreadable` where it breaks off.
+
+    Raises FileError where the file is no list, or an empty one.
+    """
+    import ijson
+
+    number = 0
+    with Bytes(path, seen) as stream:
+        try:
+            for record in ijson.items(stream, "item", use_float=True):
+                number += 1
+                yield number, record
+        except ijson.JSONError as error:
+            why = str(error).splitlines()[0]
+            if not number:
+                raise FileError(f"{path}: is no JSON list of records: {why}") from None
+            reason = f"the file breaks off after {number} whole records: {stream.cut or why}"
+            yield number + 1, Unreadable(reason, cut=True)
+    if not number:
+        raise FileError(f"{path}: is no JSON list of records, or an empty one")

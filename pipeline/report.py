@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import plots
+from pipeline.evaluation.leaderboard import wide
+from pipeline.evaluation.published import PUBLISHED_SOURCE
 from pipeline.settings import ATTRIBUTES, Profile
 from pipeline.store import Store, local_path
 
@@ -31,7 +33,8 @@ def write_report(store: Store, profile: Profile, stages: Sequence[Mapping[str, A
         pool=None if profile.recorded else _pool(store),
         data=_dataset(store),
         recipes=[_recipe(store, name) for name in profile.recipes if store.manifest("benchmark_scores", name)],
-        leaderboard=store.read("leaderboard").to_pylist(),
+        boards=_boards(store.read("leaderboard")),
+        source=PUBLISHED_SOURCE,
         attributes=ATTRIBUTES,
     )
     path = local_path(store.root) / "report.html"
@@ -131,6 +134,17 @@ def _recipe(store: Store, name: str) -> dict[str, Any]:
         "weights": store.read("attribute_weights", name).to_pylist(),
         "summary": store.read("benchmark_scores", name, "summary.parquet").to_pylist(),
     }
+
+
+def _boards(table: pa.Table) -> list[dict[str, Any]]:
+    """One table a benchmark of ours, then the published one: rows, and whose they are."""
+    places = dict.fromkeys(
+        (row["benchmark"], row["origin"]) for row in table.select(["benchmark", "origin"]).to_pylist()
+    )
+    return [
+        {"benchmark": benchmark, "origin": origin, "rows": wide(table, benchmark, origin).to_pylist()}
+        for benchmark, origin in places
+    ]
 
 
 def _counts(column: pa.ChunkedArray) -> list[tuple[str, int]]:

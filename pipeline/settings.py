@@ -623,36 +623,83 @@ class Recipe(Section):
 # ------------------------------------------------------------------------------------------------------------------------ evaluation
 
 
+BenchmarkForm = Literal["pairs", "rewardbench2", "rm_bench", "judgebench"]
+"""How a benchmark's records look, and what makes one figure of their scores: the modules of `pipeline.evaluation.benchmarks`."""
+
+
 class BuiltinBenchmark(Section):
     """Pairs that ship with the project: `smoke`."""
 
     kind: Literal["builtin"]
     name: Literal["smoke"]
 
+    @property
+    def form(self) -> BenchmarkForm:
+        """Pairs."""
+        return "pairs"
+
 
 class CollectedBenchmark(Section):
-    """The validation pairs of the collected data: the response with the higher helpfulness is the chosen one."""
+    """The validation pairs of the collected data: the response with the higher helpfulness is the good one."""
 
     kind: Literal["collected"]
 
+    @property
+    def form(self) -> BenchmarkForm:
+        """Pairs."""
+        return "pairs"
+
 
 class FileBenchmark(Section):
-    """Pairs in RewardBench's schema (id, subset, prompt, chosen, rejected) in a JSONL or Parquet file."""
+    """A benchmark in a file, in its published form: JSON lines, a JSON list, CSV or Parquet. `pairs` has RewardBench's fields."""
 
     kind: Literal["file"]
     path: str
+    form: BenchmarkForm = "pairs"
 
 
 class HubBenchmark(Section):
-    """Pairs in RewardBench's schema on the hub."""
+    """A benchmark on the hub. Without `id`: where its form is published (`pairs`: RewardBench)."""
 
     kind: Literal["hub"]
+    form: BenchmarkForm = "pairs"
     id: str
-    revision: str | None = None
-    split: str = "filtered"
+    revision: str | None = Field(None, description="commit of the data set; pin it")
+    split: str
 
+    @model_validator(mode="before")
+    @classmethod
+    def _published(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        form = values.get("form", "pairs")
+        where = next((published for name, published in PUBLISHED_BENCHMARKS.items() if name == form), None)
+        if where is None:
+            return {"id": "", "split": "", **values}  # the form's own field says what is wrong
+        if values.get("id", where[0]) != where[0] and "split" not in values:
+            raise ValueError(f"split: is missing; only {where[0]} has a default, {where[1]}")
+        return {"id": where[0], "split": where[1], **values}
+
+
+PUBLISHED_BENCHMARKS: dict[str, tuple[str, str]] = {
+    "pairs": ("allenai/reward-bench", "filtered"),
+    "rewardbench2": ("allenai/reward-bench-2", "test"),
+    "rm_bench": ("THU-KEG/RM-Bench", "train"),
+    "judgebench": ("ScalerLab/JudgeBench", "gpt"),  # `claude` is the other; `gpt+claude` takes both
+}
+"""Id on the hub and split of each form's benchmark."""
 
 Benchmark = Annotated[BuiltinBenchmark | CollectedBenchmark | FileBenchmark | HubBenchmark, Field(discriminator="kind")]
+
+
+class Evaluation(Section):
+    """What becomes of scores that are worse than those of the run before."""
+
+    gate: bool = Field(False, description="worse scores are not published; else they are, with a warning")
+    most_lost: Share | None = Field(
+        None,
+        description="losing more than this of a benchmark's accuracy is worse, whatever the interval of the difference",
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------------------- profile
@@ -716,6 +763,7 @@ class Profile(Section):
     decontamination: Decontamination = Decontamination()
     recipes: dict[Name, Recipe] = Field(min_length=1)
     benchmarks: dict[Name, Benchmark] = Field(min_length=1)
+    evaluation: Evaluation = Evaluation()
     compute: Compute = Compute()
     tracking: Tracking = Tracking()
     schedule: Schedule = Schedule()

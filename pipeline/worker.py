@@ -48,7 +48,7 @@ def run_worker(work: Callable[[Spec, Log], dict[str, Any]]) -> None:
 
     Exits with 1 on an error, with the error's type and message in `_error.json`.
     """
-    _stop_with_parent()
+    stop_with_parent()
     with open_dagster_pipes() as pipes:
         spec: Spec = pipes.extras["spec"]
         out = UPath(spec["out"])
@@ -61,7 +61,8 @@ def run_worker(work: Callable[[Spec, Log], dict[str, Any]]) -> None:
             raise SystemExit(1) from None
 
 
-def _stop_with_parent() -> None:
+def stop_with_parent() -> None:
+    """End this process when its parent has died: it works for nobody."""
     parent = os.getppid()
 
     def watch() -> None:

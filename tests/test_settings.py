@@ -53,6 +53,19 @@ def test_a_wrong_key_is_refused_with_file_line_place_and_what_is_allowed(tmp_pat
         ),
         ("prompts:\n  sources:\n    hub: {kind: hub, licence: x}", 4, "prompts.sources.hub.id", "is missing"),
         ("annotations:\n  desk: {kind: simulatd}", 3, "annotations.desk", "'simulated', 'files'"),
+        ("benchmarks:\n  b: {kind: hub, form: rm_bensh}", 3, "benchmarks.b.form", "'rewardbench2', 'rm_bench'"),
+        (
+            "benchmarks:\n  b: {kind: hub, id: me/pairs}",
+            3,
+            "benchmarks.b",
+            "split: is missing; only allenai/reward-bench",
+        ),
+        (
+            "benchmarks:\n  b: {kind: file, path: x, split: y}",
+            3,
+            "benchmarks.b.split",
+            "allowed here: kind, path, form",
+        ),
         ("dataset:\n  validation_share: 1.5", 3, "dataset.validation_share", "less than or equal to 1 (given: 1.5)"),
         ("nothing_like_it: 1", 2, "nothing_like_it", "unknown key; allowed here: name, store"),
     ],
@@ -137,3 +150,12 @@ def test_replicas_need_a_cluster_and_an_accelerator_names_its_pool(tmp_path: Pat
     assert "checkpoints.smollm2_135m_instruct.replicas: several need compute: {kind: ray}" in said
     profile = load_profile(written(tmp_path, several + "compute: {kind: ray}\n"))
     assert profile.checkpoints["smollm2_135m_instruct"].pool == "engine_a100_80g"
+
+
+def test_a_hub_benchmark_is_its_forms_published_one_unless_another_is_named(tmp_path: Path) -> None:
+    text = "extends: tiny\nname: mine\nbenchmarks:\n  a: {kind: hub, form: rm_bench}\n  b: {kind: hub, id: me/pairs, split: test}\n"
+    benchmarks = load_profile(written(tmp_path, text)).benchmarks
+    assert [(b.id, b.split, b.form) for b in (benchmarks["a"], benchmarks["b"]) if b.kind == "hub"] == [
+        ("THU-KEG/RM-Bench", "train", "rm_bench"),
+        ("me/pairs", "test", "pairs"),
+    ]

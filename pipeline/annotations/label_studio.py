@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.annotations.consensus import in_whole_prompts
-from pipeline.records import Bytes, FileError, Unreadable
+from pipeline.records import Unreadable, json_list
 from pipeline.settings import ATTRIBUTES
 
 NAME = "label_studio"
@@ -28,24 +28,11 @@ def records(path: Path, seen: Callable[[int], None] = lambda _: None) -> Iterato
 
     Read task by task. Raises FileError where the file is no list of tasks.
     """
-    import ijson
-
-    number = 0
-    with Bytes(path, seen) as stream:
-        try:
-            for task in ijson.items(stream, "item", use_float=True):
-                number += 1
-                yield from ((number, record) for record in _of_task(task))
-        except ijson.JSONError as error:
-            why = str(error).splitlines()[0]
-            if not number:
-                raise FileError(f"{path}: is no JSON list of tasks: {why}") from None
-            yield (
-                number + 1,
-                Unreadable(f"the file breaks off after {number} whole tasks: {stream.cut or why}", cut=True),
-            )
-    if not number:
-        raise FileError(f"{path}: is no JSON list of tasks, or an empty one")
+    for number, task in json_list(path, seen):
+        if isinstance(task, Unreadable):
+            yield number, task
+        else:
+            yield from ((number, record) for record in _of_task(task))
 
 
 def _of_task(task: Any) -> Iterator[Any]:

@@ -1,10 +1,14 @@
 """What must hold of weights, scores and leaderboard before they are published."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.evaluation.sections import PUBLISHED
+from pipeline.evaluation.leaderboard import REWARDBENCH
+from pipeline.evaluation.published import PUBLISHED
+from pipeline.evaluation.summary import ACCURACY
 from pipeline.reward_model.schema import OUTPUTS
 from pipeline.rules import Rule
 
@@ -20,26 +24,51 @@ WEIGHTS = (
          {"column": "pairs", "min_value": 100}, gating=False),
 )  # fmt: skip
 
+NO_REGRESSION = Rule(
+    "no_regression",
+    "No benchmark is worse than in the run before: neither is the interval of the difference below 0, nor is more lost than the profile allows.",
+    "ExpectColumnValuesToBeInSet",
+    {"column": "regression", "value_set": [False]},
+    gating=False,
+    view="history",
+)
+
 SCORES = (
-    Rule("pair_once", "Every pair is scored once.", "ExpectCompoundColumnsToBeUnique", {"column_list": ["benchmark", "subset", "pair_id"]}),
-    Rule("every_pair", "Every pair of every benchmark is scored.", "ExpectColumnValuesToBeInSet", {"column": "missing", "value_set": [0]},
-         view="benchmarks"),
-    Rule("chosen_finite", "Every chosen response has a finite score.", "ExpectColumnValuesToBeInSet", {"column": "finite", "value_set": [True]},
+    Rule("response_once", "Every response is scored once.", "ExpectCompoundColumnsToBeUnique",
+         {"column_list": ["benchmark", "subset", "item_id", "response"]}),
+    Rule("every_response", "Every response of every benchmark is scored.", "ExpectColumnValuesToBeInSet",
+         {"column": "missing", "value_set": [0]}, view="benchmarks"),
+    Rule("finite", "Every response has a finite score.", "ExpectColumnValuesToBeInSet", {"column": "finite", "value_set": [True]},
          view="finite"),
-    Rule("win_is_greater", "A win is a strictly greater score.", "ExpectColumnValuesToBeInSet", {"column": "consistent", "value_set": [True]},
-         view="finite"),
+    Rule("sound_interval", "No interval ends below its beginning.", "ExpectColumnPairValuesAToBeGreaterThanB",
+         {"column_A": "high", "column_B": "low", "or_equal": True}, view="summary"),
+    Rule("share", "Figures are shares of 1; RewardBench 2's Ties may reach 1.01.", "ExpectColumnValuesToBeBetween",
+         {"column": "accuracy", "min_value": -0.0101, "max_value": 1.0101}, view="summary"),
     Rule("few_unusable", "At most one record of a benchmark in fifty is unusable.", "ExpectColumnValuesToBeBetween",
          {"column": "unusable_share", "max_value": 0.02}, view="benchmarks"),
-    Rule("better_than_length", "It beats the preference for the longer response.", "ExpectColumnPairValuesAToBeGreaterThanB",
+    Rule("better_than_length", "It beats the preference for the longest response.", "ExpectColumnPairValuesAToBeGreaterThanB",
          {"column_A": "accuracy", "column_B": "longest_accuracy"}, gating=False, view="overall"),
+    Rule("better_than_chance", "The interval of each benchmark lies above what chance gets.", "ExpectColumnPairValuesAToBeGreaterThanB",
+         {"column_A": "low", "column_B": "random_accuracy"}, gating=False, view="overall"),
+    Rule("uncontaminated", "No item has a prompt that was trained on: else look at its accuracy without them.", "ExpectColumnValuesToBeInSet",
+         {"column": "contaminated", "value_set": [0]}, gating=False, view="contamination"),
+    NO_REGRESSION,
 )  # fmt: skip
 
 LEADERBOARD = (
     Rule("ours_are_there", "There is a row of ours.", "ExpectColumnValuesToBeBetween", {"column": "ours", "min_value": 1}, view="totals"),
-    Rule("published_are_there", "The published rows are all there.", "ExpectColumnValuesToBeInSet",
+    Rule("published_are_there", "The published models are all there.", "ExpectColumnValuesToBeInSet",
          {"column": "published", "value_set": [len(PUBLISHED)]}, view="totals"),
-    Rule("percent", "Scores are percent.", "ExpectColumnValuesToBeBetween", {"column": "overall", "min_value": 0, "max_value": 100}),
+    Rule("published_apart", "No row of ours stands under the published ones' benchmark.", "ExpectColumnValuesToBeInSet",
+         {"column": "mixed", "value_set": [0]}, view="totals"),
+    Rule("percent", "Scores are percent.", "ExpectColumnValuesToBeBetween", {"column": "accuracy", "min_value": -1.1, "max_value": 101.1}),
+    Rule("doubt_shown", "Every figure of ours has an interval.", "ExpectColumnValuesToNotBeNull", {"column": "low"}, view="ours"),
 )  # fmt: skip
+
+
+def score_rules(gate: bool) -> tuple[Rule, ...]:
+    """Rules of scores. gate: whether a regression keeps them from being published; else it is a warning."""
+    return tuple(replace(rule, gating=gate) if rule is NO_REGRESSION else rule for rule in SCORES)
 
 
 def weight_views(weights: pa.Table) -> dict[str, pa.Table]:
@@ -51,28 +80,32 @@ def weight_views(weights: pa.Table) -> dict[str, pa.Table]:
     }
 
 
-def score_views(scores: pa.Table, pairs: pa.Table, rejected: pa.Table, summary: pa.Table) -> dict[str, pa.Table]:
-    """Views `benchmarks` (pairs missing, share of unusable records), `finite` and `overall`."""
-    names = pc.unique(pairs["benchmark"]).to_pylist()
-    n = {
-        name: [pc.sum(pc.equal(t["benchmark"], name)).as_py() or 0 for t in (pairs, scores, rejected)] for name in names
-    }
-    chosen, other = (np.asarray(scores[f"{side}_goodness"]) for side in ("chosen", "rejected"))
+def score_views(
+    scores: pa.Table, items: pa.Table, rejected: pa.Table, summary: pa.Table, contamination: pa.Table, history: pa.Table
+) -> dict[str, pa.Table]:
+    """Views `benchmarks` (responses missing, share of unusable records), `finite`, `summary`, `overall`, `contamination` and `history`."""
+    names = pc.unique(items["benchmark"]).to_pylist()
+    rows = []
+    for name in names:
+        given, scored, unusable = (t.filter(pc.equal(t["benchmark"], name)) for t in (items, scores, rejected))
+        responses = pc.sum(pc.list_value_length(given["responses"])).as_py()
+        rows.append(
+            {"missing": responses - len(scored), "unusable_share": len(unusable) / (len(given) + len(unusable))}
+        )
+    overall = pc.and_(pc.equal(summary["level"], "overall"), pc.equal(summary["measure"], ACCURACY))
     return {
-        "benchmarks": pa.table(
-            {"missing": [p - s for p, s, _ in n.values()], "unusable_share": [r / (p + r) for p, _, r in n.values()]}
-        ),
-        "finite": pa.table(
-            {
-                "finite": np.isfinite(chosen) & np.isfinite(other),
-                "consistent": np.asarray(scores["win"]) == (chosen > other),
-            }
-        ),
-        "overall": summary.filter(pc.equal(summary["level"], "overall")),
+        "benchmarks": pa.Table.from_pylist(rows),
+        "finite": pa.table({"finite": np.isfinite(np.asarray(scores["goodness"], dtype=np.float64))}),
+        "summary": summary,
+        "overall": summary.filter(overall),
+        "contamination": contamination,
+        "history": history,
     }
 
 
 def leaderboard_views(table: pa.Table) -> dict[str, pa.Table]:
-    """View `totals`: rows of ours and published rows."""
-    counts = {origin: [pc.sum(pc.equal(table["origin"], origin)).as_py() or 0] for origin in ("ours", "published")}
-    return {"totals": pa.table(counts)}
+    """Views `totals` (rows of ours, published models, rows of ours under their benchmark) and `ours`."""
+    ours, published = (table.filter(pc.equal(table["origin"], origin)) for origin in ("ours", "published"))
+    mixed = pc.sum(pc.equal(ours["benchmark"], REWARDBENCH)).as_py() or 0
+    totals = {"ours": [len(ours)], "published": [len(pc.unique(published["model"]))], "mixed": [mixed]}
+    return {"totals": pa.table(totals), "ours": ours}

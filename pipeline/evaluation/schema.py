@@ -5,16 +5,20 @@ import pyarrow as pa
 from pipeline.responses.schema import MESSAGES
 from pipeline.reward_model.schema import OUTPUTS
 
-PAIRS = pa.schema(
+ITEMS = pa.schema(
     [
         ("benchmark", pa.string()),
-        ("pair_id", pa.string()),
         ("subset", pa.string()),
-        ("messages", MESSAGES),
-        ("chosen", pa.string()),
-        ("rejected", pa.string()),
+        ("item_id", pa.string()),  # once in a subset
+        ("messages", MESSAGES),  # the prompt; the last turn is the user's
+        ("responses", pa.list_(pa.string())),
+        ("good", pa.list_(pa.bool_())),  # which responses are held to be right; at least one is, and one isn't
     ]
 )
+"""A benchmark: a row a prompt, with all its responses."""
+
+REJECTED = pa.schema([("benchmark", pa.string()), ("line", pa.int64()), ("reason", pa.string())])
+"""Records of a benchmark that are no item."""
 
 WEIGHTS = pa.schema(
     [
@@ -22,40 +26,142 @@ WEIGHTS = pa.schema(
         ("weight", pa.float64()),
         ("published_70b", pa.float64()),
         ("published_340b", pa.float64()),
-        ("pairs", pa.int64()),
-        ("rated_by", pa.string()),
+        ("tuned_on", pa.string()),  # held-out preferences, or the benchmark that they were searched on
+        ("penalty", pa.float64()),  # L2, chosen by cross-validation; null where there is none
+        ("pairs", pa.int64()),  # or items of that benchmark
+        ("rated_by", pa.string()),  # who preferred; null for a benchmark
     ]
 )
+
+WEIGHT_ACCURACY = pa.schema(
+    [
+        ("weights", pa.string()),  # fitted | published_70b | published_340b | helpfulness; or the one output
+        ("pairs", pa.int64()),
+        ("prompts", pa.int64()),
+        ("accuracy", pa.float64()),  # of development preferences, a prompt counting once
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+    ]
+)
+"""How well sets of weights order preferences that they were not fitted on; `fitted` are cross-validated."""
 
 SCORES = pa.schema(
     [
         ("benchmark", pa.string()),
         ("subset", pa.string()),
-        ("section", pa.string()),
-        ("pair_id", pa.string()),
-        *(pa.field(f"{side}_{a}", pa.float64()) for side in ("chosen", "rejected") for a in OUTPUTS),
-        ("chosen_goodness", pa.float64()),
-        ("rejected_goodness", pa.float64()),
-        ("win", pa.bool_()),
-        ("chosen_characters", pa.int64()),
-        ("rejected_characters", pa.int64()),
+        ("item_id", pa.string()),
+        ("response", pa.int32()),  # its place among the item's responses, from 0
+        ("good", pa.bool_()),
+        ("characters", pa.int64()),
+        *(pa.field(name, pa.float64()) for name in OUTPUTS),  # null: not predicted
+        ("goodness", pa.float64()),
     ]
 )
+"""A row a response of an item, in the order of the items and of their responses."""
+
+OUTCOMES = pa.schema(
+    [
+        ("benchmark", pa.string()),
+        ("subset", pa.string()),
+        ("unit", pa.string()),  # an item's id; of RewardBench 2's Ties the number of the question
+        ("measure", pa.string()),  # accuracy; of RM-Bench easy, normal and hard too
+        ("value", pa.float64()),  # 0 to 1; of Ties -0.01 to 1.01
+        ("margin", pa.float64()),  # of goodness: the worst good response's less the best other one's; NaN: not finite
+    ]
+)
+"""What a scorer reaches on each unit: what a bootstrap draws anew. A subset's figure is the mean of its units' values."""
 
 SUMMARY = pa.schema(
     [
         ("benchmark", pa.string()),
         ("level", pa.string()),  # subset | section | overall
         ("name", pa.string()),
-        ("pairs", pa.int64()),
+        ("measure", pa.string()),
+        ("units", pa.int64()),
         ("accuracy", pa.float64()),
         ("low", pa.float64()),  # 95 % bootstrap interval
         ("high", pa.float64()),
         ("longest_accuracy", pa.float64()),  # of preferring the longer response
+        ("random_accuracy", pa.float64()),  # expected of scores drawn at random
     ]
 )
 
-REJECTED_PAIRS = pa.schema([("benchmark", pa.string()), ("line", pa.int64()), ("reason", pa.string())])
+LENGTH_BIAS = pa.schema(
+    [
+        ("benchmark", pa.string()),
+        ("figure", pa.string()),  # accuracy where the good one is longer | shorter | equal; pearson | spearman
+        ("comparisons", pa.int64()),  # of a good response of an item with another one
+        ("value", pa.float64()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+    ]
+)
+
+CALIBRATION = pa.schema(
+    [
+        ("attribute", pa.string()),
+        ("responses", pa.int64()),
+        *(
+            pa.field(f"{name}{end}", pa.float64())
+            for name in ("slope", "intercept", "mse")
+            for end in ("", "_low", "_high")
+        ),
+        ("mse_of_mean", pa.float64()),  # of predicting the training mean
+        ("expected_error", pa.float64()),  # mean difference of ratings and predictions over bins
+    ]
+)
+"""Predicted ratings beside people's."""
+
+CALIBRATION_BINS = pa.schema(
+    [
+        ("attribute", pa.string()),
+        ("bin", pa.int64()),  # from 1, by prediction
+        ("low", pa.float64()),  # its least and greatest prediction
+        ("high", pa.float64()),
+        ("responses", pa.int64()),
+        ("predicted", pa.float64()),  # mean
+        ("rated", pa.float64()),  # mean
+    ]
+)
+
+CONTAMINATED = pa.schema(
+    [
+        ("benchmark", pa.string()),
+        ("subset", pa.string()),
+        ("item_id", pa.string()),
+        ("overlap", pa.float64()),  # share of its prompt's words that one training prompt matches
+    ]
+)
+"""Items of a benchmark with a prompt that is too close to one that was trained on."""
+
+CONTAMINATION = pa.schema(
+    [
+        ("benchmark", pa.string()),
+        ("items", pa.int64()),
+        ("contaminated", pa.int64()),
+        ("accuracy", pa.float64()),
+        ("without", pa.float64()),  # accuracy on the other items; null where there are none
+        ("without_low", pa.float64()),
+        ("without_high", pa.float64()),
+    ]
+)
+
+HISTORY = pa.schema(
+    [
+        ("benchmark", pa.string()),
+        ("units", pa.int64()),
+        ("paired", pa.bool_()),  # the same units with the same texts on both sides
+        ("before", pa.float64()),
+        ("after", pa.float64()),
+        ("difference", pa.float64()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+        ("p_value", pa.float64()),  # two-sided; null where not paired
+        ("regression", pa.bool_()),
+        ("before_version", pa.string()),
+    ]
+)
+"""Overall accuracy beside the run before."""
 
 LEADERBOARD = pa.schema(
     [
@@ -63,15 +169,23 @@ LEADERBOARD = pa.schema(
         ("origin", pa.string()),  # ours | published
         ("source", pa.string()),
         ("benchmark", pa.string()),
-        ("overall", pa.float64()),  # percent, as is each section's
+        ("level", pa.string()),  # overall | section
+        ("name", pa.string()),
+        ("measure", pa.string()),
+        ("units", pa.int64()),
+        ("accuracy", pa.float64()),  # percent, as are the next four
         ("low", pa.float64()),
         ("high", pa.float64()),
-        ("chat", pa.float64()),
-        ("chat_hard", pa.float64()),
-        ("safety", pa.float64()),
-        ("reasoning", pa.float64()),
-        ("prior_sets", pa.float64()),
-        ("pairs", pa.int64()),
+        ("longest", pa.float64()),
+        ("random", pa.float64()),
         ("rated_by", pa.string()),
+        ("tuned_on", pa.string()),  # the benchmark that its weights were searched on; null: none
+        ("train_seconds", pa.float64()),
+        ("train_tokens", pa.int64()),
+        ("score_seconds", pa.float64()),
+        ("score_tokens", pa.int64()),
+        ("device", pa.string()),
+        ("model_version", pa.string()),
     ]
 )
+"""A row a model, benchmark, and overall figure or section. Every benchmark has sections of its own."""

@@ -1,134 +1,133 @@
-"""Scores of pairs, their accuracy with its doubt, and the leaderboard."""
+"""What a model reaches on benchmarks: accuracy by subset, section and benchmark with its doubt, beside what length and chance reach."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.evaluation.schema import LEADERBOARD, SCORES, SUMMARY
-from pipeline.evaluation.sections import PUBLISHED, PUBLISHED_SOURCE, overall, section_of, section_scores
-from pipeline.reward_model.schema import OUTPUTS
-from pipeline.settings import ATTRIBUTES
+from pipeline.evaluation import doubt
+from pipeline.evaluation.benchmarks import Form
+from pipeline.evaluation.doubt import Floats
+from pipeline.evaluation.schema import CONTAMINATION, OUTCOMES, SUMMARY
 
-BOOTSTRAPS = 2000
-
-
-def score_table(
-    pairs: pa.Table,
-    chosen: npt.NDArray[np.float64],
-    rejected: npt.NDArray[np.float64],
-    weights: npt.ArrayLike,
-    outputs: Sequence[str] = ATTRIBUTES,
-) -> pa.Table:
-    """Predictions of both sides (pairs, outputs) and their goodness, in the schema SCORES. A win is strictly greater: a tie loses."""
-    goodness = [side @ np.asarray(weights, dtype=np.float64) for side in (chosen, rejected)]
-    columns: dict[str, Any] = {name: pairs[name] for name in ("benchmark", "subset", "pair_id")}
-    columns["section"] = [section_of(s) for s in pairs["subset"].to_pylist()]
-    for side, values in (("chosen", chosen), ("rejected", rejected)):
-        columns |= {f"{side}_{name}": pa.nulls(len(pairs), pa.float64()) for name in OUTPUTS}
-        columns |= {f"{side}_{name}": values[:, n] for n, name in enumerate(outputs)}
-        columns[f"{side}_characters"] = pc.utf8_length(pairs[side]).cast(pa.int64())
-    columns |= {"chosen_goodness": goodness[0], "rejected_goodness": goodness[1], "win": goodness[0] > goodness[1]}
-    return pa.table({name: columns[name] for name in SCORES.names}, schema=SCORES)
+ACCURACY = "accuracy"
+"""The measure that every benchmark has."""
 
 
-def summarise(scores: pa.Table, seed: int) -> pa.Table:
-    """Accuracy of every subset, section and benchmark with a 95 % bootstrap interval over pairs, in the schema SUMMARY.
-
-    Pairs are drawn anew within each subset, so that the weights of subsets hold in every draw.
-    """
-    rows: list[dict[str, Any]] = []
-    for benchmark in pc.unique(scores["benchmark"]).to_pylist():
-        part = scores.filter(pc.equal(scores["benchmark"], benchmark)).to_pandas()
-        longer = (part["chosen_characters"] > part["rejected_characters"]).to_numpy()
-        subsets = {s: np.flatnonzero(part["subset"] == s) for s in dict.fromkeys(part["subset"])}
-        counts = {s: len(index) for s, index in subsets.items()}
-        wins = part["win"].to_numpy()
-        drawn = _resampled(wins, subsets, np.random.default_rng(seed))
-        point = {s: float(wins[index].mean()) for s, index in subsets.items()}
-        by_length = {s: float(longer[index].mean()) for s, index in subsets.items()}
-        draws = section_scores(drawn, counts)
-        sections, length_sections = section_scores(point, counts), section_scores(by_length, counts)
-        sizes = {s: sum(n for subset, n in counts.items() if section_of(subset) == s) for s in sections}
-        rows += [_row(benchmark, "subset", s, counts[s], point[s], drawn[s], by_length[s]) for s in subsets]
-        rows += [_row(benchmark, "section", s, sizes[s], sections[s], draws[s], length_sections[s]) for s in sections]
-        rows.append(
-            _row(
-                benchmark, "overall", benchmark, len(part), overall(sections), overall(draws), overall(length_sections)
-            )
-        )
-    return pa.Table.from_pylist(rows, schema=SUMMARY)
-
-
-def _resampled(
-    wins: npt.NDArray[np.bool_], subsets: Mapping[str, npt.NDArray[np.int64]], generator: np.random.Generator
-) -> dict[str, npt.NDArray[np.float64]]:
-    """Bootstrap accuracies of each subset: shape (BOOTSTRAPS,). Wins of n drawn pairs are binomial with the observed rate."""
+def figures(items: pa.Table, scores: pa.Table, forms: Mapping[str, Form], seed: int) -> dict[str, pa.Table]:
+    """Every table that follows from scores alone, by the name that it is published under."""
     return {
-        s: generator.binomial(len(index), wins[index].mean(), BOOTSTRAPS) / len(index) for s, index in subsets.items()
+        "summary.parquet": summarise(items, scores, forms, seed),
+        "outcomes.parquet": outcomes_of(items, scores, forms),
+        "length_bias.parquet": doubt.length_bias(scores, seed),
     }
 
 
-def _row(
-    benchmark: str, level: str, name: str, pairs: int, accuracy: float, draws: Any, longest: float
-) -> dict[str, Any]:
-    low, high = np.quantile(draws, [0.025, 0.975])
-    row = {"benchmark": benchmark, "level": level, "name": name, "pairs": pairs, "accuracy": accuracy}
-    return row | {"low": float(low), "high": float(high), "longest_accuracy": longest}
+def outcomes_of(items: pa.Table, scores: pa.Table, forms: Mapping[str, Form]) -> pa.Table:
+    """Values of the units of every benchmark, in the schema OUTCOMES. Arguments as of `summarise`."""
+    parts = [
+        forms[name].outcomes(given, _column(given, mine, "goodness"))
+        for name, given, mine in _benchmarks(items, scores)
+    ]
+    return pa.concat_tables(parts) if parts else OUTCOMES.empty_table()
 
 
-def leaderboard(summaries: Mapping[str, pa.Table], rated_by: str) -> pa.Table:
-    """Our recipes (recipe -> schema SUMMARY) beside the published rows, in the schema LEADERBOARD.
+def summarise(items: pa.Table, scores: pa.Table, forms: Mapping[str, Form], seed: int) -> pa.Table:
+    """Every measure of every subset, section and benchmark with a 95 % bootstrap interval over units, in the schema SUMMARY.
 
-    Published figures are RewardBench's; ours stand under the benchmark that they were measured on, and are no RewardBench scores
-    unless that benchmark is.
+    items: schema ITEMS; scores: schema SCORES, a row a response, in the items' order; forms: of each benchmark. Beside each figure stands
+    the same one of a scorer that prefers the longest response, and what one that draws at random is to be expected to get. Raises
+    ValueError where scores are not of these items.
     """
     rows: list[dict[str, Any]] = []
-    for recipe, summary in summaries.items():
-        records = summary.to_pylist()
-        for total in (r for r in records if r["level"] == "overall"):
-            sections = {
-                r["name"]: 100 * r["accuracy"]
-                for r in records
-                if r["level"] == "section" and r["benchmark"] == total["benchmark"]
+    for benchmark, given, mine in _benchmarks(items, scores):
+        form = forms[benchmark]
+        found, longest = (form.outcomes(given, _column(given, mine, name)) for name in ("goodness", "characters"))
+        random = doubt.chance(given, form, seed)
+        for measure in pc.unique(found["measure"]).to_pylist():
+            values, by_length = (doubt.by_subset(t.filter(pc.equal(t["measure"], measure))) for t in (found, longest))
+            counts = doubt.counts_of(values)
+            of_subsets: dict[str, dict[str, Any]] = {
+                "accuracy": {s: float(v.mean()) for s, v in values.items()},
+                "drawn": doubt.drawn_subsets(values, seed, benchmark, measure),
+                "longest_accuracy": {s: float(v.mean()) for s, v in by_length.items()},
+                "random_accuracy": random[measure],
             }
-            rows.append(
-                {
-                    "model": recipe,
-                    "origin": "ours",
-                    "source": "this store",
-                    "benchmark": total["benchmark"],
-                    "overall": 100 * total["accuracy"],
-                    "low": 100 * total["low"],
-                    "high": 100 * total["high"],
-                    "chat": sections.get("Chat"),
-                    "chat_hard": sections.get("Chat Hard"),
-                    "safety": sections.get("Safety"),
-                    "reasoning": sections.get("Reasoning"),
-                    "pairs": total["pairs"],
-                    "rated_by": rated_by,
-                }
+            of_sections = {name: form.sections(part, counts) for name, part in of_subsets.items()}
+            totals = {name: {benchmark: form.overall(part, counts)} for name, part in of_sections.items()}
+            for level, parts in (("subset", of_subsets), ("section", of_sections), ("overall", totals)):
+                for name in parts["accuracy"]:
+                    units = _units(form, counts, level, name)
+                    row = {"benchmark": benchmark, "level": level, "name": name, "measure": measure, "units": units}
+                    low, high = doubt.interval(parts["drawn"][name])
+                    row |= {figure: float(part[name]) for figure, part in parts.items() if figure != "drawn"}
+                    rows.append(row | {"low": low, "high": high})
+    return pa.Table.from_pylist(rows, schema=SUMMARY)
+
+
+def contamination(items: pa.Table, scores: pa.Table, forms: Mapping[str, Form], found: pa.Table, seed: int) -> pa.Table:
+    """Accuracy of each benchmark with and without the contaminated items, in the schema CONTAMINATION. found: schema CONTAMINATED."""
+    rows = []
+    for benchmark, given, mine in _benchmarks(items, scores):
+        hit = found.filter(pc.equal(found["benchmark"], benchmark))
+        form = forms[benchmark]
+        whole = form.outcomes(given, _column(given, mine, "goodness"))
+        clean = [~_named(table, hit) for table in (given, mine)]
+        value, low, high = None, None, None
+        if clean[0].any():
+            rest, scored = (table.filter(pa.array(mask)) for table, mask in zip((given, mine), clean, strict=True))
+            value, low, high = doubt.overall_with_interval(
+                _accuracy(form.outcomes(rest, _column(rest, scored, "goodness"))), form, seed
             )
-    for model, total, chat, hard, safety, reasoning, prior in PUBLISHED:
-        figures = {
-            "overall": total,
-            "chat": chat,
-            "chat_hard": hard,
-            "safety": safety,
-            "reasoning": reasoning,
-            "prior_sets": prior,
-        }
         rows.append(
             {
-                "model": model,
-                "origin": "published",
-                "source": PUBLISHED_SOURCE,
-                "benchmark": "RewardBench",
-                **figures,
-                "rated_by": "people",
+                "benchmark": benchmark,
+                "items": len(given),
+                "contaminated": len(hit),
+                "accuracy": doubt.overall_with_interval(_accuracy(whole), form, seed)[0],
+                "without": value,
+                "without_low": low,
+                "without_high": high,
             }
         )
-    return pa.Table.from_pylist(rows, schema=LEADERBOARD)
+    return pa.Table.from_pylist(rows, schema=CONTAMINATION)
+
+
+def _accuracy(outcomes: pa.Table) -> pa.Table:
+    return outcomes.filter(pc.equal(outcomes["measure"], ACCURACY))
+
+
+def _benchmarks(items: pa.Table, scores: pa.Table) -> list[tuple[str, pa.Table, pa.Table]]:
+    """Name, items and scores of every benchmark."""
+    names = pc.unique(items["benchmark"]).to_pylist()
+    return [(name, *(t.filter(pc.equal(t["benchmark"], name)) for t in (items, scores))) for name in names]
+
+
+def _column(items: pa.Table, scores: pa.Table, name: str) -> Floats:
+    """A column of scores as one flat array: the responses of all items, in order. Raises ValueError where they aren't of these items."""
+    sizes = np.asarray(pc.list_value_length(items["responses"]), dtype=np.int64)
+    same = len(scores) == sizes.sum() and all(
+        np.array_equal(np.repeat(np.asarray(items[key], dtype=object), sizes), np.asarray(scores[key], dtype=object))
+        for key in ("subset", "item_id")
+    )
+    places = np.arange(sizes.sum()) - np.repeat(sizes.cumsum() - sizes, sizes)
+    if not same or not np.array_equal(np.asarray(scores["response"]), places):
+        raise ValueError(
+            f"scores are not of these items of {items['benchmark'][0]}: {len(scores)} for {int(sizes.sum())} responses, or in another order"
+        )
+    return np.asarray(scores[name], dtype=np.float64)
+
+
+def _named(table: pa.Table, found: pa.Table) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which rows are of an item that is found, by subset and id."""
+    keys = [pc.binary_join_element_wise(t["subset"], t["item_id"], "\0") for t in (table, found)]
+    return np.asarray(pc.is_in(keys[0], value_set=keys[1].combine_chunks()), dtype=bool)
+
+
+def _units(form: Form, counts: Mapping[str, int], level: str, name: str) -> int:
+    """Units behind a figure."""
+    if level == "section":
+        return sum(n for subset, n in counts.items() if form.section_of(subset) == name)
+    return counts[name] if level == "subset" else sum(counts.values())

@@ -90,15 +90,23 @@ def overlaps(training: pa.Array, benchmarks: Mapping[str, pa.Array], rule: Decon
     return pa.Table.from_pylist(rows, schema=OVERLAPS)
 
 
+def _once(benchmarks: Mapping[str, pa.Array]) -> tuple[pa.Array, Ints]:
+    """Every benchmark's different texts, one after the other, and the number of the benchmark of each."""
+    parts = [pc.unique(texts) for texts in benchmarks.values()]
+    return pa.concat_arrays([pa.array([], pa.string()), *parts]), np.repeat(
+        np.arange(len(parts)), [len(part) for part in parts]
+    )
+
+
 def _short(benchmarks: Mapping[str, pa.Array], n: int) -> tuple[pa.Array, list[list[str]]]:
     """Keys of the benchmark prompts that have fewer than n words, and in which benchmarks each stands; blank prompts match nothing."""
-    names: dict[str, list[str]] = {}
-    for name, texts in benchmarks.items():
-        few = pc.less(pc.list_value_length(words_of(texts)), n)
-        for key in pc.unique(keys_of(texts).filter(few)).to_pylist():
-            if key:
-                names.setdefault(key, []).append(name)
-    return pa.array(list(names), pa.string()), list(names.values())
+    names: dict[str, dict[str, None]] = {}
+    texts, numbers = _once(benchmarks)
+    few, listed = pc.less(pc.list_value_length(words_of(texts)), n), list(benchmarks)
+    for key, number in zip(keys_of(texts.filter(few)).to_pylist(), numbers[np.asarray(few, dtype=bool)], strict=True):
+        if key:
+            names.setdefault(key, {})[listed[number]] = None
+    return pa.array(list(names), pa.string()), [list(found) for found in names.values()]
 
 
 @dataclass(frozen=True)
@@ -121,27 +129,24 @@ class _Index:
 
     @classmethod
     def of(cls, benchmarks: Mapping[str, pa.Array], n: int) -> "_Index":
-        names, lists = list(benchmarks), [pa.array([], pa.list_(pa.string()))]
-        name: list[int] = []
-        for number, texts in enumerate(benchmarks.values()):
-            once = words_of(pc.unique(texts))
-            lists.append(once.filter(pc.greater_equal(pc.list_value_length(once), n)))
-            name += [number] * len(lists[-1])
-        words = pa.concat_arrays(lists)
+        texts, name = _once(benchmarks)
+        words = words_of(texts)
+        enough = pc.greater_equal(pc.list_value_length(words), n)
+        words, name = words.filter(enough), name[np.asarray(enough, dtype=bool)]
         vocabulary = pc.unique(words.flatten())
         hashes, prompt, position = _ngrams(words, vocabulary, n)
         order = np.lexsort((position, prompt, hashes))
         unique, begin = np.unique(hashes[order], return_index=True)
         return cls(
             n,
-            names,
+            list(benchmarks),
             vocabulary,
             unique,
             np.append(begin, len(hashes)).astype(np.int64),
             prompt[order],
             position[order],
             np.asarray(pc.list_value_length(words), dtype=np.int64),
-            np.asarray(name, dtype=np.int64),
+            name,
         )
 
     def matches(self, words: pa.Array, threshold: float) -> Iterator[tuple[int, str, float]]:

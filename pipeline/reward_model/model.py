@@ -64,18 +64,19 @@ def outputs_of(config: Any) -> tuple[str, ...]:
     return tuple(config.id2label[n] for n in range(config.num_labels))
 
 
-def load_model(folder: Path) -> Any:
-    """A trained model in float32, with the weights that anyone loads. Raises ValueError where the folder has none, or no head."""
+def load_model(folder: Path, precision: str = "float32") -> Any:
+    """A trained model in a precision, with the weights that anyone loads. Raises ValueError where the folder has none, or no head."""
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder}: no model is there (no config.json)")
     model, found = AutoModelForSequenceClassification.from_pretrained(
-        folder, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
+        folder, dtype=getattr(torch, precision), trust_remote_code=False, output_loading_info=True
     )
     if missing := sorted(found["missing_keys"]):
         raise ValueError(f"{folder}: not a reward model: it has no weights for {', '.join(missing[:3])}")
-    head = FullPrecisionHead(model.score.in_features, model.score.out_features, bias=model.score.bias is not None)
-    head.load_state_dict(model.score.state_dict())
-    model.score = head
+    if isinstance(getattr(model, "score", None), nn.Linear):  # of another architecture the head stays as it is
+        head = FullPrecisionHead(model.score.in_features, model.score.out_features, bias=model.score.bias is not None)
+        head.load_state_dict(model.score.state_dict())
+        model.score = head
     return model.to(device())
 
 

@@ -74,10 +74,10 @@ def is_probe(folder: Path) -> bool:
     return (folder / "probe.json").exists()
 
 
-def load_probe(folder: Path) -> Probe:
-    """A probe in float32."""
+def load_probe(folder: Path, precision: str = "float32") -> Probe:
+    """A probe: the base model's layers in a precision, the head in float32."""
     found = json.loads((folder / "probe.json").read_text())
-    backbone = AutoModel.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
+    backbone = AutoModel.from_pretrained(folder, dtype=getattr(torch, precision), trust_remote_code=False)
     probe = Probe(backbone, found["layers"], found["poolings"], outputs_of(backbone.config))
     probe.score.load_state_dict(load_file(folder / "probe.safetensors"))
     return probe.to(device())

@@ -406,8 +406,8 @@ def test_an_export_that_is_cut_off_is_read_up_to_the_cut(tmp_path: Path) -> None
     content = json.dumps([task(), task()]).encode()
     rows, quarantine = through(tmp_path / "a.json", "label_studio", content[: int(len(content) * 0.8)])
     assert len(rows) == 2
-    assert "breaks off after 1 whole tasks" in quarantine.rows[0]["reason"]
-    with pytest.raises(FileError, match="is no JSON list of tasks"):
+    assert "breaks off after 1 whole records" in quarantine.rows[0]["reason"]
+    with pytest.raises(FileError, match="is no JSON list of records"):
         through(tmp_path / "b.json", "label_studio", b"{}")
 
 

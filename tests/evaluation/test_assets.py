@@ -1,5 +1,6 @@
 """From the data set to the leaderboard through Dagster, with a small Llama for the base model."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,9 @@ def test_the_chain_publishes_and_shows_what_a_person_looks_for(chain: Chain) -> 
     assert {"development", "highest and lowest", "rated by", "TensorBoard"} <= set(model)
     assert list(Path(model["TensorBoard"].value).glob("events.out.tfevents.*"))
     scores = metadata(chain.result, "benchmark_scores")
-    assert {"accuracy", "accuracy of a coin", "ties left out", "unusable records", "tokens_per_second"} <= set(scores)
+    assert {"accuracy", "length bias", "contamination", "calibration", "beside the run before"} <= set(scores)
+    assert {"ties left out", "unusable records", "tokens_per_second", "cut", "device", "provenance"} <= set(scores)
+    assert {"on smoke", "plot of smoke", "on held_out", "published"} <= set(metadata(chain.board, "leaderboard"))
     failed = [
         f"{e.asset_key.to_user_string()}: {e.check_name}"
         for result in (chain.result, chain.board)
@@ -101,11 +104,65 @@ def test_the_chain_publishes_and_shows_what_a_person_looks_for(chain: Chain) -> 
     assert failed == []
 
 
-def test_every_pair_of_every_benchmark_is_scored(chain: Chain) -> None:
+def test_every_response_of_every_benchmark_is_scored(chain: Chain) -> None:
     scores = chain.store.read("benchmark_scores", "first")
     ties = metadata(chain.result, "benchmark_scores")["ties left out"].value
     counts = {c["values"]: c["counts"] for c in pc.value_counts(scores["benchmark"]).to_pylist()}
-    assert counts == {"smoke": 48, "held_out": 15 - ties}
+    assert counts == {"smoke": 2 * 48, "held_out": 2 * (15 - ties)}
+
+
+def test_a_score_is_traceable_to_model_data_and_code(chain: Chain) -> None:
+    manifest = chain.store.manifest("benchmark_scores", "first")
+    assert manifest is not None
+    made = manifest.info["provenance"]
+    weights = chain.store.read("attribute_weights", "first").to_pylist()
+    assert made["weights"] == {row["attribute"]: row["weight"] for row in weights}
+    assert made["precision"] == "float32"
+    assert len(made["model_version"]) == 16
+    assert {name: part["items"] for name, part in made["benchmarks"].items()}["smoke"] == 48
+    assert made["code"]
+
+
+def test_worse_scores_warn_and_by_profile_keep_what_was_published(chain: Chain) -> None:
+    # weights turned round turn every pair's order round: of the two, one is worse than the other
+    fitted = chain.store.read("attribute_weights", "first")
+    turned = fitted.set_column(1, "weight", pc.negate(fitted["weight"]))
+    before = overall(chain)
+    better, worse = (fitted, turned) if max(before.values()) > 0.5 else (turned, fitted)
+    strict = chain.profile.evaluation.model_copy(update={"gate": True, "most_lost": 0.0})
+    publish(chain.store, better)
+    again = chain.run(["benchmark_scores"], "first")
+    assert again.success
+    assert metadata(again, "benchmark_scores")["scored"].value == 0, "every conversation was scored before"
+    kept = chain.store.manifest("benchmark_scores", "first")
+    publish(chain.store, worse)
+    gated = chain.run(["benchmark_scores"], "first", chain.profile.model_copy(update={"evaluation": strict}))
+    assert not gated.success
+    failed = {e.check_name for e in gated.get_asset_check_evaluations() if not e.passed}
+    assert "no_regression" in failed
+    assert chain.store.manifest("benchmark_scores", "first") == kept
+    loose = strict.model_copy(update={"gate": False})
+    warned = chain.run(["benchmark_scores"], "first", chain.profile.model_copy(update={"evaluation": loose}))
+    assert warned.success
+    (check,) = [e for e in warned.get_asset_check_evaluations() if e.check_name == "no_regression"]
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    manifest = chain.store.manifest("benchmark_scores", "first")
+    assert manifest is not None
+    assert any(row["regression"] and row["paired"] for row in manifest.info["history"])
+    publish(chain.store, fitted)
+    assert chain.run(["benchmark_scores"], "first").success
+    assert overall(chain) == before
+
+
+def overall(chain: Chain) -> dict[str, float]:
+    rows = chain.store.read("benchmark_scores", "first", "summary.parquet").to_pylist()
+    return {row["benchmark"]: row["accuracy"] for row in rows if row["level"] == "overall"}
+
+
+def publish(store: Store, weights: pa.Table) -> None:
+    staged = store.staging("attribute_weights", "first")
+    write_table(weights, staged / DATA)
+    store.publish("attribute_weights", "first", staged)
 
 
 def test_what_training_went_on_from_is_gone_once_the_model_is_published(chain: Chain) -> None:
@@ -115,7 +172,11 @@ def test_what_training_went_on_from_is_gone_once_the_model_is_published(chain: C
 def test_the_leaderboard_has_the_recipes_that_are_done(chain: Chain) -> None:
     table = chain.store.read("leaderboard").to_pandas()
     assert set(table.loc[table["origin"] == "ours", "model"]) == {"first"}
-    assert (table["origin"] == "published").sum() == 19
+    assert table.loc[table["origin"] == "published", "model"].nunique() == 19
+    page = chain.store.path("leaderboard", None, "report.html").read_text()
+    assert "first" in page
+    assert "simulated annotators" in page
+    assert len(json.loads(chain.store.path("leaderboard", None, "summary.json").read_text())["models"]) == 1
 
 
 def test_the_same_data_and_profile_give_the_same_model_byte_by_byte(chain: Chain) -> None:
@@ -133,8 +194,9 @@ def test_a_model_of_preferences_goes_through_the_same_chain(chain: Chain) -> Non
     weights = chain.store.read("attribute_weights", "second").to_pylist()
     assert [(row["attribute"], row["weight"]) for row in weights] == [("reward", 1.0)]
     scores = chain.store.read("benchmark_scores", "second")
-    assert scores["chosen_helpfulness"].null_count == len(scores)
-    assert scores["chosen_goodness"].to_pylist() == scores["chosen_reward"].to_pylist()
+    assert scores["helpfulness"].null_count == len(scores)
+    assert scores["goodness"].to_pylist() == scores["reward"].to_pylist()
+    assert len(chain.store.read("benchmark_scores", "second", "calibration.parquet")) == 0, "a reward is no rating"
 
 
 def test_the_exported_model_has_one_output_and_a_card_with_its_scores(chain: Chain) -> None:

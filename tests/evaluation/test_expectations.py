@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
 from pipeline.evaluation import expectations
-from pipeline.evaluation.schema import PAIRS, REJECTED_PAIRS, SCORES, WEIGHTS
-from pipeline.evaluation.summary import leaderboard, score_table, summarise
+from pipeline.evaluation.benchmarks import pairs
+from pipeline.evaluation.leaderboard import board
+from pipeline.evaluation.schema import CONTAMINATION, HISTORY, REJECTED, SCORES, WEIGHTS
+from pipeline.evaluation.summary import summarise
 from pipeline.gate import evaluate
 from pipeline.rules import ROWS, Rule
 from pipeline.settings import ATTRIBUTES
+from tests.evaluation.made import evaluated, pairs_of, scores_of, won
 
 N = 60
 
@@ -46,54 +48,89 @@ def test_each_rule_of_weights_is_broken_by_what_it_forbids(given: dict[str, Any]
     assert of_weights(**given) == rules
 
 
-def pairs_of(chosen: str = "short", rejected: str = "a longer one") -> pa.Table:
-    rows = [
-        {"benchmark": "b", "pair_id": str(n), "subset": "s", "messages": [], "chosen": chosen, "rejected": rejected}
-        for n in range(N)
-    ]
-    return pa.Table.from_pylist(rows, schema=PAIRS)
-
-
-def of_scores(pairs: pa.Table, change: dict[str, Any] | None = None, scored: int = N, unusable: int = 0) -> set[str]:
-    rows = score_table(pairs, np.ones((N, 5)), np.zeros((N, 5)), [0.2] * 5).to_pylist()
+def of_scores(
+    change: dict[str, Any] | None = None,
+    scored: int = 2 * N,
+    unusable: int = 0,
+    goodness: Sequence[float] | None = None,
+    total: dict[str, Any] | None = None,
+    contaminated: int = 0,
+    regression: bool | None = None,
+) -> set[str]:
+    items = pairs_of(N, chosen="short", other="a longer one")
+    scores = scores_of(items, goodness or won(*[1] * N))
+    summary = summarise(items, scores, {"b": pairs}, seed=1).to_pylist()
+    summary[-1] |= total or {}
+    rows = scores.to_pylist()
     rows[0] |= change or {}
     table = pa.Table.from_pylist(rows[:scored], schema=SCORES)
-    bad = [{"benchmark": "b", "line": n, "reason": "blank"} for n in range(unusable)]
-    rejected = pa.Table.from_pylist(bad, schema=REJECTED_PAIRS)
-    views = expectations.score_views(table, pairs, rejected, summarise(table, seed=1))
-    return broken(expectations.SCORES, table, views)
+    views = expectations.score_views(
+        table,
+        items,
+        pa.Table.from_pylist(
+            [{"benchmark": "b", "line": n, "reason": "blank"} for n in range(unusable)], schema=REJECTED
+        ),
+        pa.Table.from_pylist(summary),
+        pa.Table.from_pylist([{"benchmark": "b", "items": N, "contaminated": contaminated}], schema=CONTAMINATION),
+        pa.Table.from_pylist(
+            [] if regression is None else [{"benchmark": "b", "regression": regression}], schema=HISTORY
+        ),
+    )
+    return broken(expectations.score_rules(gate=True), table, views)
 
 
 @pytest.mark.parametrize(
     ("given", "rules"),
     [
         ({}, set()),
-        ({"change": {"pair_id": "1"}}, {"pair_once"}),
-        ({"scored": N - 1}, {"every_pair"}),
-        ({"change": {"chosen_goodness": float("inf")}}, {"chosen_finite"}),
-        ({"change": {"win": False}}, {"win_is_greater"}),
+        ({"change": {"response": 1}}, {"response_once"}),
+        ({"scored": 2 * N - 1}, {"every_response"}),
+        ({"change": {"goodness": float("inf")}}, {"finite"}),
+        ({"change": {"goodness": float("nan")}}, {"finite"}),
+        ({"total": {"low": 0.9, "high": 0.8}}, {"sound_interval"}),
+        ({"total": {"accuracy": 1.02, "high": 1.02}}, {"share"}),
         ({"unusable": 2}, {"few_unusable"}),
+        ({"goodness": won(*[-1] * N)}, {"better_than_length", "better_than_chance"}),
+        ({"goodness": won(*[1, -1] * (N // 2))}, {"better_than_chance"}),
+        ({"contaminated": 1}, {"uncontaminated"}),
+        ({"regression": False}, set()),
+        ({"regression": True}, {"no_regression"}),
     ],
 )
 def test_each_rule_of_scores_is_broken_by_what_it_forbids(given: dict[str, Any], rules: set[str]) -> None:
-    assert of_scores(pairs_of(), **given) == rules
+    assert of_scores(**given) == rules
 
 
-def test_a_model_that_is_no_better_than_length_is_published_with_a_warning() -> None:
-    assert of_scores(pairs_of(chosen="a longer one", rejected="short")) == {"better_than_length"}
-    assert not next(r for r in expectations.SCORES if r.name == "better_than_length").gating
+def test_a_poor_model_is_published_with_a_warning_and_a_regression_by_profile() -> None:
+    warnings = {rule.name for rule in expectations.score_rules(gate=False) if not rule.gating}
+    assert warnings == {"better_than_length", "better_than_chance", "uncontaminated", "no_regression"}
+    assert {rule.name for rule in expectations.score_rules(gate=True) if not rule.gating} == warnings - {
+        "no_regression"
+    }
 
 
-def test_a_leaderboard_without_ours_or_with_a_row_lost_is_not_published() -> None:
-    scores = score_table(pairs_of(), np.ones((N, 5)), np.zeros((N, 5)), [0.2] * 5)
+def of_board(table: pa.Table) -> set[str]:
+    return broken(expectations.LEADERBOARD, table, expectations.leaderboard_views(table))
 
-    def rules(table: pa.Table) -> set[str]:
-        return broken(expectations.LEADERBOARD, table, expectations.leaderboard_views(table))
 
-    whole = leaderboard({"recipe": summarise(scores, seed=1)}, rated_by="simulated annotators")
-    assert rules(whole) == set()
-    assert rules(whole.slice(1)) == {"ours_are_there"}
-    assert rules(whole.slice(0, len(whole) - 1)) == {"published_are_there"}
+def test_a_leaderboard_without_ours_or_with_a_model_lost_is_not_published() -> None:
+    whole = board([evaluated("recipe", pairs_of(12))])
+    ours = len(whole.filter(pa.compute.equal(whole["origin"], "ours")))
+    assert of_board(whole) == set()
+    assert of_board(whole.slice(ours)) == {"ours_are_there"}
+    assert of_board(whole.slice(0, len(whole) - 7)) == {"published_are_there"}
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"accuracy": 102.0}, "percent"),
+        ({"low": None}, "doubt_shown"),
+        ({"benchmark": "RewardBench"}, "published_apart"),
+    ],
+)
+def test_each_rule_of_the_leaderboard_is_broken_by_what_it_forbids(change: dict[str, Any], rule: str) -> None:
+    whole = board([evaluated("recipe", pairs_of(12))])
     rows = whole.to_pylist()
-    rows[0]["overall"] = 101.0
-    assert rules(pa.Table.from_pylist(rows, schema=whole.schema)) == {"percent"}
+    rows[0] |= change
+    assert of_board(pa.Table.from_pylist(rows, schema=whole.schema)) == {rule}

@@ -57,6 +57,9 @@ class FaultyServer:
                     with outer._lock:
                         outer.at_once -= 1
 
+            def do_GET(self) -> None:
+                outer.listed(self)
+
             def log_message(self, *_: Any) -> None:
                 pass
 
@@ -68,12 +71,15 @@ class FaultyServer:
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
+    def listed(self, handler: BaseHTTPRequestHandler) -> None:
+        self.send(handler, 404, {"error": "nothing to list"})
+
     def reply(self, handler: BaseHTTPRequestHandler, body: dict[str, Any], kind: str) -> None:
         content = body["messages"][-1]["content"]
         if kind == "good":
             with self._lock:
                 self.asked[content] += 1
-            self.send(handler, 200, answer_to(content))
+            self.send(handler, 200, self.answer(body))
         elif kind == "drop":
             handler.connection.shutdown(socket.SHUT_RDWR)
             handler.connection.close()
@@ -87,6 +93,9 @@ class FaultyServer:
             self.send(handler, 429, {"error": "slow down"}, {"Retry-After": "0.2"})
         else:
             self.send(handler, int(kind), {"error": f"status {kind}"})
+
+    def answer(self, body: dict[str, Any]) -> dict[str, Any]:
+        return answer_to(body["messages"][-1]["content"])
 
     @staticmethod
     def send(handler: BaseHTTPRequestHandler, status: int, content: Any, headers: dict[str, str] | None = None) -> None:

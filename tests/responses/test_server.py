@@ -25,6 +25,11 @@ pytestmark = pytest.mark.engine
 class VLLMServer:
     """`vllm serve` in a process group of its own."""
 
+    OPTIONS = (
+        "--served-model-name smol --host 127.0.0.1 --dtype bfloat16 --max-model-len 2048 --enforce-eager"
+        " --no-enable-chunked-prefill --max-num-batched-tokens 4096 --generation-config vllm"  # as the worker: see VLLMEngine
+    )
+
     def __init__(self, folder: Path, log: Path) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -33,8 +38,6 @@ class VLLMServer:
         self.start()
 
     def start(self) -> None:
-        options = "--served-model-name smol --host 127.0.0.1 --dtype bfloat16 --max-model-len 2048 --enforce-eager"
-        options += " --no-enable-chunked-prefill --max-num-batched-tokens 4096 --generation-config vllm"  # as the worker: see VLLMEngine
         command = [
             sys.executable,
             "-m",
@@ -47,7 +50,7 @@ class VLLMServer:
         env = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "WARNING", "VLLM_NO_USAGE_STATS": "1"}
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, *options.split()], env=env, stdout=log, stderr=log, start_new_session=True
+                [*command, *self.OPTIONS.split()], env=env, stdout=log, stderr=log, start_new_session=True
             )
 
     def wait(self) -> None:

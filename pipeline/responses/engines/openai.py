@@ -103,7 +103,7 @@ class OpenAIEngine:
     async def _one(self, client: httpx.AsyncClient, request: Request, limit: "_Limit") -> Answer:
         try:
             async for attempt in stamina.retry_context(
-                on=_again,
+                on=again,
                 attempts=None,
                 timeout=self._server.patience_s,
                 wait_initial=FIRST_WAIT,
@@ -128,7 +128,7 @@ class OpenAIEngine:
         if reply.status_code in AGAIN:
             self._tell(f"status {reply.status_code}")
             raise RetryError(
-                f"status {reply.status_code}: {reply.text[:200]}", _seconds(reply.headers.get("retry-after"))
+                f"status {reply.status_code}: {reply.text[:200]}", seconds_of(reply.headers.get("retry-after"))
             )
         if reply.status_code in (401, 403, 404):
             raise RuntimeError(
@@ -168,13 +168,15 @@ class OpenAIEngine:
             self._log(f"{self._server.base_url}: {trouble}; trying again")
 
 
-def _again(error: Exception) -> bool | float:
+def again(error: Exception) -> bool | float:
+    """Whether a request is worth another try, or after how many seconds; for stamina."""
     if not isinstance(error, RetryError):
         return False
     return True if error.wait is None else error.wait
 
 
-def _seconds(header: str | None) -> float | None:
+def seconds_of(header: str | None) -> float | None:
+    """The seconds that a Retry-After header asks for, two minutes at most; None where it asks for none."""
     try:
         return min(max(float(header), 0.0), 120.0) if header else None
     except ValueError:  # a date: our own waiting will do

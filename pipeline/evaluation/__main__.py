@@ -1,0 +1,318 @@
+"""Any reward model on any benchmark, without a pipeline: `python -m pipeline.evaluation MODEL --benchmark FILE_OR_NAME --out DIR`."""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+from upath import UPath
+
+from pipeline.dataset.schema import DATASET
+from pipeline.evaluation import benchmarks, history, page, schema, summary, weights
+from pipeline.evaluation.benchmarks import Form, Loaded
+from pipeline.evaluation.leaderboard import Evaluated
+from pipeline.evaluation.scorers import ModelSpec, Scorer, scorer_of, spec_of
+from pipeline.evaluation.scoring import in_processes, reweighed, score
+from pipeline.records import FileError
+from pipeline.reward_model.export import parse_weights
+from pipeline.store import read_table, write_table
+
+KEPT = ".scores"
+"""Folder in DIR of what is scored already."""
+PREFERENCES = "development_preferences.parquet"
+"""What a model of this project brings along to fit its weights on."""
+console = Console(highlight=False, soft_wrap=True)
+notes = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Evaluate; 0 where it was done, 1 with the reason on standard error where it was not, 2 for wrong arguments."""
+    options = _parser().parse_args(arguments)
+    try:
+        _evaluate(options)
+    except (FileError, ValueError, OSError, RuntimeError) as error:
+        notes.print(f"{error}", style="red", markup=False)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m pipeline.evaluation", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="folder in Hugging Face format, hub id (organisation/name, or organisation/name@REVISION), http(s):// address of a server that "
+        "classifies, or a baseline: longest, random",
+    )
+    parser.add_argument(
+        "--benchmark",
+        action="append",
+        required=True,
+        metavar="FILE_OR_NAME",
+        help=f"may stand several times; names: {', '.join(benchmarks.NAMED)}; a file in another form than pairs is FORM:FILE",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="for report, tables, and what is scored; a second run goes on from there",
+    )
+    parser.add_argument(
+        "--weights", help="of several outputs, NAME=NUMBER,...; an output that is not named counts nothing"
+    )
+    parser.add_argument(
+        "--as-published",
+        action="store_true",
+        help="search the weights on each benchmark itself, as HelpSteer2 did: tuned on the test set, and marked so",
+    )
+    parser.add_argument(
+        "--outputs",
+        help="names of the model's outputs in their order, where its own say nothing; - for one to leave out",
+    )
+    parser.add_argument(
+        "--max-tokens",
+        type=int,
+        metavar="N",
+        help="longer conversations lose their oldest turns, then their beginning (4096)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=["float32", "bfloat16"],
+        help="of the weights here (float32: no score depends on its batch)",
+    )
+    parser.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="that score side by side, one an accelerator (1)"
+    )
+    parser.add_argument("--served-model", metavar="NAME", help="of a server that has several")
+    parser.add_argument("--key-env", metavar="VARIABLE", help="environment variable with the server's API key")
+    parser.add_argument(
+        "--against", type=Path, metavar="DIR", help="an earlier --out, of another model, to compare with"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of intervals, and of random scores (0)")
+    return parser
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    loaded, forms = _load(options.benchmark)
+    items = pa.concat_tables(one.items for one in loaded.values())
+    rejected = pa.concat_tables(one.rejected for one in loaded.values())
+    _say_rejected(rejected)
+    names = options.outputs.split(",") if options.outputs else None
+    settings = spec_of(
+        options.model,
+        max_tokens=options.max_tokens,
+        precision=options.precision,
+        outputs=names,
+        served_model=options.served_model,
+        key_env=options.key_env,
+        seed=options.seed if options.model == "random" else None,
+    )
+    before = _read(options.against) if options.against else None
+
+    def log(message: str) -> None:
+        notes.print(message, markup=False)
+
+    scorer = scorer_of(settings, log)
+    factors, tuned_on = _weights(options, scorer)
+    several = (
+        in_processes(settings, options.processes) if options.processes > 1 and isinstance(settings, ModelSpec) else None
+    )
+    scores, facts = score(scorer, items, UPath(options.out) / KEPT, log, factors, several)
+    used = dict(factors or {scorer.outputs[0]: 1.0})
+    if options.as_published:
+        best = _searched(items, scores, forms)
+        scores, tuned_on = reweighed(scores, best), ", ".join(loaded)
+        used = {f"{name}: {output}": weight for name, of in best.items() for output, weight in of.items()}
+    tables = summary.figures(items, scores, forms, options.seed)
+    given = {
+        name: value
+        for name, value in scorer.identity.items()
+        if name != "model" and isinstance(value, str | int | float)
+    }
+    made = history.provenance(items, scorer.name, scorer.version, used, options.seed, **given, weights_from=tuned_on)
+    after = history.Run(made["code"], tables["outcomes.parquet"], made["benchmarks"])
+    mine = Evaluated(
+        scorer.name,
+        tables["summary.parquet"],
+        made,
+        tuned_on=tuned_on if options.as_published else None,
+        compute={
+            "score_seconds": facts["seconds_of_all"],
+            "score_tokens": facts["tokens"] or None,
+            "device": scorer.device,
+        },
+        length_bias=tables["length_bias.parquet"],
+        history=history.compare(before[1] if before else None, after, forms, options.seed),
+    )
+    models = [mine] + ([before[0]] if before else [])
+    write_table(scores, UPath(options.out) / "scores.parquet")
+    write_table(tables["outcomes.parquet"], UPath(options.out) / history.OUTCOMES_FILE)
+    write_table(rejected, UPath(options.out) / "rejected.parquet")
+    title = f"{scorer.name} on {', '.join(loaded)}"
+    path = page.write(
+        options.out, title, models, _note(facts, options.model), datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    )
+    _show(mine, before)
+    log(_cost(facts))
+    console.print(f"{path}", markup=False)
+
+
+def _load(wanted: Sequence[str]) -> tuple[dict[str, Loaded], dict[str, Form]]:
+    """Benchmarks and their forms, by name: that of a benchmark, or of a file without its endings."""
+    loaded, forms = dict[str, Loaded](), dict[str, Form]()
+    for text in wanted:
+        benchmark = benchmarks.named(text)
+        name = text if text in benchmarks.NAMED else Path(text.partition(":")[2] or text).name.split(".")[0]
+        if name in loaded:
+            raise ValueError(f"--benchmark {text}: {name} is there twice; rename one of the files")
+        loaded[name] = benchmarks.load(name, benchmark, DATASET.empty_table())
+        forms[name] = benchmarks.form(benchmark)
+    return loaded, forms
+
+
+def _say_rejected(rejected: pa.Table) -> None:
+    if not len(rejected):
+        return
+    table = Table("benchmark", "line", "reason", title=f"{len(rejected)} records are set aside", title_justify="left")
+    for row in rejected.slice(0, 10).to_pylist():
+        table.add_row(escape(row["benchmark"]), str(row["line"]), escape(row["reason"]))
+    notes.print(table)
+
+
+def _weights(options: argparse.Namespace, scorer: Scorer) -> tuple[dict[str, float] | None, str | None]:
+    """Weights of the scorer's outputs, and where they come from: what was given, or fitted on preferences that the model brings along."""
+    if options.weights and options.as_published:
+        raise ValueError("--weights, --as-published: one of them")
+    if options.as_published:
+        return dict.fromkeys(scorer.outputs, 1.0), None
+    if options.weights:
+        return parse_weights(options.weights, scorer.outputs), "the command line"
+    preferences = Path(options.model).expanduser() / PREFERENCES
+    if len(scorer.outputs) > 1 and preferences.is_file():
+        fitted = weights.weights_of(read_table(UPath(preferences)), "")
+        found = dict(zip(fitted["attribute"].to_pylist(), fitted["weight"].to_pylist(), strict=True))
+        notes.print(
+            f"weights, fitted on {len(read_table(UPath(preferences)))} {weights.HELD_OUT}: "
+            + ", ".join(f"{n}={w:.3f}" for n, w in found.items()),
+            markup=False,
+        )
+        return found, weights.HELD_OUT
+    return None, None
+
+
+def _searched(items: pa.Table, scores: pa.Table, forms: Mapping[str, Form]) -> dict[str, dict[str, float]]:
+    """Weights that do best on each benchmark itself."""
+    found = {}
+    for name, form in forms.items():
+        given, mine = (t.filter(pc.equal(t["benchmark"], name)) for t in (items, scores))
+        table = weights.searched(given, mine, form)
+        found[name] = dict(zip(table["attribute"].to_pylist(), table["weight"].to_pylist(), strict=True))
+    return found
+
+
+def _read(folder: Path) -> tuple[Evaluated, history.Run]:
+    """What an earlier run left in its folder. Raises FileError where that is no such folder."""
+    try:
+        document = json.loads((folder / page.JSON).read_text())["models"][0]
+        tables = {
+            name: pa.Table.from_pylist(document[name], schema=getattr(schema, name.upper())) for name in page.TABLES
+        }
+        made = document["provenance"]
+        more = {name: document[name] for name in ("model", "rated_by", "tuned_on", "compute")}
+        outcomes = read_table(UPath(folder) / history.OUTCOMES_FILE)
+        return Evaluated(provenance=made, **more, **tables), history.Run(
+            made["model_version"], outcomes, made["benchmarks"]
+        )
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise FileError(
+            f"--against {folder}: no finished evaluation is there ({type(error).__name__}: {error})"
+        ) from None
+
+
+def _note(facts: Mapping[str, Any], model: str) -> str:
+    """What a reader must know of the scores."""
+    parts = []
+    if facts["cut"]:
+        parts.append(
+            f"{facts['cut']} of {facts['conversations']} conversations were too long and lost their beginning."
+        )
+    if facts["empty"]:
+        parts.append(f"{facts['empty']} responses are empty; they are scored as empty answers.")
+    if facts["not_scored"]:
+        parts.append(f"{facts['not_scored']} conversations were refused by the server: their responses lose.")
+    if (Path(model).expanduser() / "README.md").is_file():
+        parts.append("Who gave the ratings that the model learned from stands in its own card.")
+    return " ".join(parts)
+
+
+def _show(mine: Evaluated, before: tuple[Evaluated, history.Run] | None) -> None:
+    rows = mine.summary.to_pylist()
+    for benchmark in dict.fromkeys(row["benchmark"] for row in rows):
+        columns = (
+            Column(name, no_wrap=True, justify="right")
+            for name in ("units", "accuracy", "95 % interval", "longest", "random")
+        )
+        table = Table(
+            Column("", overflow="fold"),
+            *columns,
+            title=f"{escape(mine.model)} on {escape(benchmark)}",
+            title_justify="left",
+        )
+        subsets = {row["name"] for row in rows if row["benchmark"] == benchmark and row["level"] == "subset"}
+        for row in (r for r in rows if r["benchmark"] == benchmark):
+            if row["level"] == "section" and row["name"] in subsets:
+                continue  # of one subset: the same figure again
+            name = {"overall": "overall", "section": f"section {row['name']}", "subset": row["name"]}[row["level"]]
+            measure = "" if row["measure"] == summary.ACCURACY else f", {row['measure']}"
+            shown = (
+                "" if row[n] is None else f"{100 * row[n]:.1f}"
+                for n in ("accuracy", "low", "high", "longest_accuracy", "random_accuracy")
+            )
+            accuracy, low, high, *baselines = shown
+            style = "bold" if row["level"] == "overall" else ""
+            table.add_row(
+                escape(name + measure), f"{row['units']:,}", accuracy, f"{low} to {high}", *baselines, style=style
+            )
+        console.print(table)
+    if mine.tuned_on:
+        console.print(
+            f"Weights were searched on {mine.tuned_on}: tuned on the test set, no result to report.", style="yellow"
+        )
+    if before and len(mine.history):
+        compared = Table(
+            "benchmark",
+            "before",
+            "after",
+            "difference",
+            "95 % interval",
+            "p",
+            title=f"Beside {escape(before[0].model)}",
+            title_justify="left",
+        )
+        for row in mine.history.to_pylist():
+            ends = (f"{100 * row[n]:.1f}" for n in ("before", "after"))
+            p = "not paired" if row["p_value"] is None else f"{row['p_value']:.4f}"
+            interval = f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"
+            compared.add_row(escape(row["benchmark"]), *ends, f"{100 * row['difference']:+.1f}", interval, p)
+        console.print(compared)
+
+
+def _cost(facts: Mapping[str, Any]) -> str:
+    speed = f", {facts['tokens_per_second']:.0f} tokens/s" if facts["tokens_per_second"] else ""
+    return (
+        f"{facts['scored']} conversations scored in {facts['seconds']:.0f} s{speed}; {facts['scored_before']} were scored before, "
+        f"{facts['cut']} lost their beginning"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

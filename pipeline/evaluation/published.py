@@ -1,0 +1,31 @@
+"""What HelpSteer2 published of reward models on RewardBench: its Table 3, and the compute of two of them."""
+
+PUBLISHED_SOURCE = "HelpSteer2 (arXiv 2406.08673), Table 3"
+PUBLISHED: tuple[tuple[str, float, float, float, float, float, float | None], ...] = (
+    ("Nemotron-4 340B RM (w. HelpSteer2)", 92.0, 95.8, 87.1, 91.5, 93.7, 67.4),
+    ("Cohere May 2024", 89.5, 96.4, 71.3, 92.7, 97.7, 78.2),
+    ("Gemini 1.5 Pro-0514", 88.1, 92.3, 80.6, 87.5, 92.0, None),
+    ("Cohere March 2024", 87.1, 94.7, 65.1, 90.3, 98.2, 74.6),
+    ("GPT-4-0125-preview", 85.9, 95.3, 74.3, 87.2, 86.9, 70.9),
+    ("GPT-4-0409-preview", 85.1, 95.3, 75.4, 87.1, 82.7, 73.6),
+    ("GPT-4o-0513", 84.7, 96.6, 70.4, 86.7, 84.9, 72.6),
+    ("Claude-3-Opus-02292024", 80.7, 94.7, 60.3, 89.1, 78.7, None),
+    ("ArmoRM-Llama 3 8B", 90.8, 96.9, 76.8, 92.2, 97.3, 74.3),
+    ("RLHFlow-Llama 3 8B", 87.1, 98.3, 65.8, 89.7, 94.7, 74.6),
+    ("Eurus RM Mistral 7B", 82.8, 98.0, 65.6, 81.2, 86.3, 71.7),
+    ("Starling RM Yi 34B", 82.7, 96.9, 57.2, 88.2, 88.5, 71.4),
+    ("Prometheus 2 Mistral 8*7B", 75.3, 93.0, 47.1, 83.5, 77.4, None),
+    ("Llama 3 70B RM (w. HelpSteer2)", 88.8, 91.3, 80.3, 92.8, 90.7, 66.5),
+    ("Llama 3 70B (w. Open Assistant)", 79.1, 91.3, 59.2, 76.0, 89.9, 66.7),
+    ("Llama 3 70B Instruct", 76.0, 97.6, 58.9, 69.2, 78.5, 70.4),
+    ("Llama 3 70B (w. HH-RLHF)", 73.9, 94.4, 54.6, 81.2, 65.6, 68.8),
+    ("Pythia 1.4B (w. Open Assistant)", 70.0, 88.5, 48.7, 65.3, 77.5, 65.3),
+    ("Llama 3 70B (w. HelpSteer)", 66.1, 93.3, 59.7, 56.8, 54.9, 67.7),
+)
+"""Model, Overall, Chat, Chat Hard, Safety, Reasoning, Prior Sets, in percent. Overall is the mean of the four sections."""
+
+COMPUTE = {
+    "Nemotron-4 340B RM (w. HelpSteer2)": "256 node-hours of 8 H100",
+    "Llama 3 70B RM (w. HelpSteer2)": "64 node-hours of 8 H100",
+}
+"""Training, from the paper's appendix, in H100-equivalents."""
