@@ -1,6 +1,7 @@
 """The pool of candidate prompts, and each delivery's draw from it."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import dagster as dg
@@ -11,9 +12,11 @@ import pyarrow.compute as pc
 from assets import DELIVERIES, code_version, count_table, engine_compute, options, sample_table
 from pipeline import gate, plots
 from pipeline.annotations.agreement import weighted_kappa
-from pipeline.prompts import complexity, expectations, filters, sampling, schema, sources
+from pipeline.evaluation import benchmarks
+from pipeline.prompts import complexity, expectations, personal_data, pool, sampling, schema, sources
+from pipeline.reward_model.decontamination import prompt_texts
 from pipeline.settings import ENGINE_POOL, Checkpoint, Profile
-from pipeline.store import DATA, Store, read_table
+from pipeline.store import DATA, Store, read_batches, read_table, write_table
 from resources.compute import Compute
 from resources.storage import Storage
 
@@ -34,65 +37,91 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             "conversations",
             "prompts",
             expectations.CONVERSATIONS,
-            code_version("1", *wanted.sources, *wanted.sources.values()),
+            code_version("2", *wanted.sources, *wanted.sources.values()),
         )
     )
     def conversations(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
         """Conversations of the profile's sources, the users' turns alone: what a source's assistant said is not kept."""
-        table, reports = sources.conversations(wanted.sources)
+        store = storage.store()
+        staged = store.staging("conversations")
+        stream, reports = sources.conversations(wanted.sources)
+        write_table(stream, staged / DATA)
         rejected = pa.concat_tables([r.rejected_table() for r in reports])
-        read = [{"source": r.source, "records": r.records, "kept": r.kept, "end": r.end} for r in reports]
+        write_table(rejected, staged / pool.REJECTED_FILE)
+        shape = pool.describe(read_batches(staged / DATA))
+        read = [
+            {"source": r.source, "licence": wanted.sources[r.source].licence, "records": r.records, "kept": r.kept, "end": r.end}
+            for r in reports
+        ]  # fmt: skip
         for report in reports:
             context.log.info(f"{report.source}: {report.records} records read, {report.kept} kept; {report.end}")
-        yield from gate.publish(
+        yield from gate.publish_staged(
             context,
-            storage.store(),
+            store,
             "conversations",
-            table,
+            staged,
             schema.CONVERSATIONS,
             expectations.CONVERSATIONS,
-            views=expectations.conversation_views(table, reports),
-            side_tables={"rejected.parquet": rejected},
+            views=expectations.conversation_views(shape.roles, reports),
             metadata={
                 "read": sample_table(pa.Table.from_pylist(read), rows=len(read)),
                 "set aside by reason": count_table(rejected["reason"], "reason"),
                 "set aside, samples": sample_table(_first_of_each(rejected, "reason"), rows=30),
-                "user turns": _histogram(_lengths(table), "User turns a conversation", "user turns"),
-                "samples": sample_table(table.select(["source", "turns"])),
+                "flags of the sources": count_table(shape.flags, "flag"),
+                "user turns": _histogram(shape.lengths, "User turns a conversation", "user turns"),
+                "samples": sample_table(shape.samples),
             },
         )
+
+    against = {
+        name: b for name, b in profile.benchmarks.items() if b.kind != "collected"
+    }  # that one comes from the pool
 
     @dg.asset(
         **options(
             "candidate_prompts",
             "prompts",
             expectations.CANDIDATES,
-            code_version("1", wanted.filters, profile.seed),
+            code_version(
+                "2",
+                *(wanted.filters, wanted.pool or 0, *(s.weight for s in wanted.sources.values()), profile.seed),
+                *(profile.decontamination, *against, *against.values(), *map(benchmarks.content, against.values())),
+            ),
             deps=["conversations"],
         )
     )
     def candidate_prompts(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
         """One candidate prompt a conversation, single- or multi-turn, that passes the filters; the others with their reason."""
         store = storage.store()
-        read = store.read("conversations")
-        kept, rejected = filters.candidate_prompts(read, wanted.filters, profile.seed)
-        shown = ["reason", "language", "n_characters", "turns"]
-        yield from gate.publish(
+        none = pa.table({name: pa.array([]) for name in benchmarks.COLLECTED})
+        texts = {n: prompt_texts(benchmarks.load(n, b, none).pairs["messages"]) for n, b in against.items()}
+        texts |= pool.benchmark_prompts(wanted.filters.benchmark_prompts)
+        staged = store.staging("candidate_prompts")
+        stream = read_batches(store.path("conversations", None, DATA))
+        made = pool.write_candidates(stream, wanted, profile.seed, texts, profile.decontamination, staged)
+        samples = pa.Table.from_batches([*islice(read_batches(staged / DATA, rows=8), 1)], schema=schema.CANDIDATES)
+        turns, characters = (np.asarray(read_table(staged / DATA, [c])[c]) for c in ("n_turns", "n_characters"))
+        rejected, shown = made.rejected.total(), ["reason", "language", "flags", "n_characters", "turns"]
+        yield from gate.publish_staged(
             context,
             store,
             "candidate_prompts",
-            kept,
+            staged,
             schema.CANDIDATES,
             expectations.CANDIDATES,
-            views=expectations.candidate_views(kept, len(rejected), len(read), wanted.filters.language),
-            side_tables={"rejected.parquet": rejected},
+            views=expectations.candidate_views(
+                read_batches(staged / DATA), rejected, made.conversations, wanted.filters
+            ),
             metadata={
-                "rejected": len(rejected),
-                "rejected by reason": count_table(rejected["reason"], "reason"),
-                "rejected, samples": sample_table(_first_of_each(rejected, "reason").select(shown), rows=30),
-                "samples": sample_table(kept.select(["n_turns", "turns"])),
-                "turns": _histogram(kept["n_turns"], "User turns a candidate", "user turns"),
-                "lengths": _histogram(kept["n_characters"], "Length of a candidate", "characters"),
+                "rejected": rejected,
+                "rejected by reason": count_table(made.rejected, "reason"),
+                "rejected, samples": sample_table(made.samples.sort_by("reason").select(shown), rows=60),
+                "flags": count_table(made.flags, "flag"),
+                "by source": count_table(read_table(staged / DATA, ["source"])["source"], "source"),
+                "compared with": ", ".join(f"{name} ({len(t)} prompts)" for name, t in texts.items()) or "no benchmark",
+                "samples": sample_table(personal_data.shown(samples).select(["n_turns", "flags", "turns"])),
+                "turns": _histogram(turns, "User turns a candidate", "user turns"),
+                "lengths": _histogram(characters, "Length of a candidate", "characters"),
             },
         )
 
@@ -248,10 +277,6 @@ def _rated(
 
 def _histogram(values: object, title: str, xlabel: str) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md(plots.histogram(np.asarray(values), title, xlabel))
-
-
-def _lengths(conversations: pa.Table) -> pa.ChunkedArray:
-    return pc.list_value_length(conversations["turns"])
 
 
 def _bars(tables: dict[str, pa.Table], title: str, asked: Sequence[float] = ()) -> dg.MarkdownMetadataValue:

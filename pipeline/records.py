@@ -108,7 +108,6 @@ class Bytes(io.RawIOBase):
         except zlib.error as error:
             self.cut = f"the compressed data are broken: {error}"
 
-
     def _from_zstandard(self) -> Iterator[bytes]:
         size, given, told = PIECE, 0, 0
         while size:  # after a break once more up to there, then by ever smaller steps towards it

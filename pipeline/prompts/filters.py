@@ -6,7 +6,7 @@ Rules of their own modules: `personal_data`, `safety` (unsafe requests, the assi
 
 import hashlib
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -101,28 +101,6 @@ def candidate_prompts(
         yield table.filter(left), rejected.filter(pc.invert(left))
 
 
-def within_pool(
-    ids: Sequence[str], sources: Sequence[str], weights: Mapping[str, float], pool: int, seed: int
-) -> npt.NDArray[np.bool_]:
-    """Which candidates are in a pool of limited size: each source gives by its weight as far as it goes, in the order of a hash of id and seed.
-
-    ids, sources: of each candidate. The r-th of a source (from 0) claims a place by (r + 1/2) / weight, and the least claims win: Webster and
-    Sainte-Lague's method. So shares are exact to rounding where supply allows, and what one source lacks goes to the others by their weights.
-    A further source takes places from the ends of the others' orders, and changes none of their orders.
-    """
-    draw = uniforms(ids, f"{seed}/pool")[:, 0] if ids else np.zeros(0)
-    names = {name: n for n, name in enumerate(weights)}
-    source = np.array([names[s] for s in sources], dtype=np.int64)
-    order = np.lexsort((draw, source))
-    _, begins, sizes = np.unique(source[order], return_index=True, return_counts=True)
-    rank = np.empty(len(source))
-    rank[order] = np.arange(len(source)) - np.repeat(begins, sizes)
-    claims = (rank + 0.5) / np.array([*weights.values()])[source]
-    inside = np.zeros(len(source), dtype=bool)
-    inside[np.lexsort((source, claims))[:pool]] = True
-    return inside
-
-
 def prompt_id(turns: list[str]) -> str:
     """sha256 of a prompt's normalised content: equal for turns that differ in Unicode form, case or white space only."""
     normal = "\0".join(" ".join(unicodedata.normalize("NFKC", turn).casefold().split()) for turn in turns)
@@ -151,25 +129,24 @@ def _judged(
     texts = pc.binary_join(turns, "\n")
     lengths = pc.utf8_length(texts)
     last = pc.utf8_length(pc.utf8_trim_whitespace(last_turns(turns)))
-    unsafe = _matches(texts, UNSAFE)
+    flags = [own + personal.get(row, []) for row, own in enumerate(conversations["flags"].to_pylist())]
     checks = {
         "blank_turn": _any_blank(turns),
         "too_short": pc.less(last, filters.min_characters).to_numpy(zero_copy_only=False),
         "too_long": pc.greater(lengths, filters.max_characters).to_numpy(zero_copy_only=False),
-        "control_markup": _matches(texts, CONTROL),
-        "code": _matches(texts, CODE) if filters.drop_code else _none(texts),
-        "identity": _matches(texts, IDENTITY) if filters.drop_identity else _none(texts),
     }
-    flags = conversations["flags"].to_pylist()
-    for row, kinds in personal.items():
-        flags[row] = [*flags[row], *kinds]
-    for row in np.flatnonzero(unsafe):
-        flags[row] = ["unsafe", *(f for f in flags[row] if f != "unsafe")]
-    if filters.personal_data == "drop":
-        checks["personal_data"] = np.isin(np.arange(len(texts)), list(personal))
-    if filters.unsafe == "drop":
-        checks["unsafe"] = np.array(["unsafe" in f for f in flags], dtype=bool)
     reason = np.select(list(checks.values()), list(checks), default="").astype(object)
+    _drop(reason, texts, lambda some: _matching(some, CONTROL, "control_markup"))
+    if filters.drop_code:
+        _drop(reason, texts, lambda some: _matching(some, CODE, "code"))
+    if filters.drop_identity:
+        _drop(reason, texts, lambda some: _matching(some, IDENTITY, "identity"))
+    if filters.personal_data == "drop":
+        reason[[row for row in personal if not reason[row]]] = "personal_data"
+    for row in np.flatnonzero(reason == "")[_matching(texts.filter(pa.array(reason == "")), UNSAFE, "unsafe") != ""]:
+        flags[row] = sorted({"unsafe", *flags[row]})
+    if filters.unsafe == "drop":
+        reason[[row for row, own in enumerate(flags) if "unsafe" in own and not reason[row]]] = "unsafe"
     languages, probabilities = _languages(texts, reason == "", detector)
     other = (languages != filters.language) | ~(probabilities >= filters.language_floor)
     reason[(reason == "") & other] = "language"
@@ -237,13 +214,10 @@ def _any_blank(turns: pa.Array) -> npt.NDArray[np.bool_]:
     return found
 
 
-def _none(texts: pa.Array) -> npt.NDArray[np.bool_]:
-    return np.zeros(len(texts), dtype=bool)
-
-
-def _matches(texts: pa.Array, pattern: str) -> npt.NDArray[np.bool_]:
-    found: npt.NDArray[np.bool_] = pc.match_substring_regex(texts, pattern).to_numpy(zero_copy_only=False)
-    return found
+def _matching(texts: pa.Array, pattern: str, name: str) -> npt.NDArray[np.object_]:
+    """A reason where a pattern is found, "" elsewhere."""
+    found = pc.match_substring_regex(texts, pattern).to_numpy(zero_copy_only=False)
+    return np.where(found, name, "").astype(object)
 
 
 def _languages(

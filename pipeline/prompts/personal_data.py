@@ -66,8 +66,14 @@ VERSION_WORDS = re.compile(
 RESOLVERS = {"1.1.1.1", "1.0.0.1", "8.8.8.8", "8.8.4.4", "9.9.9.9"}
 """Public name servers: they point to nobody."""
 
-REGIONS = ("US", "GB")
-"""Countries whose numbers are taken in national form; of all others with + and country code."""
+PHONES = {
+    "US": re.compile(
+        r"(?<![\w.+-])(?:1[ .-]?)?(?:\([2-9]\d\d\) ?|[2-9]\d\d[ .\-/]?)[2-9]\d\d[ .-]?\d{4}(?![\w-]|[.,]\d)"
+    ),
+    "GB": re.compile(r"(?<![\w.+-])(?:\(0\d{2,4}\) ?|0\d{2,4}[ -]?)\d{3,4}[ -]?\d{3,4}(?![\w-]|[.,]\d)"),
+    "ZZ": re.compile(r"(?<![\w+])(?:\+|00(?=[1-9]))\d(?:[ .()/-]{0,2}\d){6,14}(?![\w-]|[.,]\d)"),
+}
+"""How numbers are written in the countries that are taken in national form, and with + (or 00) and a country code (ZZ)."""
 PHONE_WORDS = re.compile(
     r"(?i)\b(?:phone|telephone|tel|mobile|cell|whats ?app|call|text|sms|fax|dial|reach|ring|hotline|landline|contact)\b"
 )
@@ -158,6 +164,12 @@ def masked_turns(turns: pa.ListArray) -> tuple[pa.ListArray, dict[int, list[str]
     return lists, {row: sorted(names) for row, names in kinds.items()}
 
 
+def shown(table: pa.Table) -> pa.Table:
+    """A table with personal data masked in its column `turns` (lists of strings), as it may be shown."""
+    turns = masked_turns(table["turns"].combine_chunks())[0]
+    return table.set_column(table.schema.get_field_index("turns"), "turns", turns)
+
+
 # --------------------------------------------------------------------------------------------------------------------------- finders
 
 
@@ -220,13 +232,21 @@ def _global(address: str) -> bool:
 
 
 def _phones(text: str) -> Iterator[tuple[int, int]]:
+    for region, pattern in PHONES.items():
+        for match in pattern.finditer(text):
+            told = not match[0].isdigit() or PHONE_WORDS.search(text, max(match.start() - NEAR, 0), match.start())
+            if told and _in_use(re.sub(r"^00", "+", match[0]) if region == "ZZ" else match[0], region):
+                yield match.span()
+
+
+def _in_use(number: str, region: str) -> bool:
+    """Whether a number is of a range that its country gives to subscribers."""
     import phonenumbers
 
-    for region in REGIONS:
-        for match in phonenumbers.PhoneNumberMatcher(text, region, leniency=phonenumbers.Leniency.VALID):
-            bare = match.raw_string.isdigit()
-            if not bare or PHONE_WORDS.search(text, max(match.start - NEAR, 0), match.start):
-                yield match.start, match.end
+    try:
+        return bool(phonenumbers.is_valid_number(phonenumbers.parse(number, None if region == "ZZ" else region)))
+    except phonenumbers.NumberParseException:
+        return False
 
 
 def _secrets(text: str) -> Iterator[tuple[int, int]]:
