@@ -12,6 +12,7 @@ from pipeline.prompts.filters import prompt_id
 from pipeline.prompts.sampling import multi_turn_prompts
 from pipeline.prompts.schema import CANDIDATES as CANDIDATE_COLUMNS
 from pipeline.prompts.sources import ReadReport
+from pipeline.prompts.topics import moved
 from pipeline.rules import Rule
 from pipeline.settings import PromptFilters, Prompts
 
@@ -57,6 +58,8 @@ TOPICS = (
     Rule("has_topic", "Every candidate has a topic.", "ExpectColumnValuesToNotBeNull", {"column": "topic"}),
     Rule("all_candidates", "Every candidate is there, and nothing else.", "ExpectColumnValuesToBeInSet",
          {"column": "missing_or_extra", "value_set": [0]}, view="totals"),
+    Rule("topics_kept", "No prompt that had a topic has another, and no topic another name, unless the profile's topics changed.",
+         "ExpectColumnValuesToBeInSet", {"column": "moved_or_renamed", "value_set": [0]}, view="totals"),
     Rule("none_swallows", "No topic holds more than half of the candidates.", "ExpectColumnValuesToBeBetween",
          {"column": "largest_share", "max_value": 0.5}, gating=False, view="totals"),
 )  # fmt: skip
@@ -74,7 +77,7 @@ PROMPTS = (
     *_CONTENT,
     _LEVELS,
     _RATED,
-    Rule("new", "No prompt is in another delivery.", "ExpectColumnValuesToBeInSet",
+    Rule("new", "No prompt is in another delivery, or almost the same as one there.", "ExpectColumnValuesToBeInSet",
          {"column": "in_another", "value_set": [False]}, view="contents"),
     Rule("full", "There are as many prompts as the profile asks for. Else: more conversations, milder filters, or smaller deliveries.",
          "ExpectColumnValuesToBeInSet", {"column": "missing", "value_set": [0]}, view="totals"),
@@ -82,6 +85,8 @@ PROMPTS = (
          "ExpectColumnValuesToBeInSet", {"column": "multi_turn_off", "value_set": [0]}, gating=False, view="totals"),
     Rule("level_shares", "Complexity levels stand by the profile's weights, to within one prompt. Else: the pool has too few of a level.",
          "ExpectColumnValuesToBeBetween", {"column": "level_off", "max_value": 1}, gating=False, view="totals"),
+    Rule("none_replaced", "Every prompt that the delivery had stays. Else: it is no longer in the pool, and people may have it already.",
+         "ExpectColumnValuesToBeInSet", {"column": "replaced", "value_set": [0]}, gating=False, view="totals"),
 )  # fmt: skip
 
 
@@ -106,22 +111,32 @@ def candidate_views(
     return {"contents": contents, "totals": pa.table({"kept_share": [share], "unaccounted": [missing]})}
 
 
-def topic_views(topics: pa.Table, candidates: pa.Table) -> dict[str, pa.Table]:
-    """View `totals`: candidates missing or extra, share of the largest topic."""
+def topic_views(
+    topics: pa.Table, candidates: pa.Table, known: pa.Table, names: pa.ChunkedArray, known_names: pa.ChunkedArray
+) -> dict[str, pa.Table]:
+    """View `totals`: candidates missing or extra, prompts moved and topics renamed since they were known, share of the largest topic."""
     mine, theirs = (set(t["prompt_id"].to_pylist()) for t in (topics, candidates))
     largest = pc.max(pc.struct_field(pc.value_counts(topics["topic"]), "counts")).as_py() or 0
-    return {
-        "totals": pa.table({"missing_or_extra": [len(mine ^ theirs)], "largest_share": [largest / max(len(topics), 1)]})
+    renamed = sum(a != b for a, b in zip(known_names.to_pylist(), names.to_pylist(), strict=False))
+    totals = {
+        "missing_or_extra": [len(mine ^ theirs)],
+        "moved_or_renamed": [moved(known, topics) + renamed + max(len(known_names) - len(names), 0)],
+        "largest_share": [largest / max(len(topics), 1)],
     }
+    return {"totals": pa.table(totals)}
 
 
-def prompt_views(prompts: pa.Table, taken: Collection[str], wanted: Prompts) -> dict[str, pa.Table]:
-    """Views `contents` (a row a prompt) and `totals` (what is missing or off the shares); taken: ids of other deliveries."""
+def prompt_views(prompts: pa.Table, taken: Collection[str], wanted: Prompts, replaced: int = 0) -> dict[str, pa.Table]:
+    """Views `contents` (a row a prompt) and `totals` (what is missing or off the shares).
+
+    taken: ids that other deliveries keep from this one. replaced: prompts that the delivery had before, and that are not free any more.
+    """
     contents = _contents(prompts, wanted.filters.language)
     contents["in_another"] = pc.is_in(prompts["prompt_id"], pa.array(list(taken), pa.string()))
     multi = pc.sum(pc.greater(prompts["n_turns"], 1)).as_py() or 0
     levels, weights = _levels(prompts), np.array(wanted.sample.complexity_weights)
-    totals = {
+    totals: dict[str, list[float]] = {
+        "replaced": [replaced],
         "missing": [wanted.sample.prompts - len(prompts)],
         "multi_turn_off": [multi - multi_turn_prompts(len(prompts), wanted.sample)],
         "level_off": [float(np.abs(levels - len(prompts) * weights / weights.sum()).max())],
