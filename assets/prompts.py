@@ -265,7 +265,6 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             schema.PROMPTS,
             expectations.PROMPTS,
             views=expectations.prompt_views(table, taken, wanted, len(kept) - figures["kept of an earlier draw"]),
-            side_tables={"shortfall.parquet": short},
             metadata={
                 **figures,
                 "against the original": sample_table(delivery_report.against_original(table)),
@@ -284,7 +283,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
                     personal_data.shown(table.slice(0, 8)).select(["n_turns", "topic_name", "complexity", "turns"])
                 ),
             },
-            info={"drawn_by": drawn_by},
+            info={**figures, "drawn_by": drawn_by},
         )
 
     return [conversations, candidate_prompts, prompt_topics, prompt_complexity, prompts]
