@@ -247,10 +247,12 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         """A delivery's prompts: even over topics, leaning to the complex, a share of them multi-turn; none of another delivery."""
         store, delivery, sample = storage.store(), context.partition_key, wanted.sample
         pool, before = store.read("prompt_complexity"), store.manifest("prompts", delivery)
-        others = [store.read("prompts", key) for key in store.partitions("prompts") if key != delivery]
-        taken = sampling.taken(
-            pool, pa.concat_tables([schema.PROMPTS.empty_table(), *others]), wanted.filters.near_duplicates
+        others = (
+            store.read("prompts", key, columns=["prompt_id", "turns"])
+            for key in store.partitions("prompts")
+            if key != delivery
         )
+        taken = sampling.taken(pool, others, wanted.filters.near_duplicates)
         drawn_by, kept = digest([sample.model_dump(mode="json"), profile.seed]), set[str]()
         if before and before.info.get("drawn_by") == drawn_by:
             kept = set(store.read("prompts", delivery, columns=["prompt_id"])["prompt_id"].to_pylist())

@@ -5,7 +5,7 @@ machine.
 """
 
 import heapq
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -93,15 +93,21 @@ def free(pool: pa.Table, sample: Sample, taken: Collection[str]) -> pa.Table:
     return pool.filter(pc.and_(untaken, pc.is_in(pool["complexity"], weighted)))
 
 
-def taken(pool: pa.Table, others: pa.Table, similarity: float | None) -> set[str]:
-    """prompt_ids of other deliveries' prompts (schema PROMPTS), and of the pool's that are near-duplicates of one of them.
+def taken(pool: pa.Table, others: Iterable[pa.Table], similarity: float | None) -> set[str]:
+    """prompt_ids of other deliveries' prompts, and of the pool's that are near-duplicates of one of them.
 
-    similarity: see `pipeline.prompts.near_duplicates`; None: equal prompts alone.
+    others: tables with prompt_id and turns, a delivery each. similarity: see `pipeline.prompts.near_duplicates`; None: equal prompts alone.
+    The pool's prompts are not near to each other, so that only what has left the pool since it was delivered is compared.
     """
-    ids = set(others["prompt_id"].to_pylist())
-    if similarity is not None and len(others):
-        texts, theirs = (pc.binary_join(t["turns"], "\n").combine_chunks() for t in (pool, others))
-        ids |= set(pool["prompt_id"].filter(pa.array(near_to(texts, theirs, similarity))).to_pylist())
+    ids, gone = set[str](), [pa.array([], pa.string())]
+    for other in others:
+        ids |= set(other["prompt_id"].to_pylist())
+        left = other.filter(pc.invert(pc.is_in(other["prompt_id"], pool["prompt_id"].combine_chunks())))
+        gone.append(pc.binary_join(left["turns"], "\n").combine_chunks())
+    theirs = pa.concat_arrays(gone)
+    if similarity is not None and len(theirs):
+        near = near_to(pc.binary_join(pool["turns"], "\n").combine_chunks(), theirs, similarity)
+        ids |= set(pool["prompt_id"].filter(pa.array(near)).to_pylist())
     return ids
 
 

@@ -118,14 +118,15 @@ def bertopic(texts: list[str], vectors: Vectors, count: int, seed: int) -> Label
     """Topic of each text, 0 up, by BERTopic (Grootendorst 2022, arXiv 2203.05794): UMAP, then HDBSCAN's leaves; at most `count`.
 
     The least size of a cluster is a quarter of the mean that `count` topics would have; where that gives more topics than `count`, BERTopic
-    merges the most alike. What HDBSCAN leaves out goes to the topic with the nearest centre. A seed keeps UMAP to one thread.
+    merges the most alike. What HDBSCAN leaves out goes to the topic with the nearest centre. A seed keeps UMAP to one thread. Where there are
+    no more texts than UMAP has dimensions, they are clustered by k-means.
     """
     from bertopic import BERTopic
     from hdbscan import HDBSCAN
     from sklearn.feature_extraction.text import CountVectorizer
     from umap import UMAP
 
-    if len(texts) <= DIMENSIONS + 1:  # UMAP can't lay out fewer points than dimensions
+    if len(texts) <= DIMENSIONS + 1:
         return k_means(vectors, count, seed)
     least = max(2, round(len(texts) / count / 4))
     model = BERTopic(
@@ -140,10 +141,11 @@ def bertopic(texts: list[str], vectors: Vectors, count: int, seed: int) -> Label
         hdbscan_model=HDBSCAN(min_cluster_size=least, min_samples=1, cluster_selection_method="leaf"),
         vectorizer_model=CountVectorizer(token_pattern=WORD, max_features=MOST_WORDS),
     )
-    labels = np.asarray(model.fit_transform([f"{text} the" for text in texts], embeddings=vectors)[0])
+    documents = [f"{text} the" for text in texts]  # none without a word: the vectorizer refuses a topic of such
+    labels = np.asarray(model.fit_transform(documents, embeddings=vectors)[0])
     outliers = bool((labels < 0).any())
     if labels.max() + 1 > count:
-        labels = np.asarray(model.reduce_topics(texts, nr_topics=count + outliers).topics_)
+        labels = np.asarray(model.reduce_topics(documents, nr_topics=count + outliers).topics_)
     if labels.max() < 0:
         return np.zeros(len(texts), dtype=np.int64)
     inside = labels >= 0
@@ -180,7 +182,7 @@ def topic_names(texts: list[str], topics: Labels, count: int | None = None) -> l
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 
     vectorizer = CountVectorizer(token_pattern=WORD, max_features=MOST_WORDS, binary=True)
-    # the vectorizer refuses texts without any word: one that is then left out keeps it from that
+    # the vectorizer refuses texts without any word: one that is left out below keeps it from that
     counts = vectorizer.fit_transform([f"{text} the" for text in texts])
     words = vectorizer.get_feature_names_out()
     meant = np.array([word not in ENGLISH_STOP_WORDS for word in words])

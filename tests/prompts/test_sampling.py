@@ -306,12 +306,12 @@ def test_two_deliveries_never_share_a_prompt_or_a_near_duplicate() -> None:
 
     sample = Sample(prompts=100, multi_turn_share=0)
     first, _ = draw(pool(texts), sample, 1, "d1", ())
-    second, figures = draw(pool(changed + fresh), sample, 1, "d2", taken(pool(changed + fresh), first, 0.6))
+    second, figures = draw(pool(changed + fresh), sample, 1, "d2", taken(pool(changed + fresh), [first], 0.6))
     pairs = [(a[0], b[0]) for a in first["turns"].to_pylist() for b in second["turns"].to_pylist()]
     assert max(alike(a, b) for a, b in pairs) < 0.6
     assert len(second) == 100
     assert figures["free in the pool"] == 200
-    equal_only = taken(pool(changed + fresh), first, None)
+    equal_only = taken(pool(changed + fresh), [first], None)
     assert equal_only == set(ids(first))
 
 
