@@ -76,6 +76,8 @@ def test_bertopic_finds_groups_leaves_no_prompt_out_and_gives_no_more_topics_tha
     assert all(len(set(labels[k : k + 30].tolist())) == 1 for k in range(0, 120, 30))
     assert (labels == bertopic(texts, vectors, 4, 1)).all()
     assert bertopic(texts, vectors, 2, 1).max() + 1 <= 2
+    for few in (3, 7, 12):
+        assert bertopic(texts[:few], vectors[:few], 2, 1).shape == (few,)
 
 
 @settings(max_examples=40, deadline=None)
