@@ -12,7 +12,6 @@ import hashlib
 import importlib.util
 import json
 import random
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,13 +19,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.prompts.filters import candidate_prompts
 from pipeline.prompts.near_duplicates import near_to, shingles
-from pipeline.prompts.personal_data import KINDS, find
+from pipeline.prompts.personal_data import KINDS, find, mask
 from pipeline.prompts.pool import benchmark_prompts
 from pipeline.prompts.schema import CONVERSATIONS
 from pipeline.prompts.sources import conversations
+from pipeline.reward_model.decontamination import overlaps
 from pipeline.settings import Decontamination, PromptFilters, ShareGPTSource
 from tests.prompts.planted import planted
 
@@ -42,13 +43,28 @@ def held_out(text: str) -> bool:
     return hashlib.sha256(text.encode()).digest()[0] % 2 == 1
 
 
+def asked(texts: Sequence[str]) -> pa.Table:
+    """Conversations of one turn each, numbered."""
+    return pa.Table.from_pylist(
+        [
+            {
+                "conversation_id": str(n),
+                "source": "x",
+                "licence": "x",
+                "turns": [{"role": "user", "content": t}],
+                "flags": [],
+            }
+            for n, t in enumerate(texts)
+        ],
+        schema=CONVERSATIONS,
+    )
+
+
 def judged(texts: Sequence[str], **rules: Any) -> tuple[list[str], list[list[str]]]:
     """Reason against each text ("" where there is none) and its flags, with some rules on."""
-    rows = [{"conversation_id": str(n), "source": "x", "licence": "x", "turns": [{"role": "user", "content": t}], "flags": []} for n, t in enumerate(texts)]  # fmt: skip
     filters = OFF.model_copy(update={"max_characters": 10**9, **rules})
     reasons, flags = [""] * len(texts), [[""]] * len(texts)
-    table = pa.Table.from_pylist(rows, schema=CONVERSATIONS)
-    for kept, rejected in candidate_prompts(table, filters, 1, {}, Decontamination()):
+    for kept, rejected in candidate_prompts(asked(texts), filters, 1, {}, Decontamination()):
         for row in kept.to_pylist():
             flags[int(row["conversation_id"])] = row["flags"]
         for row in rejected.to_pylist():
@@ -75,17 +91,22 @@ def on_examples(examples: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[st
     """Scores of each rule, and the texts on which it is wrong."""
     texts = [e["text"] for e in examples]
     prose = [e for e in examples if not e["code"]]
-    language = [r == "language" for r in judged([e["text"] for e in prose], language_floor=PromptFilters().language_floor)[0]]
+    language = [
+        r == "language" for r in judged([e["text"] for e in prose], language_floor=PromptFilters().language_floor)[0]
+    ]
     personal = [{f.kind for f in find(t)} for t in texts]
     unsafe = ["unsafe" in f for f in judged(texts, language="xx", language_floor=0)[1]]
+    code = [r == "code" for r in judged(texts, drop_code=True)[0]]
+    identity = [r == "identity" for r in judged(texts, drop_identity=True)[0]]
+    right_kinds = [sorted(p) == e["personal_data"] != [] for e, p in zip(examples, personal, strict=True)]
     pairs = {
         "not English": (prose, [e["language"] != "en" for e in prose], language),
-        "code": (examples, [e["code"] for e in examples], [r == "code" for r in judged(texts, drop_code=True)[0]]),
-        "identity": (examples, [e["identity"] for e in examples], [r == "identity" for r in judged(texts, drop_identity=True)[0]]),
+        "code": (examples, [e["code"] for e in examples], code),
+        "identity": (examples, [e["identity"] for e in examples], identity),
         "unsafe": (examples, [e["unsafe"] for e in examples], unsafe),
-        "personal data": (examples, [bool(e["personal_data"]) for e in examples], [bool(p) for p in personal]),
-        "their kinds": (examples, [e["personal_data"] != [] for e in examples], [sorted(p) == e["personal_data"] != [] for e, p in zip(examples, personal, strict=True)]),
-    }  # fmt: skip
+        "personal data": (examples, [e["personal_data"] != [] for e in examples], [bool(p) for p in personal]),
+        "their kinds": (examples, [e["personal_data"] != [] for e in examples], right_kinds),
+    }
     wrong = {
         name: [e["text"] for e, t, f in zip(of, truth, found, strict=True) if t != f]
         for name, (of, truth, found) in pairs.items()
@@ -112,15 +133,14 @@ def on_planted(n: int = 150) -> dict[str, Any]:
     peer = importlib.util.find_spec("presidio_analyzer") is not None
     for kind in KINDS:
         texts = planted(kind, n)
-        whole = [any(f.kind == kind and text[f.start : f.end].find(item.split(": ")[-1]) >= 0 or (f.kind == kind and _bare(item) in _bare(text[f.start : f.end])) for f in find(text)) for text, item in texts]  # fmt: skip
+        shown = [(mask(text, find(text)), item) for text, item in texts]
+        whole = [f"<{kind}>" in text and item not in text for text, item in shown]
         shares[kind] = {"planted": n, "found": round(float(np.mean(whole)), 3)}
         if peer and kind != "SECRET_KEY":
-            shares[kind]["presidio"] = round(float(np.mean([kind in k for k in presidio_kinds([t for t, _ in texts])])), 3)
+            shares[kind]["presidio"] = round(
+                float(np.mean([kind in k for k in presidio_kinds([t for t, _ in texts])])), 3
+            )
     return shares
-
-
-def _bare(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]", "", text.removeprefix("password: ").removeprefix("https"))
 
 
 def sharegpt(limit: int) -> list[str]:
@@ -170,19 +190,17 @@ def contamination(folder: Path) -> dict[str, Any]:
     against = benchmark_prompts({name: str(folder / file) for name, file in files.items()})
     figures: dict[str, Any] = {}
     for name, prompts in against.items():
-        for how, wrap in (("as they are", "{}"), ("with words around", "Hello there, I have a question. {} Thank you.")):
-            rows = [{"conversation_id": str(n), "source": "x", "licence": "x", "flags": [], "turns": [{"role": "user", "content": wrap.format(t)}]} for n, t in enumerate(prompts.to_pylist())]  # fmt: skip
-            filters = OFF.model_copy(update={"max_characters": 10**9})
-            found = {}
-            for language in ("en", *"de fr es zh ja ko ru it pt nl".split()):  # a prompt in any language is to be judged
-                table = pa.Table.from_pylist(rows, schema=CONVERSATIONS)
-                for _, rejected in candidate_prompts(table, filters.model_copy(update={"language": language}), 1, against, Decontamination()):
-                    found |= {r["conversation_id"]: r["reason"] for r in rejected.to_pylist() if r["reason"].startswith("benchmark")}
-            figures[f"{name}, {how}"] = {"planted": len(rows), "found": len(found)}
-    pool = pa.array(sharegpt(5000))
-    from pipeline.reward_model.decontamination import overlaps
-
-    figures["found in ShareGPT's first 5,000"] = len(set(overlaps(pool, against, Decontamination())["prompt"].to_pylist()))
+        for how, around in (
+            ("as they are", "{}"),
+            ("with words around", "Hello there, I have a question. {} Thank you."),
+        ):
+            found = overlaps(
+                pa.array([around.format(text) for text in prompts.to_pylist()]), against, Decontamination()
+            )
+            figures[f"{name}, {how}"] = {"planted": len(prompts), "found": len(pc.unique(found["prompt"]))}
+    pool = sharegpt(20_000)
+    found = overlaps(pa.array(pool), against, Decontamination())
+    figures["in ShareGPT's own first turns"] = {"looked at": len(pool), "found": len(pc.unique(found["prompt"]))}
     return figures
 
 

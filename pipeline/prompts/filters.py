@@ -29,9 +29,13 @@ MULTI_TURN_CANDIDATES = 0.5
 CONTROL = r"<\|[^|<>\n]{1,40}\|>|<extra_id_\d+>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|</?s>"
 """Markup with which models tell turns apart: in a stranger's text it could forge one."""
 
+NO_LANGUAGE = r"""https?://\S+|\d[\d.,:/-]*|(?:^|[\s(])["'“‘«„][^"'”’»“\n]{1,40}["'”’»“]"""
+"""What says nothing of a text's language: numbers, addresses, a few words in quotation marks."""
+
 _NAMES = (
     r"java ?script|js|typescript|c\+\+|c#|c sharp|golang|php|kotlin|matlab|vba|bash|powershell|sql|html5?|css|angular|vue|node\.?js|"
-    r"express\.?js|django|flask|fastapi|laravel|spring boot|pandas|numpy|pytorch|tensorflow|arduino|solidity|regex"
+    r"express\.?js|django|flask|fastapi|laravel|spring boot|pandas|numpy|pytorch|tensorflow|arduino|solidity|regex|haskell|perl|fortran|"
+    r"cobol|erlang|elixir|clojure|ocaml|prolog|graphql|jquery|verilog|terraform|apps script|tailwind|bootstrap css|svelte|next\.?js"
 )
 _ONLY_CODE = rf"\b(?:{_NAMES})(?:\W|$)"
 _LANGUAGES = (
@@ -58,6 +62,19 @@ CODE = "|".join(
         rf"(?i){_LANGUAGES}[^.?!\n]{{0,60}}{_PIECES}",
         rf"(?i){_PIECES}[^.?!\n]{{0,40}}\b(?:in|using|with|for)\s+{_LANGUAGES}",
         rf"(?i){_VERBS}[^.?!\n]{{0,80}}(?:{_ONLY_CODE}|\b(?:in|using|with)\s+{_LANGUAGES})",
+        rf"(?i)\b(?:give|show|send|need|get)(?: me| us)?(?: (?:the|a|an|some))? (?:\w+ )?{_ONLY_CODE}",
+        rf"(?i)(?:{_VERBS}|\b(?:give|show|send) me\b|\bneed\b)(?: (?:me|us|a|an|the|some|my|working|sample|example|simple|short|clean)){{0,4}} "
+        r"(?:source ?code|pseudo ?code|code)(?: (?:to|for|that|which|in|snippet|of)\b|\s*[.?!,:\n]|\s*$)",
+        rf"(?i){_VERBS}[^.?!\n]{{0,40}}\b(?:unit tests?|integration tests?|rest(?:ful)? api|graphql schema|web ?scraper|docker ?file|make ?file|"
+        r"github actions?|(?:discord|telegram|slack|twitter) bot|(?:chrome|browser) extension|cron ?job|smart contract|stored procedure)\b",
+        r"(?i)\b(?:[a-z]+ )?(?:regex|regular expression)s? (?:that|to|for|which|matching)\b",
+        r"(?i)\b(?:group by|order by) \w+(?:\.\w+)?\s*(?:;|,|$)|\bcount\(\*\)|\b(?:inner|left|right) join \w+ ",
+        r"\|\s*(?:grep|awk|sed|wc|xargs|sort|uniq|head|tail|cut)\b|\bsudo \w+ \w+|\$ (?:cd|ls|git|npm|pip|docker) ",
+        r"\bR (?:script|function|code|package|markdown)\b|\b(?:in|using|with) R\b\s*(?:[.?!,]|$)",
+        rf"(?i)\bhow (?:to|do|can|could|would|should)\b[^.?!\n]{{0,80}}\b(?:in|using|with) {_LANGUAGES}",
+        r"(?i)\b(?:this|following|my|above|given|explain|below) (?:\w+ )?(?:piece of |block of |line of )?code"
+        r"(?: (?:is|does|do|not|to|so|and|in|for|with|that|which|below|above|works?|block|snippet)\b|['’]s|\s*[:.?!,\n]|$)",
+        r"\b[A-Z]\w*(?:Error|Exception)\b|(?i:\berror: )",
         r"(?i)\b(?:stack ?trace|traceback|syntaxerror|typeerror|nullpointerexception|segmentation fault)\b",
     ]
 )
@@ -225,7 +242,8 @@ def _languages(
 ) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.float64]]:
     """ISO 639-1 code and probability of some rows; None and NaN for the others."""
     languages, probabilities = np.full(len(texts), None, dtype=object), np.full(len(texts), np.nan)
-    for row, text in zip(np.flatnonzero(among), texts.filter(pa.array(among)).to_pylist(), strict=True):
+    plain = pc.replace_substring_regex(texts.filter(pa.array(among)), NO_LANGUAGE, " ")
+    for row, text in zip(np.flatnonzero(among), plain.to_pylist(), strict=True):
         best = detector.detect(text, model="lite")[0]
         languages[row], probabilities[row] = best["lang"], best["score"]
     return languages, probabilities

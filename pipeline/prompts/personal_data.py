@@ -255,10 +255,11 @@ def _secrets(text: str) -> Iterator[tuple[int, int]]:
     for match in PASSWORD.finditer(text):
         yield match.span("value")
     for plugin in _plugins():
-        for pattern in plugin.denylist:
-            for match in pattern.finditer(text):
-                if plugin.secret_type != "JSON Web Token" or plugin.is_formally_valid(match[0]):
-                    yield match.start(), REST_OF_KEY.match(text, match.end()).end()  # type: ignore[union-attr]
+        for match in (m for pattern in plugin.denylist for m in pattern.finditer(text)):
+            if hasattr(plugin, "is_formally_valid") and not plugin.is_formally_valid(match[0]):  # of JSON web tokens
+                continue
+            rest = REST_OF_KEY.match(text, match.end())
+            yield match.start(), rest.end() if rest and not match[0].endswith("@") else match.end()
 
 
 @cache

