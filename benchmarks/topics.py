@@ -1,8 +1,9 @@
 """Topics against human ones, and what topics, complexity and draw take in time and memory.
 
-`python benchmarks/topics.py [--human FILE] [--times 1 10] [--count 1000]`. FILE: JSON lines with `prompt` and `cluster` (Arena-Hard's questions).
-The package's conversations, whole, through the filters, then each step in a process of its own; at ten times, with nine copies of every
-candidate that each lack other words. Prints tables and, as its last line, one JSON object.
+`python benchmarks/topics.py [--human FILE] [--times 1 10] [--noise] [--count 1000]`. FILE: JSON lines with `prompt` and `cluster` (Arena-Hard's
+questions). The package's conversations, whole, through the filters, then each step in a process of its own; at ten times, with nine copies of
+every candidate that each lack other words. With `--noise` copies aren't embedded, but get their original's vector and noise. Prints tables and,
+as its last line, one JSON object.
 """
 
 import argparse
@@ -37,6 +38,8 @@ SEEDS = 5
 COUNTS = (100, 250)
 SHARE = 6
 """A delivery is a sixth of the pool."""
+NOISE = 0.015
+"""Standard deviation, a dimension, of the noise that stands in for a copy's other words: a cosine of 0.96 to the original's vector."""
 
 
 def against_people(file: Path, console: Console) -> dict[str, Any]:
@@ -105,10 +108,13 @@ def _lacking(text: str, every: int) -> str:
 
 def step_embed(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Embeddings of all candidates."""
-    table = read_table(UPath(folder / "candidates.parquet"), ["turns"])
-    vectors, new = embeddings(pc.binary_join(table["turns"], "\n").to_pylist(), EMBEDDER, UPath(folder), lambda _: None)
-    np.save(folder / "vectors.npy", vectors)
-    return {"rows": len(table), "embedded": new}
+    texts = pc.binary_join(read_table(UPath(folder / "candidates.parquet"), ["turns"])["turns"], "\n").to_pylist()
+    first = len(texts) // options.copies
+    vectors, new = embeddings(texts[:first], EMBEDDER, UPath(folder), lambda _: None)
+    noise = np.random.default_rng(1).normal(0, NOISE, (options.copies - 1, *vectors.shape)).astype(np.float32)
+    copies = (vectors + noise).reshape(-1, vectors.shape[1])
+    np.save(folder / "vectors.npy", np.concatenate([vectors, copies / np.linalg.norm(copies, axis=1, keepdims=True)]))
+    return {"rows": first, "embedded": new}
 
 
 def step_topics(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -180,6 +186,10 @@ def main() -> None:
         "--times", type=int, nargs="*", default=[1, 10], help="sizes, in times the package's candidates"
     )
     parser.add_argument("--count", type=int, default=1000, help="topics asked for")
+    parser.add_argument(
+        "--noise", action="store_true", help="embed no copies: their vectors are the original's, and noise"
+    )
+    parser.add_argument("--copies", type=int, default=1, help=argparse.SUPPRESS)
     parser.add_argument("--step", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
@@ -203,6 +213,7 @@ def main() -> None:
             steps = {}
             for name in STEPS:
                 child = [sys.executable, __file__, "--step", name, folder, "--count", str(options.count)]
+                child += ["--copies", str(times if options.noise else 1)]
                 done = subprocess.run(child, check=True, stdout=subprocess.PIPE, text=True)
                 step = steps[name] = json.loads(done.stdout.splitlines()[-1])
                 rate = f"{step['rows'] / step['seconds']:,.0f}"
