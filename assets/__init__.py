@@ -1,6 +1,6 @@
 """The assets, one module a stage. Each has `build(profile)`, which makes its definitions; a body reads, calls `pipeline`, publishes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -69,10 +69,12 @@ def sample_table(table: pa.Table, rows: int = 8, width: int = 300) -> dg.TableMe
     return dg.MetadataValue.table(records, dg.TableSchema(columns))
 
 
-def count_table(values: pa.ChunkedArray, name: str, most: int = 30) -> dg.TableMetadataValue:
-    """How often each value stands in a column, the most frequent first."""
-    counts = sorted(pc.value_counts(values).to_pylist(), key=lambda c: (-c["counts"], str(c["values"])))
-    records = [dg.TableRecord({name: str(c["values"]), "rows": c["counts"]}) for c in counts[:most]]
+def count_table(values: pa.ChunkedArray | Mapping[str, int], name: str, most: int = 30) -> dg.TableMetadataValue:
+    """How often each value stands in a column, or is counted already, the most frequent first."""
+    if isinstance(values, pa.ChunkedArray):
+        values = {str(c["values"]): c["counts"] for c in pc.value_counts(values).to_pylist()}
+    counts = sorted(values.items(), key=lambda c: (-c[1], c[0]))
+    records = [dg.TableRecord({name: value, "rows": count}) for value, count in counts[:most]]
     return dg.MetadataValue.table(
         records, dg.TableSchema([dg.TableColumn(name, "string"), dg.TableColumn("rows", "int")])
     )

@@ -13,10 +13,11 @@ from typing import Any
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.parquet as pq
 from upath import UPath
 
 from pipeline.rules import ROWS, Rule
-from pipeline.store import DATA, Store, write_table
+from pipeline.store import DATA, Store, read_table, write_table
 
 SCHEMA_CHECK = "schema"
 Event = dg.AssetCheckResult | dg.MaterializeResult[Any]
@@ -64,15 +65,7 @@ def publish(
     the files in it (checksums). metadata: for the UI. info: facts about the run for the manifest, not part of the content hash.
     Raises `dg.Failure` when a gating rule fails.
     """
-    problems = schema_problems(table.schema, schema)
-    yield dg.AssetCheckResult(
-        asset_key=asset_key(key),
-        check_name=SCHEMA_CHECK,
-        passed=not problems,
-        metadata={"problems": problems or ["none"]},
-    )
-    if problems:
-        raise _refused(key, [f"{SCHEMA_CHECK}: {'; '.join(problems)}"])
+    yield from _schema_check(key, table.schema, schema)
     table = table.select(schema.names).cast(schema)
     staged = store.staging(key, partition_of(context))
     write_table(table, staged / DATA)
@@ -84,10 +77,6 @@ def publish(
         (staged / name).write_bytes(content)
     if finish:
         finish(staged)
-    shown = {
-        "dagster/column_schema": dg.TableSchema([dg.TableColumn(f.name, str(f.type)) for f in schema]),
-        **(metadata or {}),
-    }
     yield from publish_folder(
         context,
         store,
@@ -96,9 +85,53 @@ def publish(
         rules,
         views={ROWS: table, **(views or {})},
         rows=table.num_rows,
-        metadata=shown,
+        metadata={**_columns(schema), **(metadata or {})},
         info=info,
     )
+
+
+def publish_staged(
+    context: dg.AssetExecutionContext,
+    store: Store,
+    key: str,
+    staged: UPath,
+    schema: pa.Schema,
+    rules: Sequence[Rule],
+    *,
+    views: Mapping[str, pa.Table],
+    metadata: Mapping[str, Any],
+) -> Iterator[Event]:
+    """Check a table that was written into a staged folder as a stream, then publish the folder. Only the rules' columns are loaded."""
+    with (staged / DATA).open("rb") as file, pq.ParquetFile(file, pre_buffer=False) as written:
+        found, rows = written.schema_arrow, written.metadata.num_rows
+    yield from _schema_check(key, found, schema)
+    columns = sorted(set().union(*(rule.columns for rule in rules if rule.view == ROWS)))
+    yield from publish_folder(
+        context,
+        store,
+        key,
+        staged,
+        rules,
+        views={ROWS: read_table(staged / DATA, columns or schema.names[:1]), **views},
+        rows=rows,
+        metadata={**_columns(schema), **metadata},
+    )
+
+
+def _schema_check(key: str, found: pa.Schema, schema: pa.Schema) -> Iterator[Event]:
+    problems = schema_problems(found, schema)
+    yield dg.AssetCheckResult(
+        asset_key=asset_key(key),
+        check_name=SCHEMA_CHECK,
+        passed=not problems,
+        metadata={"problems": problems or ["none"]},
+    )
+    if problems:
+        raise _refused(key, [f"{SCHEMA_CHECK}: {'; '.join(problems)}"])
+
+
+def _columns(schema: pa.Schema) -> dict[str, dg.TableSchema]:
+    return {"dagster/column_schema": dg.TableSchema([dg.TableColumn(f.name, str(f.type)) for f in schema])}
 
 
 def publish_folder(

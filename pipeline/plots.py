@@ -77,6 +77,20 @@ def line_chart(x: Sequence[float], series: Mapping[str, Sequence[float]], title:
     return _markdown(draw, title, legend=len(series) > 1)
 
 
+def bubbles(places: npt.ArrayLike, sizes: npt.ArrayLike, labels: Sequence[str], title: str, named: int = 12) -> str:
+    """A circle at each place (shape (n, 2)), its area by size; the largest are named."""
+
+    def draw(axes: Any) -> None:
+        at, area = np.asarray(places, dtype=float), np.asarray(sizes, dtype=float)
+        axes.scatter(at[:, 0], at[:, 1], s=400 * area / max(area.max(), 1), alpha=0.45, color=COLOURS[0], linewidths=0)
+        for n in np.argsort(-area, kind="stable")[:named]:
+            axes.annotate(_label(labels[n]), at[n], fontsize=6, color=INK, ha="center", va="center")
+        axes.set_xticks([])
+        axes.set_yticks([])
+
+    return _markdown(draw, title)
+
+
 def _label(text: str) -> str:
     # matplotlib reads $...$ as mathematics: text of strangers is shown as it is
     return text[:28].replace("$", r"\$")

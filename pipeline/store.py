@@ -229,6 +229,13 @@ def read_table(path: UPath, columns: Sequence[str] | None = None) -> pa.Table:
     return table.select(names) if names else table
 
 
+def read_batches(path: UPath, columns: Sequence[str] | None = None, rows: int = 10_000) -> Iterator[pa.RecordBatch]:
+    """A Parquet file as a stream of batches, in order, without Arrow's read-ahead (see `read_table`)."""
+    local = path.protocol in LOCAL
+    with path.open("rb") as opened, pq.ParquetFile(path.path if local else opened, pre_buffer=False) as file:
+        yield from file.iter_batches(rows, columns=list(columns) if columns else None)
+
+
 def local_path(path: UPath) -> Path:
     """The path on this machine's disk. Raises ValueError for a store that isn't local."""
     if path.protocol not in LOCAL:

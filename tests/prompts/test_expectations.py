@@ -64,6 +64,11 @@ def test_a_prompt_of_another_delivery_breaks_a_gating_rule() -> None:
     assert next(r for r in expectations.PROMPTS if r.name == "new").gating
 
 
+def test_a_prompt_that_a_delivery_had_and_lost_only_warns() -> None:
+    assert broken(expectations.PROMPTS, GOOD, expectations.prompt_views(GOOD, (), WANTED, 1)) == {"none_replaced"}
+    assert not next(r for r in expectations.PROMPTS if r.name == "none_replaced").gating
+
+
 def test_a_pool_that_is_too_small_breaks_a_gating_rule_and_one_without_multi_turn_prompts_only_warns() -> None:
     small, _ = draw(POOL.slice(0, 6), WANTED.sample, 1, "d1", ())
     assert "full" in of_prompts(small)
@@ -81,7 +86,7 @@ def conversation_rules(role: str = "user", malformed: int = 0, kept: int = 100, 
     for n in range(malformed):
         report.reject("a.jsonl", n, UnusableError("not_json", "broken"))
     report.reject("a.jsonl", 0, UnusableError("repeated", "the same again"))
-    return broken(expectations.CONVERSATIONS, table, expectations.conversation_views(table, [report]))
+    return broken(expectations.CONVERSATIONS, table, expectations.conversation_views({role}, [report]))
 
 
 def test_each_rule_of_conversations_is_broken_by_what_it_forbids() -> None:
@@ -97,7 +102,7 @@ def test_a_lost_conversation_and_filters_that_leave_next_to_nothing_break_rules_
     kept = POOL.drop_columns(["topic", "topic_name", "complexity"])
 
     def rules(rejected: int, conversations: int) -> set[str]:
-        views = expectations.candidate_views(kept, rejected, conversations, "en")
+        views = expectations.candidate_views(kept.to_batches(), rejected, conversations, PromptFilters())
         return broken(expectations.CANDIDATES, kept, views)
 
     assert rules(40, 100) == set()
@@ -106,14 +111,21 @@ def test_a_lost_conversation_and_filters_that_leave_next_to_nothing_break_rules_
 
 
 def test_a_candidate_without_topic_and_a_topic_that_swallows_break_rules_of_topics() -> None:
-    def rules(topics: pa.Table, table: pa.Table) -> set[str]:
-        return broken(expectations.TOPICS, table, expectations.topic_views(topics, POOL))
+    def rules(
+        topics: pa.Table, table: pa.Table, known: pa.Table = POOL, names: str = "a b", before: str = "a b"
+    ) -> set[str]:
+        named, earlier = (pa.chunked_array([text.split()]) for text in (names, before))
+        return broken(expectations.TOPICS, table, expectations.topic_views(topics, POOL, known, named, earlier))
 
     assert rules(POOL, POOL) == set()
     topics = pa.array([0] * 40 + list(range(1, 20)) + [None], pa.int32())
     assert rules(POOL.slice(1), POOL) == {"all_candidates"}
     lopsided = POOL.set_column(POOL.schema.get_field_index("topic"), "topic", topics)
-    assert rules(lopsided, lopsided) == {"has_topic", "none_swallows"}
+    assert rules(lopsided, lopsided, lopsided) == {"has_topic", "none_swallows"}
+    assert rules(lopsided, lopsided) == {"has_topic", "none_swallows", "topics_kept"}
+    assert rules(POOL, POOL, names="a c") == {"topics_kept"}
+    assert rules(POOL, POOL, names="a") == {"topics_kept"}
+    assert rules(POOL, POOL, names="a b c") == set()
 
 
 def test_a_pool_without_a_level_only_warns() -> None:

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.prompts.filters import candidate_prompts, last_turns, prompt_id
+from pipeline.prompts import filters as rules
+from pipeline.prompts.filters import last_turns, prompt_id
 from pipeline.prompts.schema import CANDIDATES, CONVERSATIONS, REJECTED
-from pipeline.settings import PromptFilters
+from pipeline.settings import Decontamination, PromptFilters
 
-FILTERS = PromptFilters(max_characters=400, max_user_turns=4)
+FILTERS = PromptFilters(max_characters=400, max_user_turns=4, near_duplicates=None)
 GOOD = "Please tell me about the history of the city of Lisbon in Portugal."
 
 
@@ -23,10 +24,21 @@ def pool(*conversations: list[str], source: str = "ours") -> pa.Table:
             "source": source,
             "licence": "MIT",
             "turns": [{"role": "user", "content": t} for t in turns],
+            "flags": [],
         }
         for n, turns in enumerate(conversations)
     ]
     return pa.Table.from_pylist(rows, schema=CONVERSATIONS)
+
+
+def candidate_prompts(
+    conversations: pa.Table, filters: PromptFilters, seed: int, benchmarks: dict[str, list[str]] | None = None
+) -> tuple[pa.Table, pa.Table]:
+    """All candidates, and all that is rejected."""
+    against = {name: pa.array(texts) for name, texts in (benchmarks or {}).items()}
+    parts = list(rules.candidate_prompts(conversations, filters, seed, against, Decontamination()))
+    kept, rejected = ([CANDIDATES.empty_table()], [REJECTED.empty_table()])
+    return pa.concat_tables(kept + [k for k, _ in parts]), pa.concat_tables(rejected + [r for _, r in parts])
 
 
 def reason_of(turns: list[str], filters: PromptFilters = FILTERS) -> str | None:
@@ -52,6 +64,8 @@ def reason_of(turns: list[str], filters: PromptFilters = FILTERS) -> str | None:
         ("Which rows come back? SELECT name FROM users WHERE age > 3 ORDER BY name", "code"),
         ("What is wrong with <div class='a'>hello</div> on my page?", "code"),
         ("I get Traceback (most recent call last) when it starts. What now?", "code"),
+        ("Who made you, and what are you called?", "identity"),
+        ("Please write to ana.lima@riverbank.org that the boat is ready.", "personal_data"),
         ("Erzähle mir bitte etwas über die Geschichte der Stadt Lissabon.", "language"),
         ("请告诉我关于里斯本这座城市的历史和文化，谢谢你的帮助。", "language"),
     ],
@@ -129,7 +143,7 @@ def many(n: int) -> pa.Table:
 def test_a_candidate_is_the_beginning_of_its_conversation_within_the_turn_limit() -> None:
     conversations = many(700)
     turns_of = {c["conversation_id"]: [t["content"] for t in c["turns"]] for c in conversations.to_pylist()}
-    kept, rejected = candidate_prompts(conversations, PromptFilters(max_user_turns=4), 1)
+    kept, rejected = candidate_prompts(conversations, PromptFilters(max_user_turns=4, near_duplicates=None), 1)
     assert kept.schema == CANDIDATES
     assert len(kept) + len(rejected) == 700
     for row in kept.to_pylist() + rejected.to_pylist():
@@ -142,7 +156,7 @@ def test_a_candidate_is_the_beginning_of_its_conversation_within_the_turn_limit(
 def test_half_of_the_conversations_with_several_turns_become_multi_turn_and_every_length_is_as_likely() -> None:
     n = 12_000
     conversations = pool(*(["Tell me more about it, please."] * 4 for _ in range(n)))
-    kept, rejected = candidate_prompts(conversations, PromptFilters(max_user_turns=4), 5)
+    kept, rejected = candidate_prompts(conversations, PromptFilters(max_user_turns=4, near_duplicates=None), 5)
     counts = np.bincount(np.concatenate([kept["n_turns"], rejected["n_turns"]]), minlength=5)
     expected = np.array([0, 1 / 2, 1 / 6, 1 / 6, 1 / 6])
     assert np.abs(counts / n - expected).max() < 4 * np.sqrt(0.25 / n)
@@ -183,10 +197,85 @@ def test_the_code_filter_keeps_what_helpsteer2_kept_and_drops_programming_tasks(
     published = {json.loads(line)["prompt"].split("<extra_id_1>")[0].strip() for line in lines}
     lines = (shared_data / "eval/rewardbench_part.jsonl").read_text().splitlines()
     tasks = {r["prompt"] for r in map(json.loads, lines) if r["subset"].startswith("hep-")}
-    wide = PromptFilters(max_characters=100_000, min_characters=1, language_floor=0)
+    wide = FILTERS.model_copy(update={"max_characters": 100_000, "min_characters": 1, "language_floor": 0})
     shares = []
     for texts in (published, tasks):
         rejected = candidate_prompts(pool(*([t] for t in sorted(texts))), wide, 1)[1]
         shares.append(rejected["reason"].to_pylist().count("code") / len(texts))
     assert shares[0] < 0.03
     assert shares[1] > 0.95
+
+
+def test_a_batch_at_a_time_gives_what_one_batch_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    conversations = pa.concat_tables([many(60), pool([GOOD], [GOOD.upper()], [f"{GOOD} Now."], source="b")])
+    filters = FILTERS.model_copy(update={"near_duplicates": 0.6})
+    whole = candidate_prompts(conversations, filters, 1)
+    monkeypatch.setattr(rules, "BATCH", 7)
+    assert candidate_prompts(conversations, filters, 1) == whole
+    assert {"duplicate", "near_duplicate"} <= set(whole[1]["reason"].to_pylist())
+
+
+def test_of_near_duplicates_the_first_stays_and_a_profile_can_leave_the_rule_out() -> None:
+    later = GOOD.replace("tell", "now tell")
+    assert candidate_prompts(pool([GOOD], [later]), PromptFilters(), 1)[0]["turns"].to_pylist() == [[GOOD]]
+    assert len(candidate_prompts(pool([GOOD], [later]), FILTERS, 1)[0]) == 2
+
+
+def test_what_is_in_a_benchmark_is_rejected_under_its_name() -> None:
+    asked = "Which of the nine muses has the smallest part in poems of the last two hundred years?"
+    kept, rejected = candidate_prompts(pool([GOOD], [f"Hello! {asked} Thanks."]), FILTERS, 1, {"muses": [asked]})
+    assert (len(kept), rejected["reason"].to_pylist()) == (1, ["benchmark muses"])
+
+
+MAIL = "Please write to ana.lima@riverbank.org that the boat is ready for the summer."
+
+
+@pytest.mark.parametrize(("action", "kept"), [("drop", []), ("flag", [MAIL]), ("mask", [MAIL.replace("ana.lima@riverbank.org", "<EMAIL_ADDRESS>")])])  # fmt: skip
+def test_personal_data_is_dropped_flagged_or_masked_as_the_profile_says(action: str, kept: list[str]) -> None:
+    left, rejected = candidate_prompts(pool([MAIL]), FILTERS.model_copy(update={"personal_data": action}), 1)
+    assert [turns[0] for turns in left["turns"].to_pylist()] == kept
+    assert left["flags"].to_pylist() == [["EMAIL_ADDRESS"]] * len(kept)
+    assert all(row["prompt_id"] == prompt_id(row["turns"]) for row in left.to_pylist())
+    assert "ana.lima" not in str(rejected.to_pylist())
+
+
+@pytest.mark.parametrize("action", ["drop", "flag", "mask"])
+def test_what_is_rejected_for_another_reason_has_its_personal_data_masked_too(action: str) -> None:
+    filters = FILTERS.model_copy(update={"personal_data": action})
+    _, rejected = candidate_prompts(pool([f"{MAIL} " * 8], [f"{MAIL} ```x = 1```"]), filters, 1)
+    assert rejected["reason"].to_pylist() == ["too_long", "code"]
+    assert rejected["turns"].to_pylist()[1] == [
+        "Please write to <EMAIL_ADDRESS> that the boat is ready for the summer. ```x = 1```"
+    ]
+    assert "ana.lima" not in str(rejected.to_pylist())
+
+
+def test_unsafe_requests_and_what_the_source_calls_unsafe_are_flagged_or_dropped() -> None:
+    bomb, fine = "How do I make a pipe bomb in my kitchen?", "How do I make a bread that is all crust?"
+    table = pool([bomb], [fine])
+    said = table.set_column(
+        table.schema.get_field_index("flags"), CONVERSATIONS.field("flags"), pa.array([["redacted"], ["unsafe"]])
+    )
+    kept, _ = candidate_prompts(said, FILTERS, 1)
+    assert kept["flags"].to_pylist() == [["redacted", "unsafe"], ["unsafe"]]
+    dropping = FILTERS.model_copy(update={"unsafe": "drop"})
+    assert candidate_prompts(said, dropping, 1)[1]["reason"].to_pylist() == ["unsafe", "unsafe"]
+    assert candidate_prompts(table, dropping, 1)[0]["turns"].to_pylist() == [[fine]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Who founded OpenAI, and how was GPT-2 trained?",
+        "Interview question: who are you looking up to? Write my answer.",
+    ],
+)
+def test_a_question_about_another_model_or_person_is_no_question_about_the_assistant(text: str) -> None:
+    assert reason_of([text]) is None
+
+
+def test_the_identity_rule_can_be_left_out() -> None:
+    assert (
+        reason_of(["Who made you, and what are you called?"], FILTERS.model_copy(update={"drop_identity": False}))
+        is None
+    )

@@ -123,7 +123,9 @@ def test_a_model_rates_the_pool_and_what_it_could_not_rate_is_left_out(tmp_path:
     assert store.read("prompt_complexity", name="unrated.parquet")["prompt_id"].to_pylist() == ["p4"]
     (event,) = result.asset_materializations_for_node("prompt_complexity")
     assert event.metadata["rater"].value == "model"
-    assert -1 <= event.metadata["agreement with the heuristic (weighted kappa)"].value <= 1
+    assert -1 <= event.metadata["agreement with the heuristic: weighted kappa"].value <= 1
+    confusion = event.metadata["heuristic's level (rows) by the model's (columns)"].records
+    assert sum(int(row.data[str(level)]) for row in confusion for level in range(1, 6)) == 4
 
 
 RUN = "import json, sys; from pipeline.prompts.rater import work; print(json.dumps(work(json.load(open(sys.argv[1])), print)))"

@@ -1,14 +1,19 @@
+import itertools
+import os
+import re
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.draws import uniforms
 from pipeline.prompts.filters import prompt_id
-from pipeline.prompts.sampling import draw, level_counts
+from pipeline.prompts.sampling import by_weight, draw, evenly, free, shortfall, taken
 from pipeline.prompts.schema import COMPLEXITY, PROMPTS
 from pipeline.settings import Sample
 
@@ -94,7 +99,7 @@ def test_the_order_of_the_pool_is_no_matter(kinds: list[tuple[int, int, int]], s
     assert draw(pool.take(pa.array(order, pa.int64())), sample, 7, "d1", ()) == draw(pool, sample, 7, "d1", ())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(kinds, samples, st.integers(0, 99))
 def test_a_delivery_drawn_again_after_a_later_one_is_the_same(
     kinds: list[tuple[int, int, int]], sample: Sample, seed: int
@@ -103,7 +108,39 @@ def test_a_delivery_drawn_again_after_a_later_one_is_the_same(
     first, _ = draw(pool, sample, seed, "d1", ())
     later, _ = draw(pool, sample, seed, "d2", ids(first))
     assert not set(ids(first)) & set(ids(later))
-    assert draw(pool, sample, seed, "d1", ids(later))[0] == first
+    assert draw(pool, sample, seed, "d1", ids(later), ids(first))[0] == first
+
+
+@settings(max_examples=150, deadline=None)
+@given(kinds, kinds, samples, st.integers(0, 99))
+def test_a_pool_that_has_grown_moves_no_prompt_of_an_earlier_draw_and_fills_what_was_missing(
+    kinds: list[tuple[int, int, int]], more: list[tuple[int, int, int]], sample: Sample, seed: int
+) -> None:
+    grown = pool_of(kinds + more)
+    before, _ = draw(grown.slice(0, len(kinds)), sample, seed, "d1", ())
+    again, figures = draw(grown, sample, seed, "d1", (), ids(before))
+    assert set(ids(before)) <= set(ids(again))
+    assert len(again) == min(sample.prompts, len(grown))
+    assert figures["kept of an earlier draw"] == len(before)
+    if len(before) == sample.prompts:
+        assert again == before
+
+
+def test_a_prompt_that_left_the_pool_is_replaced_by_one_of_its_kind_and_no_other_moves() -> None:
+    sample = Sample(prompts=120)
+    before, _ = draw(POOL, sample, 4, "d1", ())
+    gone = set(ids(before)[::10])
+    left = POOL.filter(pa.array([i not in gone for i in ids(POOL)]))
+    again, figures = draw(left, sample, 4, "d1", (), ids(before))
+    assert set(ids(before)) - gone <= set(ids(again))
+    assert (len(again), figures["kept of an earlier draw"]) == (120, 108)
+    assert multi(again) == multi(before)
+    assert Counter(again["complexity"].to_pylist()) == Counter(before["complexity"].to_pylist())
+
+
+def test_more_kept_prompts_than_a_delivery_has_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 prompts are to be kept, and the sample has 2"):
+        draw(POOL, Sample(prompts=2), 1, "d1", (), ids(POOL)[:3])
 
 
 def test_seed_and_delivery_each_make_another_draw() -> None:
@@ -125,14 +162,14 @@ weights_ = st.lists(st.sampled_from([0.5, 1.0, 2.0, 3.0]), min_size=5, max_size=
 
 
 @given(st.integers(0, 80), weights_, counts, counts)
-def test_level_counts_are_those_of_giving_one_at_a_time(
+def test_counts_by_weight_are_those_of_giving_one_at_a_time(
     n: int, weights: list[float], supply: list[int], before: list[int]
 ) -> None:
     given_ = [0] * 5
     for _ in range(min(n, sum(supply))):
         open_ = [level for level in range(5) if given_[level] < supply[level]]
         given_[min(open_, key=lambda k: ((before[k] + given_[k] + 0.5) / weights[k], k))] += 1
-    assert level_counts(n, np.array(weights), np.array(supply), np.array(before)).tolist() == given_
+    assert by_weight(n, np.array(weights), np.array(supply), np.array(before)).tolist() == given_
 
 
 def test_a_level_of_weight_zero_is_never_drawn_and_leaves_a_shortfall_that_is_told() -> None:
@@ -148,30 +185,152 @@ def test_the_share_is_exact_to_rounding_where_supply_allows(share: float) -> Non
     assert abs(multi(table) / 97 - share) <= 0.5 / 97
 
 
-def reference(pool: pa.Table, sample: Sample, seed: int, delivery: str) -> set[str]:
-    """The draw of a pool with one kind alone, one prompt at a time in plain Python."""
-    rows = [r for r in pool.to_pylist() if sample.complexity_weights[r["complexity"] - 1]]
-    in_pool, per_level = (Counter(r["complexity"] for r in table) for table in (pool.to_pylist(), rows))
-    supply = np.array([per_level[level] for level in range(1, 6)])
-    wanted = level_counts(sample.prompts, np.array(sample.complexity_weights), supply, np.zeros(5, dtype=np.int64))
-    hashed = {r["prompt_id"]: uniforms([r["prompt_id"]], f"{seed}/{delivery}/prompts")[0, 0] for r in rows}
-    tie = {r["topic"]: uniforms([str(r["topic"])], f"{seed}/{delivery}/topics")[0, 0] for r in rows}
-    gave: Counter[int] = Counter()
-    chosen: set[str] = set()
-    for level in sorted(range(1, 6), key=lambda k: in_pool[k]):
-        for _ in range(wanted[level - 1]):
-            left = [r for r in rows if r["complexity"] == level and r["prompt_id"] not in chosen]
-            topic = min({r["topic"] for r in left}, key=lambda t: (gave[t], tie[t]))
-            chosen.add(min((r["prompt_id"] for r in left if r["topic"] == topic), key=lambda i: hashed[i]))
-            gave[topic] += 1
-    return chosen
+def totals_that_fit(supply: npt.NDArray[np.int64], room: npt.NDArray[np.int64]) -> set[tuple[int, ...]]:
+    """Every vector of givers' totals with which the cells are full: by trying all ways, cell by cell."""
+    vectors = {tuple([0] * len(supply))}
+    for cell in range(supply.shape[1]):
+        ways = [
+            way
+            for way in itertools.product(*(range(int(has) + 1) for has in supply[:, cell]))
+            if sum(way) == room[cell]
+        ]
+        vectors = {tuple(a + b for a, b in zip(v, way, strict=True)) for v in vectors for way in ways}
+    return vectors
 
 
-@settings(max_examples=60, deadline=None)
-@given(kinds, st.integers(2, 30), st.integers(0, 99), st.sampled_from([(1, 1, 1, 1, 2), (0, 1, 3, 0, 1)]))
-def test_the_draw_is_that_of_a_plain_loop(
-    kinds: list[tuple[int, int, int]], n: int, seed: int, weights: tuple[float, float, float, float, float]
+@settings(max_examples=200, deadline=None)
+@given(st.data(), st.integers(1, 4), st.integers(1, 3))
+def test_no_filling_of_cells_is_more_even_than_the_one_that_is_found(
+    data: st.DataObject, givers: int, cells: int
 ) -> None:
-    pool = pool_of([(1, topic, level) for _, topic, level in kinds])
-    sample = Sample(prompts=n, multi_turn_share=0, complexity_weights=weights)
-    assert set(ids(draw(pool, sample, seed, "d1", ())[0])) == reference(pool, sample, seed, "d1")
+    rows = st.lists(st.integers(0, 3), min_size=cells, max_size=cells)
+    supply = np.array(data.draw(st.lists(rows, min_size=givers, max_size=givers)))
+    room = np.array([data.draw(st.integers(0, int(has))) for has in supply.sum(axis=0)])
+    before = np.array(data.draw(st.lists(st.integers(0, 3), min_size=givers, max_size=givers)))
+    weights = np.array(data.draw(st.lists(st.sampled_from([0.5, 1.0, 2.0]), min_size=givers, max_size=givers)))
+    found = evenly(supply, room, before, weights, np.arange(givers, dtype=float))
+    assert (found <= supply).all()
+    assert found.sum(axis=0).tolist() == room.tolist()
+
+    def uneven(totals: tuple[int, ...]) -> float:
+        return float((((before + np.array(totals)) ** 2 - before**2) / weights).sum())
+
+    best = min(map(uneven, totals_that_fit(supply, room)))
+    assert uneven(tuple(found.sum(axis=1).tolist())) == pytest.approx(best)
+
+
+@settings(max_examples=100, deadline=None)
+@given(kinds, samples, st.integers(0, 99))
+def test_topics_are_within_one_of_each_other_wherever_some_draw_with_the_same_numbers_by_turns_and_level_is(
+    kinds: list[tuple[int, int, int]], sample: Sample, seed: int
+) -> None:
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import maximum_flow
+
+    pool = pool_of(kinds)
+    table, _ = draw(pool, sample, seed, "d1", ())
+    if not len(table):
+        return
+    cell_of = {cell: n for n, cell in enumerate(sorted(set(kinds)))}
+    topics = sorted({topic for _, topic, _ in kinds})
+    cells = sorted({(turns, level) for turns, _, level in cell_of})
+    supply, wanted = (
+        Counter(kinds),
+        Counter(zip(table["n_turns"].to_pylist(), table["complexity"].to_pylist(), strict=True)),
+    )
+    share, gave = len(table) // len(topics), Counter(table["topic"].to_pylist())
+    # a flow from a source through topics and cells to a sink: each topic gives `share`, and so many of them one more
+    size, source, sink = len(topics) + len(cells) + 3, 0, len(topics) + len(cells) + 1
+    extra = sink + 1
+    capacity = np.zeros((size, size), dtype=np.int32)
+    for t, topic in enumerate(topics, start=1):
+        capacity[source, t], capacity[extra, t] = share, 1
+        for c, (turns, level) in enumerate(cells, start=1 + len(topics)):
+            capacity[t, c] = supply[turns, topic, level]
+            capacity[c, sink] = wanted[turns, level]
+    base = maximum_flow(csr_matrix(capacity), source, sink).flow_value
+    capacity[source, extra] = len(table) - share * len(topics)
+    possible = base == share * len(topics) and maximum_flow(csr_matrix(capacity), source, sink).flow_value == len(table)
+    counts = [gave[topic] for topic in topics]
+    assert (max(counts) - min(counts) <= 1) >= possible
+
+
+def test_multi_turn_prompts_of_every_number_of_turns_stand_as_in_the_pool() -> None:
+    table, _ = draw(POOL, Sample(prompts=300), 1, "d1", ())
+    in_pool, drawn = Counter(POOL["n_turns"].to_pylist()), Counter(table["n_turns"].to_pylist())
+    multi_in_pool = sum(n for turns, n in in_pool.items() if turns > 1)
+    for turns in (2, 3, 4):
+        assert abs(drawn[turns] - 87 * in_pool[turns] / multi_in_pool) < 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(kinds, samples, st.integers(0, 99))
+def test_the_shortfall_names_every_topic_that_gave_less_than_its_share(
+    kinds: list[tuple[int, int, int]], sample: Sample, seed: int
+) -> None:
+    pool = pool_of(kinds)
+    table, figures = draw(pool, sample, seed, "d1", ())
+    short = shortfall(table, free(pool, sample, ())).to_pylist()
+    supply, gave = Counter(pool["topic"].to_pylist()), Counter(table["topic"].to_pylist())
+    share = len(table) // max(len(supply), 1)
+    assert {r["topic"]: (r["gave"], r["free"]) for r in short} == {
+        topic: (gave[topic], supply[topic]) for topic in supply if gave[topic] < share
+    }
+    assert all((r["for_want_of"] == "prompts") == (r["free"] < share) for r in short)
+    assert figures["topics that gave less than their share"] == len(short)
+    assert figures["prompts that they lack"] == sum(share - r["gave"] for r in short)
+
+
+def words_of(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9]+", text.lower())
+
+
+def alike(a: str, b: str) -> float:
+    """Jaccard similarity of two texts' word 3-grams, in plain Python."""
+    first, second = ({tuple(w[k : k + 3]) for k in range(len(w) - 2)} for w in (words_of(a), words_of(b)))
+    return len(first & second) / max(len(first | second), 1)
+
+
+def test_two_deliveries_never_share_a_prompt_or_a_near_duplicate() -> None:
+    words = [f"w{n}" for n in range(40)]
+    shuffled = np.random.default_rng(5)
+    texts = [" ".join(shuffled.choice(words, 30)) for _ in range(150)]
+    # the pool that the second delivery is drawn from: the first's, with a word of each changed, and as many new ones
+    changed = [text.replace(text.split()[n % 30], "other", 1) for n, text in enumerate(texts)]
+    fresh = [" ".join(shuffled.choice(words, 30)) for _ in range(150)]
+
+    def pool(texts: list[str]) -> pa.Table:
+        table = pool_of([(1, n % 5, 1 + n % 5) for n in range(len(texts))])
+        rows = [{**r, "turns": [t], "prompt_id": prompt_id([t])} for r, t in zip(table.to_pylist(), texts, strict=True)]
+        return pa.Table.from_pylist(rows, schema=COMPLEXITY)
+
+    sample = Sample(prompts=100, multi_turn_share=0)
+    first, _ = draw(pool(texts), sample, 1, "d1", ())
+    second, figures = draw(pool(changed + fresh), sample, 1, "d2", taken(pool(changed + fresh), [first], 0.6))
+    pairs = [(a[0], b[0]) for a in first["turns"].to_pylist() for b in second["turns"].to_pylist()]
+    assert max(alike(a, b) for a, b in pairs) < 0.6
+    assert len(second) == 100
+    assert figures["free in the pool"] == 200
+    equal_only = taken(pool(changed + fresh), [first], None)
+    assert equal_only == set(ids(first))
+
+
+MADE = """
+import hashlib
+import pyarrow as pa
+from pipeline.prompts.sampling import draw
+from pipeline.prompts.schema import COMPLEXITY, PROMPTS
+from pipeline.settings import Sample
+rows = [{"prompt_id": f"{n:064x}", "turns": ["a"], "n_turns": 1 + (n * 7919 % 11 < 4) * (1 + n % 3), "topic": n * n % 23,
+         "topic_name": "t", "complexity": 1 + n * 31 % 97 % 5} for n in range(3000)]
+table, _ = draw(pa.Table.from_pylist(rows, schema=COMPLEXITY), Sample(prompts=400), 20240612, "d1", ())
+print(hashlib.sha256("".join(table["prompt_id"].to_pylist()).encode()).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("environment", [{"PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "1"}, {"PYTHONHASHSEED": "2"}])
+def test_the_same_seed_gives_the_same_draw_in_every_process_and_on_every_machine(environment: dict[str, str]) -> None:
+    env = {**os.environ, **environment}
+    done = subprocess.run([sys.executable, "-c", MADE], env=env, capture_output=True, text=True, check=True)
+    # what x86-64 gave, Linux, NumPy 2: another machine must give the same
+    assert done.stdout.strip() == "db18299ec32f2a762ba0524997f86660010e12bc2cbcf3bd4b393e0c46a417d3"

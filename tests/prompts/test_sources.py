@@ -1,4 +1,7 @@
+import gzip
 import json
+import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.prompts import sources
 from pipeline.prompts.schema import CONVERSATIONS, REJECTED_RECORDS
 from pipeline.prompts.sources import (
     ReadReport,
     SourceError,
     UnusableError,
-    conversations,
     read_source,
     user_turns,
 )
@@ -32,6 +35,11 @@ def openai(*users: str) -> dict[str, Any]:
     return {"messages": [{"role": "system", "content": "Be brief."}, *turns]}
 
 
+def conversations(wanted: Mapping[str, sources.AnySource]) -> tuple[pa.Table, list[ReadReport]]:
+    stream, reports = sources.conversations(wanted)
+    return stream.read_all(), reports
+
+
 def read(path: Path | str, limit: int | None = None) -> tuple[pa.Table, ReadReport]:
     source = FilesSource(kind="files", path=str(path), licence="MIT", limit=limit)
     table, (report,) = conversations({"ours": source})
@@ -47,17 +55,36 @@ def reasons(report: ReadReport) -> list[tuple[int, str]]:
 
 
 def write(path: Path, records: list[Any]) -> Path:
-    if path.suffix == ".json":
-        path.write_text(json.dumps(records))
-    elif path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(r) + "\n" for r in records))
-    else:
+    if path.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(records), path)
+        return path
+    lines = "".join(json.dumps(r) + "\n" for r in records)
+    plain = (lines if ".jsonl" in path.name else json.dumps(records)).encode()
+    pack = {".gz": gzip.compress, ".zst": lambda text: pa.compress(text, codec="zstd", asbytes=True)}
+    path.write_bytes(pack.get(path.suffix, bytes)(plain))
     return path
 
 
-@pytest.mark.parametrize("form", [sharegpt, openai])
-@pytest.mark.parametrize("ending", ["json", "jsonl", "parquet"])
+def wildchat(*users: str) -> dict[str, Any]:
+    """A record with the fields of WildChat and LMSYS-Chat-1M that matter here."""
+    said = {"language": "English", "toxic": False, "redacted": False}
+    turns = [
+        t
+        for u in users
+        for t in ({"role": "user", "content": u, **said}, {"role": "assistant", "content": ANSWER, **said})
+    ]
+    moderated = [{"flagged": False, "categories": {"hate": False}}] * len(turns)
+    return {
+        "conversation": turns,
+        "language": "English",
+        "toxic": False,
+        "redacted": False,
+        "openai_moderation": moderated,
+    }
+
+
+@pytest.mark.parametrize("form", [sharegpt, openai, wildchat])
+@pytest.mark.parametrize("ending", ["json", "jsonl", "parquet", "json.gz", "jsonl.gz", "json.zst", "jsonl.zst"])
 def test_every_file_kind_reads_every_form(tmp_path: Path, ending: str, form: Any) -> None:
     table, report = read(write(tmp_path / f"a.{ending}", [form(USER), form(USER, "And the next?")]))
     assert table.schema == CONVERSATIONS
@@ -146,7 +173,7 @@ def test_malformed_records_are_set_aside_with_number_and_reason_and_the_rest_goe
     assert (report.records, report.kept, report.malformed) == (12, 2, 7)
     rejected = report.rejected_table()
     assert rejected.schema == REJECTED_RECORDS
-    assert rejected["detail"].to_pylist()[1] == "neither `conversations` nor `messages`; fields: text"
+    assert rejected["detail"].to_pylist()[1] == "none of conversations, messages, conversation; fields: text"
 
 
 def test_a_line_of_a_hundred_thousand_brackets_is_one_malformed_record(tmp_path: Path) -> None:
@@ -184,7 +211,7 @@ def test_a_glob_takes_matching_files_and_a_folder_all_below_it(tmp_path: Path) -
 
 
 def test_a_place_without_conversation_files_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"no conversation files in .*\.json, \.jsonl, \.parquet"):
+    with pytest.raises(SourceError, match=r"no conversation files in .*\.json, \.json\.gz, .*\.jsonl\.zst, \.parquet"):
         read(tmp_path)
 
 
@@ -251,3 +278,45 @@ def test_user_turns_are_those_of_a_plain_filter_or_the_record_is_refused(turns: 
             user_turns(record)
     else:
         assert user_turns(record) == [text for role, text in turns if role == "human"]
+
+
+@pytest.mark.parametrize("ending", ["json.gz", "jsonl.gz", "json.zst", "jsonl.zst"])
+def test_a_packed_file_that_is_cut_off_is_read_up_to_the_cut(tmp_path: Path, ending: str) -> None:
+    draw = random.Random(2)
+    texts = [f"Question {n}: " + "".join(draw.choice("abcdefgh ") for _ in range(400)) for n in range(3000)]
+    path = write(tmp_path / f"a.{ending}", [sharegpt(text) for text in texts])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+    table, report = read(path)
+    assert 1500 < len(table) < 2600
+    assert contents(table) == [[text] for text in texts[: len(table)]]
+    assert report.cut is not None
+    assert report.cut.startswith(f"a.{ending} breaks off")
+
+
+def test_a_source_says_what_it_knows_of_a_conversation(tmp_path: Path) -> None:
+    records = [wildchat("One?"), wildchat("Two?") | {"toxic": True}, wildchat("Three?") | {"redacted": True}]
+    records.append(wildchat("Four?") | {"openai_moderation": [{"flagged": False}, {"flagged": True}], "redacted": True})
+    records += [sharegpt("Five?"), wildchat("Six?") | {"toxic": "yes", "openai_moderation": "none", "redacted": None}]
+    table, _ = read(write(tmp_path / "a.jsonl", records))
+    assert table["flags"].to_pylist() == [[], ["unsafe"], ["redacted"], ["unsafe", "redacted"], [], []]
+
+
+def test_a_role_that_is_a_text_is_not_repeated_in_the_report(tmp_path: Path) -> None:
+    odd = [
+        {"messages": [{"role": ANSWER, "content": "x"}]},
+        {ANSWER: 1},
+        {"messages": [{"role": "narrator", "content": ANSWER}]},
+    ]
+    _, report = read(write(tmp_path / "a.jsonl", odd))
+    assert [r["detail"] for r in report.rejected_table().to_pylist()] == [
+        "turn 1: `role` is a str",
+        "none of conversations, messages, conversation; fields: ",
+        "turn 1: `role` is 'narrator'",
+    ]
+
+
+def test_sources_are_read_as_they_are_asked_for_in_bounded_memory(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", [sharegpt(f"Question {n}?") for n in range(2500)])
+    stream, (report,) = sources.conversations({"a": FilesSource(kind="files", path=str(tmp_path), licence="MIT")})
+    assert report.records == 0
+    assert stream.read_next_batch().num_rows == report.kept == 1000

@@ -1,0 +1,280 @@
+"""Personal data and secrets in text: where they stand, and text with their kind in their place.
+
+Kinds are named as Presidio names them. Telephone numbers are found by phonenumbers (Google's libphonenumber), keys by the patterns of
+detect-secrets and a few of later services; e-mail addresses, payment cards (Luhn), IBANs (ISO 13616: length by country, mod 97), US social
+security numbers and IP addresses by the patterns here, each with the check that its number carries. Presidio itself is not used: importing its
+recognisers loads spaCy, PyTorch and transformers.
+
+What is nobody's is left alone: addresses under example.com and the other names of RFC 2606, IP addresses that aren't global, version numbers.
+Names and postal addresses of people are not found: that takes a language model.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+KINDS = ("SECRET_KEY", "EMAIL_ADDRESS", "IBAN_CODE", "CREDIT_CARD", "US_SSN", "IP_ADDRESS", "PHONE_NUMBER")
+"""In order of precedence: where two overlap, the first is meant."""
+
+SUSPECT = (
+    r"@|\(at\)|\[at\]|(?:\d[ ().\-/:+*]{0,3}){7}|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f]|\d\.\d{1,3}\.\d{1,3}\.\d|[A-Za-z0-9_+/=\-]{20}|"
+    r"PRIVATE KEY|://|(?i:pass(?:word|wd|code|phrase))|[A-Z]{2}\d{2} ?[A-Z0-9]{4}"
+)
+"""What a text must have for a closer look; nearly all texts have nothing of it."""
+
+EMAIL = re.compile(
+    r"(?<![\w.+%-])[\w+%-]+(?:\.[\w+%-]+)*(?:@| ?[(\[] ?at ?[)\]] ?)(?P<domain>(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+[^\W\d_]{2,24})(?![\w-]|\.\w)"
+)
+RESERVED = re.compile(r"(?i)(?:^|\.)(?:example|test|invalid|localhost)$|(?:^|\.)example\.(?:com|org|net)$")
+"""Domains of RFC 2606: for examples, of nobody."""
+
+CARD = re.compile(r"(?<![\d.,-])\d(?:[ -]?\d){12,18}(?![\d-]|[.,]\d)")
+CARD_NUMBER = re.compile(
+    r"4\d{12}(?:\d{3}){0,2}|(?:5[1-5]|2[2-7])\d{14}|3[47]\d{13}|3(?:0[0-5]|[68]\d)\d{11}|35\d{14}|6(?:011|5\d\d|4[4-9]\d)\d{12}|62\d{14,17}"
+)
+"""Visa, Mastercard, American Express, Diners Club, JCB, Discover, UnionPay: first digits and lengths (ISO/IEC 7812 ranges as published)."""
+
+IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,30}")
+IBAN_LENGTHS = {
+    country: int(entry[:2])
+    for entry in (
+        "15NO 16BE 18DK,FI,FO,GL,NL 19MK,SI 20AT,BA,EE,KZ,LT,LU,XK 21CH,CR,HR,LI,LV 22BG,BH,DE,GB,GE,IE,ME,RS,VA "
+        "23AE,GI,IL,IQ,TL 24AD,CZ,ES,MD,PK,RO,SA,SE,SK,TN,VG 25PT,ST 26IS,TR 27FR,GR,IT,MC,MR,SM 28AL,AZ,BY,CY,DO,GT,HU,LB,PL,SV "
+        "29BR,EG,PS,QA,UA 30JO,KW,MU 31MT,SC"
+    ).split()
+    for country in entry[2:].split(",")
+}
+"""Characters of an IBAN by country (SWIFT's IBAN registry)."""
+
+SSN = re.compile(r"(?<![\w-])(?!000|666|9)\d{3}(?P<mark>[- ]?)(?!00)\d{2}(?P=mark)(?!0000)\d{4}(?![\w-])")
+NO_SSN = {"123456789", "078051120", "219099999"}
+"""Numbers that stand for an SSN in print."""
+SSN_WORDS = re.compile(r"(?i)\bssns?\b|social[ -]security|\bss ?(?:#|number|no)")
+
+IPV4 = re.compile(r"(?<![\w.-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\w)")
+IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])")
+VERSION_WORDS = re.compile(
+    r"(?i)(?:\bv(?:er(?:sion|\.)?)?|release|build|firmware|section|chapter|clause|paragraph|driver|update|patch|§|chrome/?)[ :#.]*$"
+)
+RESOLVERS = {"1.1.1.1", "1.0.0.1", "8.8.8.8", "8.8.4.4", "9.9.9.9"}
+"""Public name servers: they point to nobody."""
+
+PHONES = {
+    "US": re.compile(
+        r"(?<![\w.+-])(?:1[ .-]?)?(?:\([2-9]\d\d\) ?|[2-9]\d\d[ .\-/]?)[2-9]\d\d[ .-]?\d{4}(?![\w-]|[.,]\d)"
+    ),
+    "GB": re.compile(r"(?<![\w.+-])(?:\(0\d{2,4}\) ?|0\d{2,4}[ -]?)\d{3,4}[ -]?\d{3,4}(?![\w-]|[.,]\d)"),
+    "ZZ": re.compile(r"(?<![\w+])(?:\+|00(?=[1-9]))\d(?:[ .()/-]{0,2}\d){6,14}(?![\w-]|[.,]\d)"),
+}
+"""How numbers are written in the countries that are taken in national form, and with + (or 00) and a country code (ZZ)."""
+PHONE_WORDS = re.compile(
+    r"(?i)\b(?:phone|telephone|tel|mobile|cell|whats ?app|call|text|sms|fax|dial|reach|ring|hotline|landline|contact)\b"
+)
+
+KEYS = re.compile(
+    r"\bsk-(?:proj|ant|svcacct|or)-[\w-]{20,}|\bAIza[\w-]{35}|\bhf_[A-Za-z0-9]{30,}|\bgh[pousr]_[A-Za-z0-9]{36,}|\bgithub_pat_\w{50,}|"
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
+)
+"""Forms that detect-secrets 1.5 doesn't know, and private keys up to their end."""
+PASSWORD = re.compile(
+    r"(?i)\bpass(?:word|wd|code|phrase)\b[\"']?\s{0,3}(?:(?:is|was)(?: set to)?\s|[=:])\s{0,3}[\"'`]?(?P<value>(?=[^\s\"'`]*\d)(?=[^\s\"'`]*[A-Za-z])[^\s\"'`]{6,80})"
+)
+"""A password that is told: at least 6 characters, with a letter and a digit."""
+PLUGINS = {
+    "aws": "AWSKeyDetector",
+    "azure_storage_key": "AzureStorageKeyDetector",
+    "basic_auth": "BasicAuthDetector",
+    "discord": "DiscordBotTokenDetector",
+    "gitlab_token": "GitLabTokenDetector",
+    "jwt": "JwtTokenDetector",
+    "mailchimp": "MailchimpDetector",
+    "npm": "NpmDetector",
+    "openai": "OpenAIDetector",
+    "pypi_token": "PypiTokenDetector",
+    "sendgrid": "SendGridDetector",
+    "slack": "SlackDetector",
+    "square_oauth": "SquareOAuthDetector",
+    "stripe": "StripeDetector",
+    "telegram_token": "TelegramBotTokenDetector",
+    "twilio": "TwilioKeyDetector",
+}
+"""detect-secrets' plugins that know one service's keys. Those that go by entropy, or by a word before any value, take much of ordinary text."""
+REST_OF_KEY = re.compile(r"[\w+/=-]*")
+"""What still belongs to a key where its pattern ends early."""
+
+NEAR = 45
+"""Characters before a number in which a word may say what it is."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A place in a text: kind, beginning, end."""
+
+    kind: str
+    start: int
+    end: int
+
+
+def find(text: str) -> list[Found]:
+    """Personal data in a text, in order, none overlapping another."""
+    found = [Found(kind, *span) for kind, spans in _FINDERS.items() for span in spans(text)]
+    taken: list[Found] = []
+    for one in sorted(found, key=lambda f: (KINDS.index(f.kind), f.start, -f.end)):
+        if all(one.end <= other.start or other.end <= one.start for other in taken):
+            taken.append(one)
+    return sorted(taken, key=lambda f: f.start)
+
+
+def mask(text: str, found: Iterable[Found]) -> str:
+    """A text with `<KIND>` in the place of what was found, which is in order."""
+    parts, at = [], 0
+    for one in found:
+        parts += [text[at : one.start], f"<{one.kind}>"]
+        at = one.end
+    return "".join([*parts, text[at:]])
+
+
+def masked(texts: pa.Array) -> tuple[pa.Array, dict[int, list[str]]]:
+    """Texts with what was found in them masked, and the kinds in each text that has any, by its place."""
+    suspect = pc.indices_nonzero(pc.match_substring_regex(texts, SUSPECT)).to_pylist()
+    found = {n: spans for n in suspect if (spans := find(texts[n].as_py()))}
+    if not found:
+        return texts, {}
+    at = pa.array([n in found for n in range(len(texts))])
+    new = pa.array([mask(texts[n].as_py(), spans) for n, spans in found.items()], pa.string())
+    kinds = {n: sorted({f.kind for f in spans}) for n, spans in found.items()}
+    return pc.replace_with_mask(texts, at, new), kinds
+
+
+def masked_turns(turns: pa.ListArray) -> tuple[pa.ListArray, dict[int, list[str]]]:
+    """As `masked`, of prompts that are lists of turns: the same lists, and the kinds found in each prompt that has any."""
+    offsets = np.append(0, np.asarray(pc.list_value_length(turns), dtype=np.int64).cumsum())
+    texts, found = masked(turns.flatten())
+    kinds: dict[int, set[str]] = {}
+    for place, names in found.items():
+        kinds.setdefault(int(np.searchsorted(offsets, place, "right")) - 1, set()).update(names)
+    lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), texts) if found else turns
+    return lists, {row: sorted(names) for row, names in kinds.items()}
+
+
+def shown(table: pa.Table) -> pa.Table:
+    """A table with personal data masked in its column `turns` (lists of strings), as it may be shown."""
+    turns = masked_turns(table["turns"].combine_chunks())[0]
+    return table.set_column(table.schema.get_field_index("turns"), "turns", turns)
+
+
+# --------------------------------------------------------------------------------------------------------------------------- finders
+
+
+def _emails(text: str) -> Iterator[tuple[int, int]]:
+    for match in EMAIL.finditer(text):
+        if not RESERVED.search(match["domain"]):
+            yield match.span()
+
+
+def _cards(text: str) -> Iterator[tuple[int, int]]:
+    for match in CARD.finditer(text):
+        digits = re.sub(r"\D", "", match[0])
+        if CARD_NUMBER.fullmatch(digits) and len(set(digits)) > 1 and luhn(digits):
+            yield match.span()
+
+
+def luhn(digits: str) -> bool:
+    """Whether the last digit is the check digit of the others (ISO/IEC 7812-1, annex B)."""
+    doubled = [int(d) * (1 + n % 2) for n, d in enumerate(reversed(digits))]
+    return sum(d - 9 * (d > 9) for d in doubled) % 10 == 0
+
+
+def _ibans(text: str) -> Iterator[tuple[int, int]]:
+    for match in IBAN.finditer(text):
+        length = IBAN_LENGTHS.get(match[0][:2], 99)
+        places = [n for n, c in enumerate(match[0]) if c.isalnum()]
+        if len(places) < length:
+            continue
+        end = match.start() + places[length - 1] + 1
+        if not text[end : end + 1].isalnum() and mod_97(re.sub(r"[ -]", "", text[match.start() : end])) == 1:
+            yield match.start(), end
+
+
+def mod_97(iban: str) -> int:
+    """Remainder of an IBAN's number (ISO 13616: the first four characters go last, letters are 10 to 35): 1 where it is valid."""
+    return int("".join(str(int(c, 36)) for c in iban[4:] + iban[:4])) % 97
+
+
+def _ssns(text: str) -> Iterator[tuple[int, int]]:
+    for match in SSN.finditer(text):
+        digits = re.sub(r"\D", "", match[0])
+        told = match["mark"] == "-" or SSN_WORDS.search(text, max(match.start() - NEAR, 0), match.start())
+        if told and digits not in NO_SSN:
+            yield match.span()
+
+
+def _ips(text: str) -> Iterator[tuple[int, int]]:
+    for pattern in (IPV4, IPV6):
+        for match in pattern.finditer(text):
+            before = text[max(match.start() - 20, 0) : match.start()]
+            if _global(match[0]) and match[0] not in RESOLVERS and not VERSION_WORDS.search(before):
+                yield match.span()
+
+
+def _global(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_global
+    except ValueError:
+        return False
+
+
+def _phones(text: str) -> Iterator[tuple[int, int]]:
+    for region, pattern in PHONES.items():
+        for match in pattern.finditer(text):
+            told = not match[0].isdigit() or PHONE_WORDS.search(text, max(match.start() - NEAR, 0), match.start())
+            if told and _in_use(re.sub(r"^00", "+", match[0]) if region == "ZZ" else match[0], region):
+                yield match.span()
+
+
+def _in_use(number: str, region: str) -> bool:
+    """Whether a number is of a range that its country gives to subscribers."""
+    import phonenumbers
+
+    try:
+        return bool(phonenumbers.is_valid_number(phonenumbers.parse(number, None if region == "ZZ" else region)))
+    except phonenumbers.NumberParseException:
+        return False
+
+
+def _secrets(text: str) -> Iterator[tuple[int, int]]:
+    for match in KEYS.finditer(text):
+        yield match.span()
+    for match in PASSWORD.finditer(text):
+        yield match.span("value")
+    for plugin in _plugins():
+        for match in (m for pattern in plugin.denylist for m in pattern.finditer(text)):
+            if hasattr(plugin, "is_formally_valid") and not plugin.is_formally_valid(match[0]):  # of JSON web tokens
+                continue
+            rest = REST_OF_KEY.match(text, match.end())
+            yield match.start(), rest.end() if rest and not match[0].endswith("@") else match.end()
+
+
+@cache
+def _plugins() -> list[Any]:
+    from importlib import import_module
+
+    return [getattr(import_module(f"detect_secrets.plugins.{module}"), name)() for module, name in PLUGINS.items()]
+
+
+_FINDERS = {
+    "SECRET_KEY": _secrets,
+    "EMAIL_ADDRESS": _emails,
+    "IBAN_CODE": _ibans,
+    "CREDIT_CARD": _cards,
+    "US_SSN": _ssns,
+    "IP_ADDRESS": _ips,
+    "PHONE_NUMBER": _phones,
+}
