@@ -348,9 +348,12 @@ def test_perfect_predictions_are_calibrated_and_a_constant_has_no_line() -> None
     rated = np.arange(20) % 5.0
     (row,) = doubt.calibration(predictions(rated, rated), {"helpfulness": 2.0}, seed=1)[0].to_pylist()
     assert (row["slope"], row["intercept"], row["mse"], row["expected_error"]) == pytest.approx((1, 0, 0, 0), abs=1e-9)
-    (row,) = doubt.calibration(predictions(np.full(20, 2.0), rated), {"helpfulness": 2.0}, seed=1)[0].to_pylist()
-    assert row["slope"] is None
-    assert row["mse"] == row["mse_of_mean"]
+    for constant in (2.0, 0.3):
+        (row,) = doubt.calibration(predictions(np.full(20, constant), rated), {"helpfulness": constant}, seed=1)[
+            0
+        ].to_pylist()
+        assert (row["slope"], row["slope_low"]) == (None, None)
+        assert row["mse"] == pytest.approx(row["mse_of_mean"])
 
 
 def test_a_model_of_preferences_has_no_calibration() -> None:
