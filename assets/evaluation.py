@@ -202,11 +202,13 @@ def _means(rated: pa.Table) -> dict[str, float]:
 
 
 def _plot(ours: pa.Table, benchmark: str) -> str:
-    """Overall figures of a benchmark beside what length and chance reach, as Markdown."""
+    """Overall figures of a benchmark with their intervals, beside what length and chance reach, as Markdown."""
     rows = [r for r in ours.to_pylist() if (r["benchmark"], r["level"]) == (benchmark, "overall")]
     labels = [r["model"] if r["measure"] == summary.ACCURACY else f"{r['model']}, {r['measure']}" for r in rows]
-    series = {
-        name: [r[column] for r in rows]
-        for name, column in (("model", "accuracy"), ("longest response", "longest"), ("random", "random"))
+    marks = {
+        f"{name} response" if name == "longest" else name: [r[name] for r in rows] for name in ("longest", "random")
     }
-    return plots.grouped_bars(labels, series, f"Overall on {benchmark}", "percent")
+    ends = [(r["low"], r["high"]) for r in rows]
+    return plots.interval_chart(
+        labels, [r["accuracy"] for r in rows], ends, marks, f"Overall on {benchmark}", "percent"
+    )

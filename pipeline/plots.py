@@ -91,6 +91,29 @@ def bubbles(places: npt.ArrayLike, sizes: npt.ArrayLike, labels: Sequence[str], 
     return _markdown(draw, title)
 
 
+def interval_chart(
+    labels: Sequence[str],
+    values: Sequence[float],
+    intervals: Sequence[tuple[float, float]],
+    marks: Mapping[str, Sequence[float]],
+    title: str,
+    xlabel: str,
+) -> str:
+    """A point with its interval a label, the first one on top; marks: what each is compared with, as a tick of its own colour."""
+
+    def draw(axes: Any) -> None:
+        places = np.arange(len(labels))
+        axes.hlines(places, *zip(*intervals, strict=True), color=COLOURS[0], linewidth=6, alpha=0.35)
+        axes.plot(values, places, "o", color=COLOURS[0], markersize=5)
+        for index, (name, at) in enumerate(marks.items(), start=1):
+            axes.plot(at, places, "|", color=COLOURS[index % 6], markersize=14, markeredgewidth=2, label=name)
+        axes.set_yticks(places, [_label(label) for label in labels])
+        axes.set_ylim(len(labels) - 0.4, -0.6)
+        axes.set_xlabel(xlabel)
+
+    return _markdown(draw, title, legend=bool(marks))
+
+
 def _label(text: str) -> str:
     # matplotlib reads $...$ as mathematics: text of strangers is shown as it is
     return text[:28].replace("$", r"\$")

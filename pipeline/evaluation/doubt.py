@@ -34,6 +34,8 @@ MOST_ENUMERATED = 6
 CHANCE_DRAWS = 400
 """Random scorers that stand for chance where orders are too many, or where more counts than the order."""
 BINS = 10
+ROUNDING = 1e-9
+"""Share of their mean square below which predictions are taken not to vary."""
 
 
 def generator_of(seed: int, *names: str) -> np.random.Generator:
@@ -305,8 +307,8 @@ def _lengths(given: Comparisons) -> dict[str, npt.NDArray[np.bool_]]:
 
 def _length_figures(given: Comparisons, drawn: Floats) -> dict[str, Floats]:
     """Each figure of `length_bias` in each draw. drawn: (draws, items), how often an item is in it."""
-    won, finite = given.margin > 0, np.isfinite(given.margin)
-    won &= finite
+    finite = np.isfinite(given.margin)
+    won = finite & (given.margin > 0)
 
     def totals(values: npt.ArrayLike) -> Floats:
         return drawn @ np.bincount(given.item, weights=np.asarray(values) * given.weight, minlength=len(given.strata))
@@ -360,7 +362,7 @@ def _number(value: float) -> float | None:
 
 
 def calibration(predictions: pa.Table, train_means: Mapping[str, float], seed: int) -> tuple[pa.Table, pa.Table]:
-    """How predicted ratings stand to people's: schemas CALIBRATION, a row an attribute, and CALIBRATION_BINS.
+    """How predicted ratings stand to the given ones: schemas CALIBRATION, a row an attribute, and CALIBRATION_BINS.
 
     predictions: schema PREDICTIONS; an attribute that isn't predicted has no row. train_means: mean rating of each attribute
     in the training data, NaN where nothing is rated.
@@ -411,7 +413,8 @@ def calibration(predictions: pa.Table, train_means: Mapping[str, float], seed: i
 def _line(sums: Floats) -> tuple[Floats, Floats, Floats]:
     """Slope, intercept and mean squared error from rows of sums of 1, p, y, pp, py and squared error."""
     n, p, y, pp, py, error = sums.T
-    slope = _ratio(n * py - p * y, n * pp - p * p)
+    varied = n * pp - p * p
+    slope = _ratio(n * py - p * y, np.where(varied > ROUNDING * n * pp, varied, 0))
     return slope, (y - slope * p) / n, error / n
 
 

@@ -49,15 +49,19 @@ class Scored:
 class Scorer(Protocol):
     """Something that scores.
 
-    name: for people; version: of its weights; device: what it runs on, if anything; outputs: names, of OUTPUTS; identity: all that a score
-    depends on beside the conversation, as JSON takes it.
+    name: for people; version: of its weights; outputs: names, of OUTPUTS; identity: all that a score depends on beside the conversation, as
+    JSON takes it.
     """
 
     name: str
     version: str
-    device: str | None
     outputs: tuple[str, ...]
     identity: dict[str, Any]
+
+    @property
+    def device(self) -> str | None:
+        """What it runs on; None where it needs nothing."""
+        ...
 
     def score(self, conversations: Sequence[Conversation]) -> Iterator[Scored]:
         """Score each conversation once, in any order; what is done comes at once."""
@@ -188,8 +192,8 @@ def spec_of(text: str, **settings: Any) -> ModelSpec | EndpointSpec | BaselineSp
         raise ValueError(
             f"{text}: no folder, no address and no hub id (organisation/name); baselines are {' and '.join(BASELINES)}"
         )
-    cls = {"baseline": BaselineSpec, "endpoint": EndpointSpec, "model": ModelSpec}[kind]
-    if foreign := sorted(set(given) - set(cls.model_fields)):
+    kinds: dict[str, type[Section]] = {"baseline": BaselineSpec, "endpoint": EndpointSpec, "model": ModelSpec}
+    if foreign := sorted(set(given) - set(kinds[kind].model_fields)):
         raise ValueError(f"{text}: a {kind} has no {', '.join(foreign)}")
     try:
         return SPEC.validate_python(fields | given)

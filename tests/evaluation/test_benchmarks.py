@@ -189,11 +189,23 @@ def test_the_hub_is_asked_for_id_revision_and_split(monkeypatch: pytest.MonkeyPa
         return datasets.Dataset.from_list([JUDGED])
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    benchmark = HubBenchmark.model_validate(
-        {"kind": "hub", "form": "judgebench", "split": "gpt+claude", "revision": "abc"}
-    )
+    benchmark = HubBenchmark.model_validate({"kind": "hub", "form": "judgebench", "revision": "abc"})
     assert len(load("judged", benchmark, NOTHING).items) == 1
-    assert asked == [("ScalerLab/JudgeBench", {"revision": "abc", "split": "gpt+claude"})]
+    assert asked == [("ScalerLab/JudgeBench", {"revision": "abc", "split": "gpt"})]
+
+
+def test_prior_sets_are_splits_that_name_their_subset(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = [{"role": "user", "content": "q"}]
+
+    def load_dataset(identity: str, split: str, **given: Any) -> Any:
+        assert identity == "allenai/pref-test-sets"
+        own = {"subset": "harmless"} if split == "anthropic_hhh" else {}
+        return datasets.Dataset.from_list([{"prompt": turns, "chosen": "a", "rejected": split, **own}])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    items = load("prior", NAMED["prior_sets"], NOTHING).items.to_pylist()
+    assert [item["subset"] for item in items] == [item["responses"][1] for item in items] == list(pairs.PRIOR)
+    assert {pairs.section_of(item["subset"]) for item in items} == {"Prior Sets"}
 
 
 def test_a_hub_that_does_not_answer_is_an_error_that_names_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:

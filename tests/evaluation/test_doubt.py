@@ -1,7 +1,9 @@
 """Every figure of doubt beside plain code that computes the same in another way."""
 
+import json
 import math
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,13 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.linear_model import LinearRegression
 
+from pipeline.dataset.schema import DATASET
 from pipeline.evaluation import doubt
-from pipeline.evaluation.benchmarks import judgebench, pairs, rewardbench2, rm_bench
+from pipeline.evaluation.benchmarks import judgebench, load, pairs, rewardbench2, rm_bench
 from pipeline.evaluation.schema import OUTCOMES
 from pipeline.evaluation.summary import contamination, outcomes_of
 from pipeline.reward_model.schema import PREDICTIONS
-from pipeline.settings import Decontamination
+from pipeline.settings import Decontamination, FileBenchmark
 from tests.evaluation.made import items_of, pairs_of, scores_of, won
 
 FORMS = {"b": pairs}
@@ -348,9 +351,12 @@ def test_perfect_predictions_are_calibrated_and_a_constant_has_no_line() -> None
     rated = np.arange(20) % 5.0
     (row,) = doubt.calibration(predictions(rated, rated), {"helpfulness": 2.0}, seed=1)[0].to_pylist()
     assert (row["slope"], row["intercept"], row["mse"], row["expected_error"]) == pytest.approx((1, 0, 0, 0), abs=1e-9)
-    (row,) = doubt.calibration(predictions(np.full(20, 2.0), rated), {"helpfulness": 2.0}, seed=1)[0].to_pylist()
-    assert row["slope"] is None
-    assert row["mse"] == row["mse_of_mean"]
+    for constant in (2.0, 0.3):
+        (row,) = doubt.calibration(predictions(np.full(20, constant), rated), {"helpfulness": constant}, seed=1)[
+            0
+        ].to_pylist()
+        assert (row["slope"], row["slope_low"]) == (None, None)
+        assert row["mse"] == pytest.approx(row["mse_of_mean"])
 
 
 def test_a_model_of_preferences_has_no_calibration() -> None:
@@ -402,3 +408,13 @@ def test_without_contaminated_items_is_what_the_others_alone_reach() -> None:
     wanted = doubt.overall_with_interval(outcomes_of(items.filter(rest), clean, FORMS), pairs, 1)
     (row,) = contamination(items, scores, FORMS, found, seed=1).to_pylist()
     assert (row["without"], row["without_low"], row["without_high"]) == pytest.approx(wanted)
+
+
+def test_one_prompt_of_the_real_part_of_rewardbench_stands_in_helpsteer2(shared_data: Path) -> None:
+    file = FileBenchmark(kind="file", path=str(shared_data / "eval" / "rewardbench_part.jsonl"))
+    items = load("part", file, DATASET.empty_table()).items
+    with (shared_data / "helpsteer2" / "labelled_1000.jsonl").open() as lines:
+        trained = messages(*(json.loads(line)["prompt"] for line in lines))
+    assert doubt.contaminated(items, [trained], Decontamination()).to_pylist() == [
+        {"benchmark": "part", "subset": "llmbar-adver-neighbor", "item_id": "llmbar-adver-neighbor-111", "overlap": 1.0}
+    ]

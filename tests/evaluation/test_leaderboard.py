@@ -1,6 +1,8 @@
 """The leaderboard, the run before, and where a score comes from."""
 
+import base64
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from pipeline import plots
 from pipeline.evaluation import history
 from pipeline.evaluation.benchmarks import pairs, rm_bench
 from pipeline.evaluation.history import Run, compare, fingerprints, last_published, provenance
@@ -112,6 +115,16 @@ def test_a_table_for_people_has_a_column_a_section_and_no_empty_one() -> None:
         "device",
     ]
     assert len(published) == 19
+
+
+def test_a_plot_has_a_row_a_model_whatever_its_name() -> None:
+    names = ["recipe", "$x^{", "<img src=x onerror=alert(1)>"]
+    plot = plots.interval_chart(
+        names, [50.0, 60.0, 70.0], [(40.0, 60.0)] * 3, {"random": [50.0] * 3}, "Overall", "percent"
+    )
+    found = re.fullmatch(r"!\[Overall\]\(data:image/png;base64,([A-Za-z0-9+/=]+)\)", plot)
+    assert found is not None
+    assert base64.b64decode(found.group(1)).startswith(b"\x89PNG")
 
 
 # ----------------------------------------------------------------------------------------------------------------------------- provenance

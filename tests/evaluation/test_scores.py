@@ -1,5 +1,6 @@
 """From scores to the summary of a benchmark."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.evaluation.benchmarks import pairs, rewardbench2, rm_bench
+from pipeline.dataset.schema import DATASET
+from pipeline.evaluation.benchmarks import load, pairs, rewardbench2, rm_bench
 from pipeline.evaluation.schema import LENGTH_BIAS, OUTCOMES, SUMMARY
 from pipeline.evaluation.summary import figures, outcomes_of, summarise
+from pipeline.settings import FileBenchmark
 from tests.evaluation.made import items_of, pairs_of, scores_of, won
 
 FORMS = {"b": pairs}
@@ -101,11 +104,7 @@ def test_figures_are_what_is_published_beside_scores() -> None:
     assert all(table.equals(figures(items, scores, FORMS, seed=1)[name]) for name, table in found.items())
 
 
-def test_the_real_part_of_rewardbench_has_the_baselines_that_its_makers_meant(shared_data: Any) -> None:
-    from pipeline.dataset.schema import DATASET
-    from pipeline.evaluation.benchmarks import load
-    from pipeline.settings import FileBenchmark
-
+def test_the_real_part_of_rewardbench_has_the_baselines_that_its_makers_meant(shared_data: Path) -> None:
     file = FileBenchmark(kind="file", path=str(shared_data / "eval" / "rewardbench_part.jsonl"))
     items = load("b", file, DATASET.empty_table()).items
     lengths = [len(text) for responses in items["responses"].to_pylist() for text in responses]

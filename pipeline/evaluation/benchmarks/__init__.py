@@ -1,6 +1,6 @@
 """Benchmarks: prompts with good responses and others, read in each one's published form.
 
-A form is a module of constants and functions, see `Form`. What a benchmark holds is read whole: the largest published one has 3,000 prompts.
+A form is a module of constants and functions, see `Form`. What a benchmark holds is read whole: the largest published one has 17,000 prompts.
 """
 
 import hashlib
@@ -72,12 +72,13 @@ FORMS: dict[BenchmarkForm, Form] = {
 NAMED: dict[str, Benchmark] = {
     "smoke": BuiltinBenchmark(kind="builtin", name="smoke"),
     **{
-        name: HubBenchmark.model_validate({"kind": "hub", "form": kind})
-        for name, kind in (
-            ("rewardbench", "pairs"),
-            ("rewardbench2", "rewardbench2"),
-            ("rm_bench", "rm_bench"),
-            ("judgebench", "judgebench"),
+        name: HubBenchmark.model_validate({"kind": "hub", **where})
+        for name, where in (
+            ("rewardbench", {}),
+            ("prior_sets", {"id": "allenai/pref-test-sets", "split": "+".join(pairs.PRIOR)}),
+            ("rewardbench2", {"form": "rewardbench2"}),
+            ("rm_bench", {"form": "rm_bench"}),
+            ("judgebench", {"form": "judgebench"}),
         )
     },
 }
@@ -167,15 +168,21 @@ def _file(path: Path) -> Iterator[tuple[int | None, Any]]:
 
 
 def _hub(benchmark: HubBenchmark) -> Iterator[tuple[int, Any]]:
+    """Rows of each split in turn; where a split is one of Prior Sets, its name is the subset, as in RewardBench's own code."""
     import datasets
 
-    try:
-        rows = datasets.load_dataset(benchmark.id, revision=benchmark.revision, split=benchmark.split)
-    except Exception as error:  # of many kinds: a missing repository, no network, a bad split
-        raise BenchmarkError(
-            f"{benchmark.id} (split {benchmark.split}) can't be read: {type(error).__name__}: {error}"
-        ) from error
-    yield from enumerate(rows, start=1)
+    number = 0
+    for split in benchmark.split.split("+"):
+        try:
+            rows = datasets.load_dataset(benchmark.id, revision=benchmark.revision, split=split)
+        except Exception as error:  # of many kinds: a missing repository, no network, a bad split
+            raise BenchmarkError(
+                f"{benchmark.id} (split {split}) can't be read: {type(error).__name__}: {error}"
+            ) from error
+        subset = {"subset": split} if split in pairs.PRIOR else {}
+        for row in rows:
+            number += 1
+            yield number, {**row, **subset}
 
 
 def _collected(name: str, data: pa.Table) -> Loaded:
