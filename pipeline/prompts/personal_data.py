@@ -84,7 +84,8 @@ KEYS = re.compile(
 )
 """Forms that detect-secrets 1.5 doesn't know, and private keys up to their end."""
 PASSWORD = re.compile(
-    r"(?i)\bpass(?:word|wd|code|phrase)\b[\"']?\s{0,3}(?:(?:is|was)(?: set to)?\s|[=:])\s{0,3}[\"'`]?(?P<value>(?=[^\s\"'`]*\d)(?=[^\s\"'`]*[A-Za-z])[^\s\"'`]{6,80})"
+    r"(?i)\bpass(?:word|wd|code|phrase)\b[\"']?\s{0,3}(?:(?:is|was)(?: set to)?\s|[=:])\s{0,3}[\"'`]?"
+    r"(?P<value>(?=[^\s\"'`]*\d)(?=[^\s\"'`]*[A-Za-z])[^\s\"'`]{6,80})"
 )
 """A password that is told: at least 6 characters, with a letter and a digit."""
 PLUGINS = {

@@ -230,7 +230,10 @@ def test_what_is_in_a_benchmark_is_rejected_under_its_name() -> None:
 MAIL = "Please write to ana.lima@riverbank.org that the boat is ready for the summer."
 
 
-@pytest.mark.parametrize(("action", "kept"), [("drop", []), ("flag", [MAIL]), ("mask", [MAIL.replace("ana.lima@riverbank.org", "<EMAIL_ADDRESS>")])])  # fmt: skip
+@pytest.mark.parametrize(
+    ("action", "kept"),
+    [("drop", []), ("flag", [MAIL]), ("mask", [MAIL.replace("ana.lima@riverbank.org", "<EMAIL_ADDRESS>")])],
+)
 def test_personal_data_is_dropped_flagged_or_masked_as_the_profile_says(action: str, kept: list[str]) -> None:
     left, rejected = candidate_prompts(pool([MAIL]), FILTERS.model_copy(update={"personal_data": action}), 1)
     assert [turns[0] for turns in left["turns"].to_pylist()] == kept
