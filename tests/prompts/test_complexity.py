@@ -81,11 +81,15 @@ def test_chunks_are_no_matter() -> None:
 def test_levels_of_labelled_prompts_agree_with_the_labels() -> None:
     lines = Path(__file__).with_name("complexity.jsonl").read_text(encoding="utf-8").splitlines()
     examples = [json.loads(line) for line in lines]
-    assert len({e["prompt"] for e in examples}) >= 60
-    figures, _ = agreement([e["complexity"] for e in examples], complexity(pa.array([[e["prompt"]] for e in examples])))
-    # 0.83 was measured when the labels were new; below 0.75 something has been broken
-    assert figures["weighted kappa"] is not None
-    assert figures["weighted kappa"] > 0.75
+    found = complexity(pa.array([[e["prompt"]] for e in examples])).to_pylist()
+
+    def kappa(length_tells: set[bool]) -> float:
+        part = [(e["complexity"], f) for e, f in zip(examples, found, strict=True) if e["length_tells"] in length_tells]
+        return agreement([a for a, _ in part], [b for _, b in part])[0]["weighted kappa"] or 0
+
+    # measured when the labels were new: 0.83 where length tells, 0.52 with those where it misleads; far below, something has been broken
+    assert kappa({True}) > 0.75
+    assert kappa({True, False}) > 0.45
 
 
 levels = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), max_size=30)
