@@ -158,7 +158,8 @@ def centres_of(vectors: Vectors, labels: Labels) -> Vectors:
     """Mean direction of each cluster's vectors: unit vectors, shape (clusters, dimensions)."""
     sums = np.zeros((int(labels.max()) + 1, vectors.shape[1]))
     np.add.at(sums, labels, vectors)
-    return (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
+    centres: Vectors = (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
+    return centres
 
 
 def nearest(vectors: Vectors, centres: Vectors) -> tuple[Labels, Vectors]:
