@@ -154,7 +154,8 @@ def _texts(path: Path) -> Iterator[str]:
         if isinstance(record, Unreadable):
             raise ValueError(f"{path}, record {number}: {record.reason}")
         turns = record.get("turns") or [record.get("prompt") or record.get("question")]
-        texts = [turn.get("content") if isinstance(turn, Mapping) else turn for turn in turns]
-        if not texts or not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"{path}, record {number}: has no text in `turns`, `prompt` or `question`")
-        yield from texts
+        for turn in turns:
+            text = turn.get("content") if isinstance(turn, Mapping) else turn
+            if not isinstance(text, str):
+                raise ValueError(f"{path}, record {number}: has no text in `turns`, `prompt` or `question`")
+            yield text
