@@ -76,7 +76,7 @@ def step(name: str, folder: Path) -> dict[str, Any]:
 
 
 def peak_mib() -> int:
-    """This process's own peak of resident memory (getrusage would tell its parent's where that was higher)."""
+    """Peak of the process's own resident memory (getrusage would tell its parent's where that was higher)."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return round(int(line.split()[1]) / 1024)
 

@@ -23,6 +23,8 @@ from pipeline.reward_model.decontamination import overlaps
 from pipeline.settings import Decontamination, PromptFilters
 
 BATCH = 10_000
+CUT = 2000
+"""Characters that are kept of each turn of a prompt that is too long: it is looked at no further. The conversation has the whole."""
 MULTI_TURN_CANDIDATES = 0.5
 """Share of the conversations with several user turns that become multi-turn candidates; the others give their first turn."""
 
@@ -141,16 +143,18 @@ def _judged(
 ) -> tuple[pa.Table, pa.Table, npt.NDArray[np.object_]]:
     """A candidate a conversation in the schema CANDIDATES; the same with personal data masked; and the reason against each, or ""."""
     drawn = _first_turns(conversations, filters.max_user_turns, seed)
+    lengths = pc.utf8_length(pc.binary_join(drawn, "\n"))
+    too_long = pc.greater(lengths, filters.max_characters)
+    drawn = _cut(drawn, too_long)
     masked, personal = masked_turns(drawn)
     turns = masked if filters.personal_data == "mask" else drawn
     texts = pc.binary_join(turns, "\n")
-    lengths = pc.utf8_length(texts)
     last = pc.utf8_length(pc.utf8_trim_whitespace(last_turns(turns)))
     flags = [own + personal.get(row, []) for row, own in enumerate(conversations["flags"].to_pylist())]
     checks = {
         "blank_turn": _any_blank(turns),
         "too_short": pc.less(last, filters.min_characters).to_numpy(zero_copy_only=False),
-        "too_long": pc.greater(lengths, filters.max_characters).to_numpy(zero_copy_only=False),
+        "too_long": too_long.to_numpy(zero_copy_only=False),
     }
     reason = np.select(list(checks.values()), list(checks), default="").astype(object)
     _drop(reason, texts, lambda some: _matching(some, CONTROL, "control_markup"))
@@ -172,7 +176,7 @@ def _judged(
         "conversation_id": conversations["conversation_id"],
         "turns": turns,
         "n_turns": pc.list_value_length(turns).cast(pa.int16()),
-        "n_characters": lengths,
+        "n_characters": pc.if_else(too_long, lengths, pc.utf8_length(texts)),
         "language": languages,
         "language_probability": pa.array(probabilities, pa.float32(), from_pandas=True),
         "flags": flags,
@@ -222,6 +226,13 @@ def _first_turns(conversations: pa.RecordBatch, most: int, seed: int) -> pa.Arra
     picked = np.arange(offsets[-1]) + np.repeat(begins - offsets[:-1], wanted)
     contents = pc.struct_field(pc.list_flatten(conversations["turns"]), "content").take(pa.array(picked))
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), contents)
+
+
+def _cut(turns: pa.ListArray, among: pa.Array) -> pa.ListArray:
+    """Prompts with the turns of some cut to CUT characters."""
+    texts, parents = turns.flatten(), pc.list_parent_indices(turns)
+    short = pc.utf8_slice_codeunits(texts, 0, CUT)
+    return pa.ListArray.from_arrays(turns.offsets, pc.if_else(among.take(parents), short, texts))
 
 
 def _any_blank(turns: pa.Array) -> npt.NDArray[np.bool_]:

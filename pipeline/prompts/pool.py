@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from pipeline.draws import uniforms
-from pipeline.prompts.filters import BATCH, candidate_prompts
+from pipeline.prompts.filters import BATCH, CUT, candidate_prompts
 from pipeline.prompts.personal_data import shown
 from pipeline.prompts.schema import CANDIDATES, REJECTED
 from pipeline.records import Unreadable, records
@@ -59,7 +59,7 @@ def describe(conversations: Iterable[pa.RecordBatch]) -> Shape:
         lengths.append(np.asarray(pc.list_value_length(batch["turns"]), dtype=np.int32))
         if not len(samples):
             first = batch.slice(0, 8)
-            texts = [[turn["content"] for turn in turns] for turns in first["turns"].to_pylist()]
+            texts = [[turn["content"][:CUT] for turn in turns] for turns in first["turns"].to_pylist()]
             samples = shown(pa.table({"source": first["source"], "turns": pa.array(texts, pa.list_(pa.string()))}))
     return Shape(roles, np.concatenate(lengths), flags, samples)
 
