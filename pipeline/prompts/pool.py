@@ -74,7 +74,8 @@ def write_candidates(
 ) -> Written:
     """Filter conversations into two files of a folder, DATA (schema CANDIDATES) and REJECTED_FILE (schema REJECTED); what there is.
 
-    See `candidate_prompts`. Memory holds a batch, and of each candidate what tells duplicates; not the texts.
+    See `candidate_prompts`; over_pool is the reason against those that the pool has no room for. Memory holds a batch, and of each candidate
+    what tells duplicates; not the texts. Raises ValueError for conversations of a source that the profile doesn't have.
     """
     written = Written()
     with (folder / REJECTED_FILE).open("wb") as file, pq.ParquetWriter(file, REJECTED, compression="zstd") as out:
@@ -89,7 +90,7 @@ def write_candidates(
             out.write_table(rejected)
 
         def kept() -> Iterator[pa.RecordBatch]:
-            stream = candidate_prompts(conversations, prompts.filters, seed, benchmarks, rule)
+            stream = candidate_prompts(_of_profile(conversations, prompts), prompts.filters, seed, benchmarks, rule)
             for candidates, rejected in stream:
                 written.conversations += len(candidates) + len(rejected)
                 reject(rejected)
@@ -102,6 +103,16 @@ def write_candidates(
     names = pc.list_flatten(read_table(folder / DATA, ["flags"])["flags"]).to_pylist()
     written.flags = Counter(names)
     return written
+
+
+def _of_profile(conversations: Iterable[pa.RecordBatch], prompts: Prompts) -> Iterator[pa.RecordBatch]:
+    for batch in conversations:
+        if foreign := set(pc.unique(batch["source"]).to_pylist()) - set(prompts.sources):
+            raise ValueError(
+                f"there are conversations of {', '.join(sorted(foreign))}, which the profile doesn't have among its sources: "
+                "materialize `conversations` anew"
+            )
+        yield batch
 
 
 def _within(prompts: Prompts, seed: int, path: UPath, reject: Callable[[pa.Table], None]) -> Iterator[pa.RecordBatch]:
