@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from pipeline.draws import uniforms
 from pipeline.prompts.near_duplicates import NearDuplicates
 from pipeline.prompts.personal_data import masked_turns
-from pipeline.prompts.safety import IDENTITY, UNSAFE
+from pipeline.prompts.safety import IDENTITY, SHORT, UNSAFE
 from pipeline.prompts.schema import CANDIDATES, REJECTED
 from pipeline.reward_model.decontamination import overlaps
 from pipeline.settings import Decontamination, PromptFilters
@@ -156,7 +156,7 @@ def _judged(
     if filters.drop_code:
         _drop(reason, texts, lambda some: _matching(some, CODE, "code"))
     if filters.drop_identity:
-        _drop(reason, texts, lambda some: _matching(some, IDENTITY, "identity"))
+        reason[(reason == "") & _asks_about_the_assistant(turns)] = "identity"
     if filters.personal_data == "drop":
         reason[[row for row in personal if not reason[row]]] = "personal_data"
     for row in np.flatnonzero(reason == "")[_matching(texts.filter(pa.array(reason == "")), UNSAFE, "unsafe") != ""]:
@@ -230,10 +230,19 @@ def _cut(turns: pa.ListArray, among: pa.Array) -> pa.ListArray:
     return pa.ListArray.from_arrays(turns.offsets, pc.if_else(among.take(parents), short, texts))
 
 
-def _any_blank(turns: pa.Array) -> npt.NDArray[np.bool_]:
-    blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(pc.list_flatten(turns))), 0)
+def _any_blank(turns: pa.ListArray) -> npt.NDArray[np.bool_]:
+    return _any(turns, pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(turns.flatten())), 0))
+
+
+def _asks_about_the_assistant(turns: pa.ListArray) -> npt.NDArray[np.bool_]:
+    short = pc.if_else(pc.less_equal(pc.utf8_length(turns.flatten()), SHORT), turns.flatten(), "")
+    return _any(turns, pc.match_substring_regex(short, IDENTITY))
+
+
+def _any(turns: pa.ListArray, of_turns: pa.Array) -> npt.NDArray[np.bool_]:
+    """Prompts with at least one such turn."""
     found = np.zeros(len(turns), dtype=bool)
-    found[pc.list_parent_indices(turns).filter(blank).to_numpy()] = True
+    found[pc.list_parent_indices(turns).filter(of_turns).to_numpy()] = True
     return found
 
 

@@ -72,6 +72,9 @@ UNSAFE = "(?i)" + "|".join(
     ]
 )
 
+SHORT = 300
+"""Most characters of a turn that asks about the assistant. In longer ones such words are nearly always of a story, a role or a pasted text."""
+
 _THING = (
     r"(?:an? )?(?:ai\b|a\.i\.|bot|chat ?bot|robot|chat ?gpt|gpt[ -]?\d?|bard|claude|gemini|llama|bing|human|"
     r"person|real person|machine|(?:large )?language model|computer|program|sentient|conscious|self[ -]aware|"
@@ -81,6 +84,7 @@ _MADE = r"(?:made|created|built|developed|trained|programmed|designed|invented|o
 
 IDENTITY = "(?i)" + "|".join(
     [
+        rf"\bhave you (?:ever |already )?been (?:{_MADE[3:-1]})\b|\b(?:in|of|from) your (?:data ?set|training set)\b",
         r"\bwho (?:exactly |really |the hell )?are you(?: really| exactly| anyway)?\s*(?:[?!.,\n]|$|and )",
         r"(?:^|[.?!\n]\s*|\b(?:so|and|hi|hello|hey),? )what (?:exactly |really )?are you(?: (?:exactly|really|"
         r"called|made of|capable of|able to do))?\s*[?!.]",
