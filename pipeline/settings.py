@@ -218,7 +218,7 @@ class Topics(Section):
         description="`package:MODULE` for weights that a package carries, else a hub id or folder",
     )
     method: Literal["bertopic", "k_means"] = Field(
-        "bertopic", description="k_means is faster, and as good on a thousand prompts (benchmarks/topics.py)"
+        "bertopic", description="k_means takes seconds less, and is less like human topics (benchmarks/topics.py)"
     )
     count: int = Field(1000, ge=1, description="number of topics asked for; the original has about 1,000")
 
