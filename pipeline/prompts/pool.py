@@ -15,7 +15,7 @@ from upath import UPath
 from pipeline.draws import uniforms
 from pipeline.prompts.filters import BATCH, CUT, candidate_prompts
 from pipeline.prompts.personal_data import shown
-from pipeline.prompts.schema import CANDIDATES, REJECTED
+from pipeline.prompts.schema import CANDIDATES, CONVERSATIONS, REJECTED
 from pipeline.records import Unreadable, records
 from pipeline.settings import PROJECT, Decontamination, Prompts
 from pipeline.store import DATA, read_batches, read_table, write_table
@@ -75,7 +75,8 @@ def write_candidates(
     """Filter conversations into two files of a folder, DATA (schema CANDIDATES) and REJECTED_FILE (schema REJECTED); what there is.
 
     See `candidate_prompts`; over_pool is the reason against those that the pool has no room for. Memory holds a batch, and of each candidate
-    what tells duplicates; not the texts. Raises ValueError for conversations of a source that the profile doesn't have.
+    what tells duplicates; not the texts. Raises ValueError for conversations of a source that the profile doesn't
+    have, or in another schema.
     """
     written = Written()
     with (folder / REJECTED_FILE).open("wb") as file, pq.ParquetWriter(file, REJECTED, compression="zstd") as out:
@@ -107,6 +108,10 @@ def write_candidates(
 
 def _of_profile(conversations: Iterable[pa.RecordBatch], prompts: Prompts) -> Iterator[pa.RecordBatch]:
     for batch in conversations:
+        if not batch.schema.equals(CONVERSATIONS):
+            raise ValueError(
+                "these conversations are of another version of the project: materialize `conversations` anew"
+            )
         if foreign := set(pc.unique(batch["source"]).to_pylist()) - set(prompts.sources):
             raise ValueError(
                 f"there are conversations of {', '.join(sorted(foreign))}, which the profile doesn't have among its sources: "
