@@ -143,6 +143,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             "input": str(store.path("candidate_prompts", None, DATA)),
             "work": str(store.work("prompt_topics")),
             "earlier": str(store.path("prompt_topics")) if earlier else None,
+            "weights": earlier.info["embedder's weights"] if earlier else None,
             "seed": profile.seed,
             **wanted.topics.model_dump(),
         }

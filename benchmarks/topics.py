@@ -52,7 +52,7 @@ def against_people(file: Path, console: Console) -> dict[str, Any]:
     texts = [row["prompt"] for row in rows]
     people = np.unique([row["cluster"] for row in rows], return_inverse=True)[1]
     with tempfile.TemporaryDirectory() as work:
-        vectors, _ = embeddings(texts, EMBEDDER, UPath(work), console.print)
+        vectors, _, _ = embeddings(texts, EMBEDDER, UPath(work), console.print)
     tfidf = TfidfVectorizer(stop_words="english", sublinear_tf=True).fit_transform(texts)
     table = Table(
         "asked for",
@@ -110,7 +110,7 @@ def step_embed(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Embeddings of all candidates."""
     texts = pc.binary_join(read_table(UPath(folder / "candidates.parquet"), ["turns"])["turns"], "\n").to_pylist()
     first = len(texts) // options.copies
-    vectors, new = embeddings(texts[:first], EMBEDDER, UPath(folder), lambda _: None)
+    vectors, new, _ = embeddings(texts[:first], EMBEDDER, UPath(folder), lambda _: None)
     noise = np.random.default_rng(1).normal(0, NOISE, (options.copies - 1, *vectors.shape)).astype(np.float32)
     copies = (vectors + noise).reshape(-1, vectors.shape[1])
     np.save(folder / "vectors.npy", np.concatenate([vectors, copies / np.linalg.norm(copies, axis=1, keepdims=True)]))

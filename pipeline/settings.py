@@ -183,7 +183,9 @@ class PromptFilters(Section):
     """What makes a conversation's user turns a candidate prompt (HelpSteer2, section 2.1; thresholds are ours: it gives none)."""
 
     language: str = Field("en", description="ISO 639-1 code that every prompt must be in")
-    language_floor: Share = Field(0.35, description="least probability of that language; short English texts get little")
+    language_floor: Share = Field(
+        0.35, description="least probability of that language; short English texts get little"
+    )
     drop_code: bool = True
     drop_identity: bool = Field(
         True, description="questions about the assistant itself; those about another model stay"
@@ -218,7 +220,7 @@ class Topics(Section):
         description="`package:MODULE` for weights that a package carries, else a hub id or folder",
     )
     method: Literal["bertopic", "k_means"] = Field(
-        "bertopic", description="k_means is faster, and as good on a thousand prompts (benchmarks/topics.py)"
+        "bertopic", description="k_means takes seconds less, and is less like human topics (benchmarks/topics.py)"
     )
     count: int = Field(1000, ge=1, description="number of topics asked for; the original has about 1,000")
 

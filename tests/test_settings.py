@@ -159,3 +159,22 @@ def test_a_hub_benchmark_is_its_forms_published_one_unless_another_is_named(tmp_
         ("THU-KEG/RM-Bench", "train", "rm_bench"),
         ("me/pairs", "test", "pairs"),
     ]
+
+
+SOURCES = "extends: tiny\nprompts:\n  sources:\n    more: {kind: hub, id: a/b, licence: Apache-2.0, weight: 2}\n"
+
+
+def test_a_source_with_a_licence_that_the_profile_does_not_allow_is_refused_with_its_place(tmp_path: Path) -> None:
+    said = refusal(tmp_path, f"{SOURCES}  licences: [Apache-2.0, CC0-1.0]\n")
+    assert said.startswith(
+        f"{tmp_path / 'mine.yaml'}:2: prompts: sources.sharegpt.licence: 'not stated' is not among `licences`"
+    )
+    assert "Apache-2.0, CC0-1.0" in said
+    allowed = load_profile(written(tmp_path, f"{SOURCES}  licences: [Apache-2.0, not stated]\n"))
+    assert allowed.prompts is not None
+    assert {name: source.weight for name, source in allowed.prompts.sources.items()} == {"sharegpt": 1, "more": 2}
+
+
+def test_prompts_of_a_benchmark_have_a_name_of_their_own(tmp_path: Path) -> None:
+    said = refusal(tmp_path, "extends: tiny\nprompts: {filters: {benchmark_prompts: {smoke: a.jsonl}}}\n")
+    assert "prompts.filters.benchmark_prompts.smoke: is the name of a benchmark; take another" in said

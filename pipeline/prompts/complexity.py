@@ -1,6 +1,7 @@
 """How much a prompt asks for: 1 to 5 by the number of intentions and constraints (HelpSteer2, appendix on prompts, after #InsTag).
 
-This is the offline heuristic, which counts words that ask and words that limit in the turn that is to be answered. It needs no model.
+This is the offline heuristic, which counts what asks and what limits in the turn that is to be answered. It needs no model. A long text that was
+pasted in for a simple task is full of words that could limit, but thinly; so they count by how densely they stand.
 """
 
 import numpy as np
@@ -11,32 +12,42 @@ import pyarrow.compute as pc
 from pipeline.prompts.filters import last_turns
 
 INTENTION = (
-    r"(?i)\b(?:write|explain|summari[sz]e|list|compare|create|describe|give|make|"
-    r"generate|analy[sz]e|translate|rewrite|suggest|provide|find|"
-    r"calculate|design|plan|tell|show|help|discuss|evaluate|identify|draft|outline|recommend|classify|extract|improve|act as|what|why|how|who|"
-    r"when|where|which|can you|could you|should)\b"
+    r"(?i)(?:[.!?:;,\n\"”]|\b(?:and|then|also|please|to|you|me))[ \t\n]*\b(?:"
+    r"write|explain|summari[sz]e|list|compare|create|describe|give|make|generate|analy[sz]e|translate|rewrite|suggest|provide|find|calculate|"
+    r"design|plan|tell|show|help|discuss|evaluate|identify|draft|outline|recommend|classify|extract|improve|act|answer|invent|develop|prepare|"
+    r"organi[sz]e|propose|define|name|compose|proofread|correct|rank|rate|turn|add|choose|set up|say|judge|estimate|present|test)\b|\?"
 )
+"""A verb that asks where a clause begins, or a question mark. The text begins with a line break: Arrow counts on in what is left of it after each
+match, so that ^ would hold at every one."""
 CONSTRAINT = (
     r"(?i)\b(?:must|should not|do not|don't|without|only|at least|at most|no more than|less than|more than|exactly|within|using|include|"
     r"including|exclude|avoid|ensure|each|every|format|table|bullet|markdown|json|tone|style|words?|paragraphs?|sentences?|characters?|"
-    r"in the style of|based on|according to|step by step|for (?:a|an|the)|\d+)\b"
+    r"in the style of|based on|according to|step by step|for (?:a|an|the)|no|nothing|never|under|below|present tense|past tense|first person|"
+    r"third person|one|two|three|four|five|six|seven|eight|nine|ten|twelve|\d+)\b"
 )
-LENGTHS = (600, 1500)
-"""Characters from which a turn counts as carrying one, two further constraints: long input is material to be kept to."""
-LEVELS = (2.0, 4.0, 6.5, 10.0)
-"""Least score of levels 2 to 5. Chosen so that ShareGPT's English single turns spread over all five."""
+PART = r"[,;+]"
+"""What parts a list: a dense one asks for much in few words."""
+CONSTRAINT_DENSITY, PART_DENSITY = 1.0, 2.0
+"""A hundred characters: with fewer constraints than that each counts for less, by the square; with more parts than that they begin to count."""
+LEVELS = (2.0, 3.5, 6.0, 10.0)
+"""Least score of levels 2 to 5. These and the densities were chosen on one half of labelled prompts (benchmarks/complexity.py)."""
 
 
 def complexity(turns: pa.ChunkedArray | pa.Array) -> pa.Array:
     """Level 1 to 5 (int8) of the last turn of each prompt (list of strings): its score against LEVELS.
 
-    The score is the number of intentions (at most 6) plus the number of constraints (at most 12).
+    The score is the number of intentions (1 to 6), plus constraints (at most 12) and parts of lists (at most 6) as far as they are dense.
     """
     last = last_turns(turns)
-    intentions = np.asarray(pc.count_substring_regex(last, INTENTION), dtype=np.float64)
-    constraints = np.asarray(pc.count_substring_regex(last, CONSTRAINT), dtype=np.float64)
-    constraints += np.searchsorted(LENGTHS, np.asarray(pc.utf8_length(last)), side="right")
-    score = np.minimum(intentions, 6) + np.minimum(constraints, 12)
+    begun = pc.binary_join_element_wise("\n", last, "")
+    asks, limits, parts = (
+        np.asarray(pc.count_substring_regex(begun, pattern), dtype=np.float64)
+        for pattern in (INTENTION, CONSTRAINT, PART)
+    )
+    hundreds = np.maximum(np.asarray(pc.utf8_length(last)), 40) / 100
+    limits *= np.minimum(limits / hundreds / CONSTRAINT_DENSITY, 1) ** 2
+    parts *= np.clip(parts / hundreds / PART_DENSITY - 1, 0, 1)
+    score = np.clip(asks, 1, 6) + np.minimum(limits, 12) + np.minimum(parts, 6)
     return pa.array(1 + np.searchsorted(LEVELS, score, side="right"), pa.int8())
 
 

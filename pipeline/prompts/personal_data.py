@@ -30,10 +30,11 @@ SUSPECT = (
 """What a text must have for a closer look; nearly all texts have nothing of it."""
 
 EMAIL = re.compile(
-    r"(?<![\w.+%-])[\w+%-]+(?:\.[\w+%-]+)*(?:@| ?[(\[] ?at ?[)\]] ?)(?P<domain>(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+[^\W\d_]{2,24})(?![\w-]|\.\w)"
+    r"(?<![\w.+%-])[\w+%-]+(?:\.[\w+%-]+)*(?:@| ?[(\[] ?at ?[)\]] ?)(?P<domain>(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+"
+    r"(?:[a-z]{2,24}|[A-Z]{2,24}))(?![a-z0-9-]|\.[a-z0-9])"
 )
 RESERVED = re.compile(r"(?i)(?:^|\.)(?:example|test|invalid|localhost)$|(?:^|\.)example\.(?:com|org|net)$")
-"""Domains of RFC 2606: for examples, of nobody."""
+"""Domains of RFC 2606: for examples, of nobody. Nor is git@host anybody, which is how repositories are named."""
 
 CARD = re.compile(r"(?<![\d.,-])\d(?:[ -]?\d){12,18}(?![\d-]|[.,]\d)")
 CARD_NUMBER = re.compile(
@@ -58,8 +59,8 @@ NO_SSN = {"123456789", "078051120", "219099999"}
 """Numbers that stand for an SSN in print."""
 SSN_WORDS = re.compile(r"(?i)\bssns?\b|social[ -]security|\bss ?(?:#|number|no)")
 
-IPV4 = re.compile(r"(?<![\w.-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\w)")
-IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])")
+IPV4 = re.compile(r"(?<![\w.-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\w|/\d)")
+IPV6 = re.compile(r"(?<![\w:.])(?=(?::*[0-9A-Fa-f]){6})(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:]|/\d)")
 VERSION_WORDS = re.compile(
     r"(?i)(?:\bv(?:er(?:sion|\.)?)?|release|build|firmware|section|chapter|clause|paragraph|driver|update|patch|§|chrome/?)[ :#.]*$"
 )
@@ -68,9 +69,11 @@ RESOLVERS = {"1.1.1.1", "1.0.0.1", "8.8.8.8", "8.8.4.4", "9.9.9.9"}
 
 PHONES = {
     "US": re.compile(
-        r"(?<![\w.+-])(?:1[ .-]?)?(?:\([2-9]\d\d\) ?|[2-9]\d\d[ .\-/]?)[2-9]\d\d[ .-]?\d{4}(?![\w-]|[.,]\d)"
+        r"(?<![\w.+-])(?<!\d[ ,\t])(?:1[ .-]?)?(?:\([2-9]\d\d\) ?|[2-9]\d\d[ .\-/]?)[2-9]\d\d[ .-]?\d{4}(?![\w-]|[ .,\t]\d)"
     ),
-    "GB": re.compile(r"(?<![\w.+-])(?:\(0\d{2,4}\) ?|0\d{2,4}[ -]?)\d{3,4}[ -]?\d{3,4}(?![\w-]|[.,]\d)"),
+    "GB": re.compile(
+        r"(?<![\w.+-])(?<!\d[ ,\t])(?:\(0\d{2,4}\) ?|0\d{2,4}[ -]?)\d{3,4}[ -]?\d{3,4}(?![\w-]|[ .,\t]\d)"
+    ),
     "ZZ": re.compile(r"(?<![\w+])(?:\+|00(?=[1-9]))\d(?:[ .()/-]{0,2}\d){6,14}(?![\w-]|[.,]\d)"),
 }
 """How numbers are written in the countries that are taken in national form, and with + (or 00) and a country code (ZZ)."""
@@ -84,7 +87,8 @@ KEYS = re.compile(
 )
 """Forms that detect-secrets 1.5 doesn't know, and private keys up to their end."""
 PASSWORD = re.compile(
-    r"(?i)\bpass(?:word|wd|code|phrase)\b[\"']?\s{0,3}(?:(?:is|was)(?: set to)?\s|[=:])\s{0,3}[\"'`]?(?P<value>(?=[^\s\"'`]*\d)(?=[^\s\"'`]*[A-Za-z])[^\s\"'`]{6,80})"
+    r"(?i)\bpass(?:word|wd|code|phrase)\b[\"']?\s{0,3}(?:(?:is|was)(?: set to)?\s|[=:])\s{0,3}[\"'`]?"
+    r"(?P<value>(?=[^\s\"'`]*\d)(?=[^\s\"'`]*[A-Za-z])[^\s\"'`]{6,80})"
 )
 """A password that is told: at least 6 characters, with a letter and a digit."""
 PLUGINS = {
@@ -175,7 +179,7 @@ def shown(table: pa.Table) -> pa.Table:
 
 def _emails(text: str) -> Iterator[tuple[int, int]]:
     for match in EMAIL.finditer(text):
-        if not RESERVED.search(match["domain"]):
+        if not RESERVED.search(match["domain"]) and not match[0].startswith("git@"):
             yield match.span()
 
 

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from pipeline.draws import uniforms
-from pipeline.prompts.filters import BATCH, candidate_prompts
+from pipeline.prompts.filters import BATCH, CUT, candidate_prompts
 from pipeline.prompts.personal_data import shown
-from pipeline.prompts.schema import CANDIDATES, REJECTED
+from pipeline.prompts.schema import CANDIDATES, CONVERSATIONS, REJECTED
 from pipeline.records import Unreadable, records
 from pipeline.settings import PROJECT, Decontamination, Prompts
 from pipeline.store import DATA, read_batches, read_table, write_table
@@ -59,7 +59,7 @@ def describe(conversations: Iterable[pa.RecordBatch]) -> Shape:
         lengths.append(np.asarray(pc.list_value_length(batch["turns"]), dtype=np.int32))
         if not len(samples):
             first = batch.slice(0, 8)
-            texts = [[turn["content"] for turn in turns] for turns in first["turns"].to_pylist()]
+            texts = [[turn["content"][:CUT] for turn in turns] for turns in first["turns"].to_pylist()]
             samples = shown(pa.table({"source": first["source"], "turns": pa.array(texts, pa.list_(pa.string()))}))
     return Shape(roles, np.concatenate(lengths), flags, samples)
 
@@ -74,7 +74,9 @@ def write_candidates(
 ) -> Written:
     """Filter conversations into two files of a folder, DATA (schema CANDIDATES) and REJECTED_FILE (schema REJECTED); what there is.
 
-    See `candidate_prompts`. Memory holds a batch, and of each candidate what tells duplicates; not the texts.
+    See `candidate_prompts`; over_pool is the reason against those that the pool has no room for. Memory holds a batch, and of each candidate
+    what tells duplicates; not the texts. Raises ValueError for conversations of a source that the profile doesn't
+    have, or in another schema.
     """
     written = Written()
     with (folder / REJECTED_FILE).open("wb") as file, pq.ParquetWriter(file, REJECTED, compression="zstd") as out:
@@ -89,7 +91,7 @@ def write_candidates(
             out.write_table(rejected)
 
         def kept() -> Iterator[pa.RecordBatch]:
-            stream = candidate_prompts(conversations, prompts.filters, seed, benchmarks, rule)
+            stream = candidate_prompts(_of_profile(conversations, prompts), prompts.filters, seed, benchmarks, rule)
             for candidates, rejected in stream:
                 written.conversations += len(candidates) + len(rejected)
                 reject(rejected)
@@ -102,6 +104,20 @@ def write_candidates(
     names = pc.list_flatten(read_table(folder / DATA, ["flags"])["flags"]).to_pylist()
     written.flags = Counter(names)
     return written
+
+
+def _of_profile(conversations: Iterable[pa.RecordBatch], prompts: Prompts) -> Iterator[pa.RecordBatch]:
+    for batch in conversations:
+        if not batch.schema.equals(CONVERSATIONS):
+            raise ValueError(
+                "these conversations are of another version of the project: materialize `conversations` anew"
+            )
+        if foreign := set(pc.unique(batch["source"]).to_pylist()) - set(prompts.sources):
+            raise ValueError(
+                f"there are conversations of {', '.join(sorted(foreign))}, which the profile doesn't have among its sources: "
+                "materialize `conversations` anew"
+            )
+        yield batch
 
 
 def _within(prompts: Prompts, seed: int, path: UPath, reject: Callable[[pa.Table], None]) -> Iterator[pa.RecordBatch]:
@@ -154,7 +170,8 @@ def _texts(path: Path) -> Iterator[str]:
         if isinstance(record, Unreadable):
             raise ValueError(f"{path}, record {number}: {record.reason}")
         turns = record.get("turns") or [record.get("prompt") or record.get("question")]
-        texts = [turn.get("content") if isinstance(turn, Mapping) else turn for turn in turns]
-        if not texts or not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"{path}, record {number}: has no text in `turns`, `prompt` or `question`")
-        yield from texts
+        for turn in turns:
+            text = turn.get("content") if isinstance(turn, Mapping) else turn
+            if not isinstance(text, str):
+                raise ValueError(f"{path}, record {number}: has no text in `turns`, `prompt` or `question`")
+            yield text

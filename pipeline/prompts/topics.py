@@ -59,10 +59,6 @@ class Topics:
         }
         return pa.table({name: pa.array(columns[name], TOPIC_MAP.field(name).type) for name in TOPIC_MAP.names})
 
-    def nearest(self, vectors: Vectors) -> tuple[Labels, Vectors]:
-        """The topic with the nearest centre of each unit vector, and the cosine to it."""
-        return nearest(vectors, self.centres)
-
 
 def find(texts: list[str], vectors: Vectors, method: Method, count: int, seed: int) -> tuple[Labels, Topics]:
     """Topic of each text, and the topics: about `count`, or one for every five texts where that is fewer.
@@ -87,7 +83,7 @@ def grow(
     """
     new = np.flatnonzero(labels < 0)
     size = max(PROMPTS_A_TOPIC, round((len(labels) - len(new)) / len(topics.names)))
-    found, near = topics.nearest(vectors[new])
+    found, near = nearest(vectors[new], topics.centres)
     labels = labels.copy()
     labels[new] = found
     strange = new[near < topics.fits_from]
@@ -158,7 +154,8 @@ def centres_of(vectors: Vectors, labels: Labels) -> Vectors:
     """Mean direction of each cluster's vectors: unit vectors, shape (clusters, dimensions)."""
     sums = np.zeros((int(labels.max()) + 1, vectors.shape[1]))
     np.add.at(sums, labels, vectors)
-    return (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
+    centres: Vectors = (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
+    return centres
 
 
 def nearest(vectors: Vectors, centres: Vectors) -> tuple[Labels, Vectors]:

@@ -1,8 +1,8 @@
 """The stage's worker: sentence embeddings of candidate prompts, and the topic of each.
 
 Spec: input (URI of a Parquet file in the schema CANDIDATES), work (URI of the folder of embeddings), earlier (URI of the folder of the topics that
-are published and are to be kept, or null), embedder, method, count, seed. Writes `topics.parquet`: prompt_id, topic, topic_name, and `map.parquet`,
-the topics in the schema TOPIC_MAP.
+are published and are to be kept, or null), weights (hash of the embedder's that they were found with), embedder, method, count, seed. Writes
+`topics.parquet`: prompt_id, topic, topic_name, and `map.parquet`, the topics in the schema TOPIC_MAP.
 """
 
 import hashlib
@@ -34,8 +34,13 @@ def work(spec: Spec, log: Log) -> dict[str, Any]:
     if not len(candidates):
         raise ValueError("there are no candidate prompts: look at what was rejected in candidate_prompts, and why")
     texts = pc.binary_join(candidates["turns"], "\n").to_pylist()
-    vectors, embedded = embeddings(texts, spec["embedder"], UPath(spec["work"]), log)
+    vectors, embedded, weights = embeddings(texts, spec["embedder"], UPath(spec["work"]), log)
     if spec["earlier"]:
+        if weights != spec["weights"]:
+            raise ValueError(
+                f"topics.embedder: the weights of {spec['embedder']} are not those that the published topics were found with, so that "
+                "new prompts can't be compared with them: bring the old weights back, or change topics.count to find topics anew"
+            )
         folder = UPath(spec["earlier"])
         known = read_table(folder / DATA, ["prompt_id", "topic"])
         at = pc.index_in(candidates["prompt_id"], known["prompt_id"].combine_chunks())
@@ -56,14 +61,15 @@ def work(spec: Spec, log: Log) -> dict[str, Any]:
     return {
         "topics": len(topics.names),
         "dimensions": vectors.shape[1],
+        "embedder's weights": weights,
         "embedded anew": embedded,
         **figures,
         "map": positions(topics.centres, spec["seed"]).round(3).tolist(),
     }
 
 
-def embeddings(texts: list[str], embedder: str, work: UPath, log: Log) -> tuple[npt.NDArray[np.float32], int]:
-    """Unit vectors of texts, shape (len(texts), dimensions), and how many texts had to be embedded.
+def embeddings(texts: list[str], embedder: str, work: UPath, log: Log) -> tuple[npt.NDArray[np.float32], int, str]:
+    """Unit vectors of texts, shape (len(texts), dimensions), how many texts had to be embedded, and a hash of the embedder's weights.
 
     embedder: `package:MODULE`, a hub id, or a folder. Vectors are kept in `work` by a hash of the text, in a folder by a hash of the
     embedder's weights, as 16-bit numbers; all are read as such, so that a text has the same vector whether it was kept or not.
@@ -72,7 +78,8 @@ def embeddings(texts: list[str], embedder: str, work: UPath, log: Log) -> tuple[
 
     model = SentenceTransformer(_folder(embedder), trust_remote_code=False)
     model.max_seq_length = TOKENS
-    folder = work / f"embeddings-{_fingerprint(model)}"
+    weights = _fingerprint(model)
+    folder = work / f"embeddings-{weights}"
     folder.mkdir(parents=True, exist_ok=True)
     keys = pa.array([hashlib.sha256(text.encode()).digest() for text in texts], pa.binary())
     unique = pc.unique(keys)
@@ -106,7 +113,7 @@ def embeddings(texts: list[str], embedder: str, work: UPath, log: Log) -> tuple[
         table = pa.table({"key": unique.take(pa.array(shard_rows)), "vector": column})
         write_table(table, folder / f"{uuid.uuid4().hex}.parquet")
     whole = vectors[rows].astype(np.float32)
-    return whole / np.linalg.norm(whole, axis=1, keepdims=True), len(new)
+    return whole / np.linalg.norm(whole, axis=1, keepdims=True), len(new), weights
 
 
 def _matrix(column: pa.ChunkedArray, width: int) -> npt.NDArray[np.float16]:

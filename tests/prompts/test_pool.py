@@ -98,6 +98,13 @@ def test_what_is_over_the_pool_is_rejected_and_every_conversation_is_accounted_f
     )
 
 
+def test_conversations_of_a_source_that_the_profile_has_no_more_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"conversations of gone, which .* materialize `conversations` anew"):
+        write(tmp_path, pool(["Which bread keeps longest in a tin?"], source="gone"), wanted())
+    with pytest.raises(ValueError, match="another version of the project: materialize `conversations` anew"):
+        write(tmp_path, two_sources().drop_columns("flags"), wanted())
+
+
 def test_without_a_limit_a_further_source_leaves_all_earlier_candidates(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     alone = write(tmp_path / "one", two_sources().slice(0, 20), wanted())[1]

