@@ -29,7 +29,7 @@ from pipeline.responses.plan import assign_generators, requests_of, responses_of
 from pipeline.responses.requests import Answer, FinishedRequests, Request, finish, outcomes, request_key
 from pipeline.responses.schema import CONTEXTS
 from pipeline.responses.worker import requests_in
-from pipeline.settings import Checkpoint, PromptFilters, Sampling, ShareGPTSource, load_profile
+from pipeline.settings import Checkpoint, Decontamination, PromptFilters, Sampling, ShareGPTSource, load_profile
 
 
 def quiet(message: str) -> None:
@@ -44,8 +44,9 @@ def keyed(messages: list[dict[str, str]], sampling: Sampling, seed: int) -> Requ
 
 def real_requests(prompts: int) -> list[Request]:
     """So many real single-turn prompts, up to 128 tokens to be written to each."""
-    table, _ = conversations({"s": ShareGPTSource(kind="sharegpt", licence="not stated", limit=2500)})
-    kept, _ = candidate_prompts(table, PromptFilters(max_characters=1500, max_user_turns=1), 1)
+    stream, _ = conversations({"s": ShareGPTSource(kind="sharegpt", licence="not stated", limit=2500)})
+    judged = candidate_prompts(stream, PromptFilters(max_characters=1500, max_user_turns=1), 1, {}, Decontamination())
+    kept = pa.concat_tables(good for good, _ in judged)
     sampling = Sampling(temperature=0.7, top_p=0.9, max_tokens=128)
     texts = [turns[0] for turns in kept["turns"].to_pylist()[:prompts]]
     return [keyed([{"role": "user", "content": text}], sampling, n) for n, text in enumerate(texts)]

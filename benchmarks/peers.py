@@ -42,13 +42,14 @@ from typing import Any
 
 import numpy as np
 from generation import keyed, quiet
+import pyarrow as pa
 from upath import UPath
 
 from pipeline.checkpoints import resolve
 from pipeline.prompts.filters import candidate_prompts
 from pipeline.prompts.sources import conversations
 from pipeline.responses.requests import Engine, FinishedRequests, Request, finish, outcomes
-from pipeline.settings import PromptFilters, Sampling, Server, ShareGPTSource, load_profile
+from pipeline.settings import Decontamination, PromptFilters, Sampling, Server, ShareGPTSource, load_profile
 from pipeline.store import write_table
 
 Figures = dict[str, Any]
@@ -258,8 +259,9 @@ def killed(side: str, spec: Figures, peer: str, behind: int, share: float) -> tu
 
 def asked_for(prompts: int) -> list[str]:
     """First turns of ShareGPT's conversations, as in `generation.py`: lines of JSON with a seed each."""
-    table, _ = conversations({"s": ShareGPTSource(kind="sharegpt", licence="not stated", limit=2500)})
-    kept, _ = candidate_prompts(table, PromptFilters(max_characters=1500, max_user_turns=1), 1)
+    stream, _ = conversations({"s": ShareGPTSource(kind="sharegpt", licence="not stated", limit=2500)})
+    judged = candidate_prompts(stream, PromptFilters(max_characters=1500, max_user_turns=1), 1, {}, Decontamination())
+    kept = pa.concat_tables(good for good, _ in judged)
     texts = [turns[0] for turns in kept["turns"].to_pylist()[:prompts]]
     return [json.dumps({"seed": n, "text": text}) + "\n" for n, text in enumerate(texts)]
 
