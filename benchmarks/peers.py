@@ -41,8 +41,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from generation import keyed, quiet
 import pyarrow as pa
+from generation import keyed, quiet
 from upath import UPath
 
 from pipeline.checkpoints import resolve
