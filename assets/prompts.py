@@ -92,7 +92,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         """One candidate prompt a conversation, single- or multi-turn, that passes the filters; the others with their reason."""
         store = storage.store()
         none = pa.table({name: pa.array([]) for name in benchmarks.COLLECTED})
-        texts = {n: prompt_texts(benchmarks.load(n, b, none).pairs["messages"]) for n, b in against.items()}
+        texts = {n: prompt_texts(benchmarks.load(n, b, none).items["messages"]) for n, b in against.items()}
         texts |= pool.benchmark_prompts(wanted.filters.benchmark_prompts)
         staged = store.staging("candidate_prompts")
         stream = read_batches(store.path("conversations", None, DATA))
