@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import plots
+from pipeline.evaluation import page
 from pipeline.evaluation.leaderboard import wide
 from pipeline.evaluation.published import PUBLISHED_SOURCE
 from pipeline.prompts import delivery_report
@@ -26,7 +27,7 @@ def write_report(store: Store, profile: Profile, stages: Sequence[Mapping[str, A
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    page = environment.get_template("report.html").render(
+    text = environment.get_template("report.html").render(
         profile=profile,
         stages=stages,
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -36,11 +37,12 @@ def write_report(store: Store, profile: Profile, stages: Sequence[Mapping[str, A
         data=_dataset(store),
         recipes=[_recipe(store, name) for name in profile.recipes if store.manifest("benchmark_scores", name)],
         boards=_boards(store.read("leaderboard")),
+        board_page=str(local_path(store.path("leaderboard", None, page.HTML)).relative_to(local_path(store.root))),
         source=PUBLISHED_SOURCE,
         attributes=ATTRIBUTES,
     )
     path = local_path(store.root) / "report.html"
-    path.write_text(page, encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     return path
 
 
