@@ -22,6 +22,7 @@ from pipeline.annotations.rater import FORM, UNREADABLE, question, ratings_in
 from pipeline.annotations.schema import ANNOTATIONS, MODEL_RATINGS, QUESTIONS, WANTED
 from pipeline.annotations.tasks import wanted_at_first
 from pipeline.dataset.push import objections
+from pipeline.evaluation.schema import LEADERBOARD
 from pipeline.report import write_report
 from pipeline.responses.engines import LazyEngine
 from pipeline.responses.requests import Answer, Request
@@ -319,23 +320,24 @@ def test_what_has_no_licence_to_rate_for_publication_is_not_pushed(tmp_path: Pat
 
 def test_the_report_says_who_rated(judged: tuple[Profile, Store, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     profile, store, _ = judged
-    for part, empty in (("_pool", None), ("_recipe", None)):
-        monkeypatch.setattr(f"pipeline.report.{part}", lambda *_, empty=empty: empty)
-    ours = dict.fromkeys(("low", "high", "chat", "chat_hard", "safety", "reasoning", "prior_sets"))
+    for part in ("_pool", "_recipe", "_draw"):
+        monkeypatch.setattr(f"pipeline.report.{part}", lambda *_: None)
     row = {
         "model": "m",
         "origin": "ours",
-        "source": "s",
         "benchmark": "b",
-        "overall": 1.0,
-        "rated_by": profile.rated_by,
+        "level": "overall",
+        "name": "b",
+        "measure": "accuracy",
+        "units": 1,
     }
-    board = pa.Table.from_pylist([row | ours])
-    read = Store.read
-    monkeypatch.setattr(Store, "read", lambda s, a, *r, **k: board if a == "leaderboard" else read(s, a, *r, **k))
+    row |= {"accuracy": 50.0, "low": 40.0, "high": 60.0, "rated_by": profile.rated_by}
+    staged = store.staging("leaderboard")
+    write_table(pa.Table.from_pylist([row], schema=LEADERBOARD), staged / DATA)
+    store.publish("leaderboard", None, staged, rows=1)
     page = write_report(store, profile, []).read_text()
     assert f"<b>{profile.ratings_note}</b>" in page
-    assert "m (ours, rated by language models)" in page
+    assert "b, rated by language models" in page
     assert "simulated" not in page
 
 
