@@ -22,7 +22,6 @@ from pipeline.annotations.rater import FORM, UNREADABLE, question, ratings_in
 from pipeline.annotations.schema import ANNOTATIONS, MODEL_RATINGS, QUESTIONS, WANTED
 from pipeline.annotations.tasks import wanted_at_first
 from pipeline.dataset.push import objections
-from pipeline.evaluation.schema import LEADERBOARD
 from pipeline.report import write_report
 from pipeline.responses.engines import LazyEngine
 from pipeline.responses.requests import Answer, Request
@@ -34,6 +33,7 @@ from resources.hub import Hub
 from resources.storage import Storage
 from tests.annotations.test_desks import tasks
 from tests.dataset.collected import UNANSWERED, response_pairs
+from tests.evaluation.made import publish_leaderboard
 
 PANEL = """extends: tiny
 name: judged
@@ -322,19 +322,7 @@ def test_the_report_says_who_rated(judged: tuple[Profile, Store, Any], monkeypat
     profile, store, _ = judged
     for part in ("_pool", "_recipe", "_draw"):
         monkeypatch.setattr(f"pipeline.report.{part}", lambda *_: None)
-    row = {
-        "model": "m",
-        "origin": "ours",
-        "benchmark": "b",
-        "level": "overall",
-        "name": "b",
-        "measure": "accuracy",
-        "units": 1,
-    }
-    row |= {"accuracy": 50.0, "low": 40.0, "high": 60.0, "rated_by": profile.rated_by}
-    staged = store.staging("leaderboard")
-    write_table(pa.Table.from_pylist([row], schema=LEADERBOARD), staged / DATA)
-    store.publish("leaderboard", None, staged, rows=1)
+    publish_leaderboard(store, profile.rated_by)
     page = write_report(store, profile, []).read_text()
     assert f"<b>{profile.ratings_note}</b>" in page
     assert "b, rated by language models" in page

@@ -11,6 +11,7 @@ from pipeline.prompts.sampling import draw
 from pipeline.report import write_report
 from pipeline.settings import Sample, load_profile
 from pipeline.store import DATA, Store, write_table
+from tests.evaluation.made import publish_leaderboard
 from tests.prompts.test_sampling import POOL, kinds, pool_of
 
 DRAWN, _ = draw(POOL, Sample(prompts=100), 1, "d1", ())
@@ -63,15 +64,12 @@ def test_the_report_shows_the_draw_beside_the_originals_figures(
     # test doubles of what other stages' tests look at
     rest = {"mean_ratings": 3.0, "escalated": 0, "responses": 0, "removed": 0, "prompts": 0, "ratings": ""}
     delivery = {"key": "d1", **rest, "generators": [], "kappa": [], "samples": []}
-    row = {"model": "m", "origin": "published", "source": "s", "benchmark": "b", "overall": 1.0, "rated_by": "people"}
-    board = row | dict.fromkeys(("low", "high", "chat", "chat_hard", "safety", "reasoning", "prior_sets"))
     doubles = {"_pool": None, "_delivery": delivery, "_recipe": None, "_dataset": {"path": "", "splits": {}}}
     for part, double in doubles.items():
         monkeypatch.setattr(f"pipeline.report.{part}", lambda *_, double=double: double)
-    partitions, read = Store.partitions, Store.read
+    partitions = Store.partitions
     monkeypatch.setattr(Store, "partitions", lambda s, a: ["d1"] if a == "agreed_tasks" else partitions(s, a))
-    boards = pa.Table.from_pylist([board])
-    monkeypatch.setattr(Store, "read", lambda s, a, *r, **k: boards if a == "leaderboard" else read(s, a, *r, **k))
+    publish_leaderboard(store, "people")
     page = write_report(store, profile.model_copy(update={"recipes": {}}), []).read_text()
     assert '<td>mean characters</td><td class="n">20.0</td><td class="n">712.6</td>' in page
     assert "0 of 20 topics gave less than their even share, 0 prompts in all." in page
