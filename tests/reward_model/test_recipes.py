@@ -286,6 +286,7 @@ def test_vllm_takes_a_folded_model_as_it_is(checkpoint_cache: Path, tmp_path: Pa
     ids = [encode(tokenizer, [{"role": "user", "content": q}], q[::-1], 256)[0] for q in questions]
     (tmp_path / "ids.json").write_text(json.dumps(ids))
     environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+    environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the engine in the process itself, as in our worker
     command = [sys.executable, Path(__file__).parent / "vllm_scores.py", tmp_path / "one", tmp_path / "ids.json"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
