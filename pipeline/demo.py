@@ -23,7 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from assets import DELIVERIES
-from pipeline import automation, definitions
+from pipeline import automation
 from pipeline.report import write_report
 from pipeline.settings import ProfileError, load_profile
 from pipeline.store import Store
@@ -48,7 +48,14 @@ class Row:
 
 def resolve_job(name: str) -> dg.JobDefinition:
     """A job of the code location, found again by the run."""
-    return definitions.defs.resolve_job_def(name)
+    return _defs().resolve_job_def(name)
+
+
+def _defs() -> dg.Definitions:
+    """The profile's definitions. Loaded at their first use: a profile that can't be used is told by `main` before."""
+    from pipeline.definitions import defs
+
+    return defs
 
 
 def main() -> int:
@@ -110,7 +117,7 @@ def run(instance: dg.DagsterInstance, store: Store, job: str, partition: str | N
 
 def out_of_date(instance: dg.DagsterInstance, store: Store, job: str, partition: str | None) -> list[dg.AssetKey]:
     """Assets of a job that are missing from the store or stale, and those of the job that depend on them, parents first."""
-    graph = definitions.defs.resolve_asset_graph()
+    graph = _defs().resolve_asset_graph()
     now = TemporalContext(effective_dt=datetime.now(UTC), last_event_id=None)
     resolver = CachingStaleStatusResolver(
         instance, graph, AssetGraphView(temporal_context=now, instance=instance, asset_graph=graph)
@@ -220,8 +227,8 @@ def peak_memory() -> Iterator[list[int]]:
 
 def table_rows(store: Store, plan: Sequence[tuple[str, str | None]], seconds: Seconds) -> list[Row]:
     """A row an asset and partition, in the order of the chain: rows read of its first dependency, rows published, seconds of its step in this run."""
-    graph, rows = definitions.defs.resolve_asset_graph(), dict[tuple[str, str | None], Row]()
-    declared = {spec.key: spec for spec in definitions.defs.resolve_all_asset_specs()}
+    graph, rows = _defs().resolve_asset_graph(), dict[tuple[str, str | None], Row]()
+    declared = {spec.key: spec for spec in _defs().resolve_all_asset_specs()}
     jobs = {job.name: job.selection.resolve(graph) for job in automation.jobs(load_profile())}
 
     def own(key: dg.AssetKey, partition: str | None) -> str | None:
