@@ -153,8 +153,8 @@ def command(*arguments: object) -> float:
 
 def trained(
     name: str, profile: Profile, source: Path, train: pd.DataFrame, held: pd.DataFrame, work: Path
-) -> tuple[pd.DataFrame, Cost]:
-    """What a recipe predicts for held-out rows, and what training cost; a model and predictions that stand are taken."""
+) -> tuple[pd.DataFrame, Cost, Path]:
+    """What a recipe predicts for held-out rows, what training cost, and the model's folder; a model and predictions that stand are taken."""
     recipe = profile.recipes[name]
     fields, form = ["prompt", "response", *ATTRIBUTES], {"orient": "records", "lines": True, "force_ascii": False}
     parts = {"train": train[fields].to_json(**form), "held_out": held[fields].to_json(**form)}
@@ -171,7 +171,7 @@ def trained(
         cost.write_text(json.dumps({"seconds": round(time.perf_counter() - begun, 1), "peak_mib": round(peak)}))
     if not predictions.exists():
         command("score", model, folder / "held_out.jsonl", predictions, "--max-tokens", recipe.max_tokens)
-    return pd.read_parquet(predictions), json.loads(cost.read_text()) if cost.exists() else {}
+    return pd.read_parquet(predictions), json.loads(cost.read_text()) if cost.exists() else {}, model
 
 
 def plain(values: Iterable[float]) -> list[float | None]:
@@ -260,7 +260,7 @@ def main() -> None:
                 if name in BASELINES:
                     predictions, cost = BASELINES[name](train, held), Cost()
                 else:
-                    predictions, cost = trained(name, profile, options.profile, train, held, work)
+                    predictions, cost, _ = trained(name, profile, options.profile, train, held, work)
                 runs.setdefault(name, []).append(measure(predictions, held, bootstrap(len(held) // 2)))
                 costs.setdefault(name, cost)  # of the first fold
     report(frame, runs, costs)
