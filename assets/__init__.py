@@ -9,8 +9,10 @@ import pyarrow.compute as pc
 from pydantic import BaseModel
 
 from pipeline import gate
+from pipeline.annotations.schema import said_of_all
 from pipeline.rules import Rule
-from pipeline.settings import Profile, digest
+from pipeline.settings import Profile, RatedBy, digest
+from pipeline.store import Store
 
 OWNERS = ["team:data"]
 
@@ -48,6 +50,15 @@ def engine_compute(profile: Profile) -> dict[str, Any]:
     compute = profile.compute
     cluster = {"cluster": compute.ray.model_dump(mode="json")} if compute.kind == "ray" else {}
     return {"device": compute.device, **cluster}
+
+
+def ratings_of(store: Store, profile: Profile, recipe: str) -> tuple[RatedBy, str]:
+    """Who gave the ratings that a recipe learns from, and what is said of them: by the data set's rows, not by the desk that there is now."""
+    collected = profile.rated_by
+    if store.manifest("helpsteer_dataset"):
+        rows = store.read("helpsteer_dataset", columns=["rated_by"])
+        collected = said_of_all(pc.unique(rows["rated_by"]).to_pylist())
+    return profile.rated_by_of(recipe, collected), profile.ratings_note_of(recipe, collected)
 
 
 DELIVERIES = dg.DynamicPartitionsDefinition(name="delivery")

@@ -155,6 +155,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     def consensus_annotations(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
         """Labels from the ratings that agree most: the others are outliers and removed. `kept.parquet` has the ratings kept."""
         store = storage.store()
+        given = store.manifest("annotations", context.partition_key)
         everything = store.read("annotations", context.partition_key)
         kept = consensus.most_agreeing(everything, wanted.keep, wanted.rule)
         table = consensus.consensus_labels(kept)
@@ -178,6 +179,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
                 - sum(len(kept) - kept[a].null_count for a in ATTRIBUTES),
                 f"labels that rule `{other}` would change": f"{changed} of {len(table) * len(ATTRIBUTES)}",
             },
+            info={"annotations": given and given.version},
         )
 
     @dg.asset(
@@ -192,7 +194,9 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         agreed = consensus.agreed_tasks(kept, wanted.max_spread)
         labels = store.read("consensus_annotations", delivery)
         table = labels.filter(pc.is_in(labels["prompt_id"], pc.unique(agreed["prompt_id"])))
-        table = table.append_column("rated_by", pa.array([profile.rated_by] * len(table), pa.string()))
+        made = store.manifest("consensus_annotations", delivery)
+        by = schema.said_of_all(schema.rated_by(store.read("annotations", delivery, columns=["desk", "simulated"])))
+        table = table.append_column("rated_by", pa.array([by] * len(table), pa.string()))
         before = len(pc.unique(labels["prompt_id"]))
         after = len(pc.unique(table["prompt_id"]))
         yield from gate.publish(
@@ -207,6 +211,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
                 "tasks removed": f"{before - after} of {before} ({(before - after) / max(before, 1):.1%}; HelpSteer2: about 10 %)",
                 "labels": dg.MetadataValue.md(_label_chart(table, f"Labels of agreed tasks, by {who}")),
             },
+            info={"annotations": made and made.info.get("annotations")},
         )
 
     @dg.asset(
@@ -222,8 +227,9 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         store = storage.store()
         given = store.read("annotations", context.partition_key)
         ratings, selection = consensus.Ratings.of(given), (wanted.keep, wanted.rule, wanted.max_spread)
-        table = agreement.agreement(ratings.levels, ratings.prompt, *selection, profile.seed, profile.rated_by)
-        annotators = agreement.annotator_agreement(given, profile.rated_by)
+        by = schema.said_of_all(schema.rated_by(given))
+        table = agreement.agreement(ratings.levels, ratings.prompt, *selection, profile.seed, by)
+        annotators = agreement.annotator_agreement(given, by)
         rows = table.to_pandas()
         chart = {stage: list(part["kappa"]) for stage, part in rows.groupby("stage", sort=False)}
         chart |= {

@@ -35,7 +35,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             "helpsteer_dataset",
             "dataset",
             expectations.DATASET,
-            code_version("3", contents, profile.annotations, *licences),
+            code_version("4", contents, profile.annotations, *licences),
             deps=["agreed_tasks", "annotations", "response_pairs", "annotation_agreement"],
             kinds=["huggingface", "parquet"],
         )
@@ -46,6 +46,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         deliveries = store.partitions("agreed_tasks")
         if not deliveries:
             raise NotPublishedError("no delivery has agreed tasks yet: collect one first")
+        _of_one_version(store, deliveries)
         share = profile.dataset.validation_share
         parts = [
             building.rows_of(store.read("agreed_tasks", key), store.read("response_pairs", key), key, share)
@@ -64,7 +65,8 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         removed = removals(ratings, table, left_out, pairs, len(pc.unique(unanswered)), dropped, profile.annotations)
         figures = statistics(table)
         agreement = {key: store.read("annotation_agreement", key) for key in deliveries}
-        readme = card.data_card(table, files, ratings, agreement, removed, figures, profile)
+        sources = _sources(store, deliveries, profile)
+        readme = card.data_card(table, files, ratings, agreement, removed, figures, profile, sources)
         raters = rated_by(ratings)
         yield from gate.publish(
             context,
@@ -81,7 +83,11 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             side_files={f"{name}.jsonl.gz": building.jsonl_gz(rows) for name, rows in files.items()}
             | {"README.md": readme.encode()},
             finish=lambda folder: croissant.complete(folder, profile, " and ".join(raters)),
-            info={"simulated": "simulated annotators" in raters, "models": card.models_in(ratings)},
+            info={
+                "simulated": "simulated annotators" in raters,
+                "models": card.models_in(ratings),
+                "stated": push.statement(profile, sources),
+            },
             metadata={
                 "deliveries": len(deliveries),
                 "train prompts": len(files["train"]) // 2,
@@ -96,6 +102,33 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         )
 
     return [helpsteer_dataset, *([_hub_dataset(profile, profile.dataset.push)] if profile.dataset.push else [])]
+
+
+def _of_one_version(store: Store, deliveries: Sequence[str]) -> None:
+    """A failure where a delivery's labels are of other ratings than there are now: its later steps failed, or were not run."""
+    for key in deliveries:
+        labels, ratings = (store.manifest(asset, key) for asset in ("agreed_tasks", "annotations"))
+        made_of = labels.info.get("annotations") if labels else None
+        if made_of and ratings and made_of != ratings.version:
+            raise dg.Failure(
+                f"delivery {key}: its agreed_tasks were made of other annotations than there are now: materialize its consensus_annotations and "
+                "agreed_tasks first",
+                allow_retries=False,
+            )
+
+
+def _sources(store: Store, deliveries: Sequence[str], profile: Profile) -> list[tuple[str, str]]:
+    """Names and licences of where the prompts of these deliveries come from, as their rows have them; the profile's for recorded ones."""
+    found = set[tuple[str, str]]()
+    for key in deliveries:
+        if store.manifest("prompts", key):
+            rows = (
+                store.read("prompts", key, columns=["source", "licence"]).group_by(["source", "licence"]).aggregate([])
+            )
+            found |= {(row["source"], row["licence"]) for row in rows.to_pylist()}
+        else:
+            found |= set(profile.sources.items())
+    return sorted(found)
 
 
 def _hub_dataset(profile: Profile, wanted: Push) -> dg.AssetsDefinition:

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets import code_version, count_table, options, sample_table
+from assets import code_version, count_table, options, ratings_of, sample_table
 from pipeline import gate, plots
 from pipeline.evaluation import benchmarks, doubt, expectations, history, page, schema, summary, weights
-from pipeline.evaluation.leaderboard import REWARDBENCH, board, of_recipe, wide
+from pipeline.evaluation.leaderboard import REWARDBENCH, board, of_recipe, unequal, wide
 from pipeline.evaluation.scorers import ModelSpec
 from pipeline.settings import ATTRIBUTES, ENGINE_POOL, Profile
 from pipeline.store import Store, local_path, read_table, write_table
@@ -21,7 +21,6 @@ from resources.storage import Storage
 def build(profile: Profile) -> list[dg.AssetsDefinition]:
     """The stage's assets for a profile."""
     recipes = dg.StaticPartitionsDefinition(list(profile.recipes))
-    note = "" if profile.rated_by == "people" else f" ({profile.rated_by})"
     score_rules = expectations.score_rules(profile.evaluation.gate)
 
     @dg.asset(
@@ -36,10 +35,11 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     )
     def attribute_weights(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
         """Weights that make one score of the outputs: fitted on preferences of the development prompts, never on a benchmark."""
-        store = storage.store()
-        preferences = store.read("reward_model", context.partition_key, "development_preferences.parquet")
+        store, recipe = storage.store(), context.partition_key
+        by, _ = ratings_of(store, profile, recipe)
+        preferences = store.read("reward_model", recipe, "development_preferences.parquet")
         table, accuracies = (
-            weights.weights_of(preferences, profile.rated_by),
+            weights.weights_of(preferences, by, profile.recipes[recipe].outputs),
             weights.accuracies_of(preferences, profile.seed),
         )
         names = ("weight", "published_70b", "published_340b")
@@ -57,7 +57,9 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
                 "weights": sample_table(table),
                 "order of preferences, beside other weights": sample_table(accuracies),
                 "chart": dg.MetadataValue.md(
-                    plots.grouped_bars(table["attribute"].to_pylist(), series, f"Attribute weights{note}", "weight")
+                    plots.grouped_bars(
+                        table["attribute"].to_pylist(), series, f"Attribute weights (ratings by {by})", "weight"
+                    )
                 ),
                 "the published ones": "were found by a search on RewardBench itself (HelpSteer2, section 3)",
             },
@@ -80,6 +82,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     def benchmark_scores(context: dg.AssetExecutionContext, storage: Storage, compute: Compute) -> Iterator[gate.Event]:
         """Every response of the profile's benchmarks scored: accuracy with its doubt, length bias, contamination, the run before."""
         store, recipe = storage.store(), context.partition_key
+        by, said = ratings_of(store, profile, recipe)
         data = store.read("helpsteer_dataset", columns=benchmarks.COLLECTED)
         loaded = [benchmarks.load(name, benchmark, data) for name, benchmark in profile.benchmarks.items()]
         items = pa.concat_tables(b.items for b in loaded)
@@ -142,7 +145,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
                 "ties left out": sum(b.ties for b in loaded),
                 "unusable records": count_table(rejected["reason"], "reason"),
                 "provenance": dg.MetadataValue.json(made),
-                "rated by": profile.ratings_note or profile.rated_by,
+                "rated by": said or by,
             },
             info={**facts, "provenance": made, "history": compared.to_pylist()},
         )
@@ -160,7 +163,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         """Our recipes on every benchmark, with intervals and compute; beside them, apart, the published rows of HelpSteer2's Table 3."""
         store = storage.store()
         done = [recipe for recipe in profile.recipes if store.manifest("benchmark_scores", recipe)]
-        models = [of_recipe(store, recipe, profile.rated_by) for recipe in done]
+        models = [of_recipe(store, recipe, ratings_of(store, profile, recipe)[0]) for recipe in done]
         table = board(models)
         ours = table.filter(pc.equal(table["origin"], "ours"))
         names = pc.unique(ours["benchmark"]).to_pylist()
@@ -174,7 +177,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             table,
             schema.LEADERBOARD,
             expectations.LEADERBOARD,
-            views=expectations.leaderboard_views(table),
+            views=expectations.leaderboard_views(table, len(unequal(models))),
             side_files=page.files(f"Reward models of {profile.name}", models, profile.ratings_note, made),
             metadata={
                 **{f"on {name}": sample_table(wide(table, name), rows=60) for name in names},

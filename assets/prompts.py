@@ -200,18 +200,19 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         store = storage.store()
         topics = store.read("prompt_topics")
         counted = complexity.complexity(topics["turns"])
-        table, shown, unrated = topics.append_column("complexity", counted), {}, topics.slice(0, 0)
+        table, shown = topics.append_column("complexity", counted), {}
+        unrated = topics.slice(0, 0).append_column("detail", pa.chunked_array([], pa.string()))
         if rater:
             ratings, figures = _rated(context, store, compute, rater, profile)
-            levels = ratings["complexity"].take(pc.index_in(topics["prompt_id"], ratings["prompt_id"].combine_chunks()))
-            rated = pc.is_valid(levels)
+            ratings = ratings.take(pc.index_in(topics["prompt_id"], ratings["prompt_id"].combine_chunks()))
+            levels, rated = ratings["complexity"], pc.is_valid(ratings["complexity"])
             agreed, confusion = complexity.agreement(counted.filter(rated), levels.filter(rated))
             shown = {
                 **figures,
                 **{f"agreement with the heuristic: {name}": value for name, value in agreed.items()},
                 "heuristic's level (rows) by the model's (columns)": sample_table(confusion),
             }
-            unrated = topics.filter(pc.invert(rated))
+            unrated = topics.append_column("detail", ratings["detail"]).filter(pc.invert(rated))
             table = topics.append_column("complexity", levels).filter(rated)
         yield from gate.publish(
             context,
@@ -237,7 +238,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             "prompts",
             expectations.PROMPTS,
             code_version(
-                "2", wanted.sample, wanted.filters.language, wanted.filters.near_duplicates or 0, profile.seed
+                "3", wanted.sample, wanted.filters.language, wanted.filters.near_duplicates or 0, profile.seed
             ),
             deps=["prompt_complexity"],
         ),

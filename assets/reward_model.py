@@ -1,5 +1,6 @@
 """What a recipe trains on, its reward model, and that model with one output."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from safetensors import safe_open
 
-from assets import code_version, count_table, options, sample_table
+from assets import code_version, count_table, options, ratings_of, sample_table
 from pipeline import gate, plots
 from pipeline.evaluation import benchmarks
 from pipeline.reward_model import expectations, schema, sources, summary, training_data
@@ -30,7 +31,8 @@ TABLES = (
 def build(profile: Profile) -> list[dg.AssetsDefinition]:
     """The stage's assets for a profile."""
     used = {recipe.base: profile.checkpoints[recipe.base].core for recipe in profile.recipes.values()}
-    note = f" {profile.ratings_note}".rstrip()
+    collected = all(recipe.data == COLLECTED for recipe in profile.recipes.values())
+    note = f" {profile.ratings_note}".rstrip() if collected else ""
     recipes = dg.StaticPartitionsDefinition(list(profile.recipes))
 
     @dg.asset(
@@ -51,7 +53,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         context: dg.AssetExecutionContext, storage: Storage, compute: Compute, tracking: TensorBoard
     ) -> Iterator[gate.Event]:
         store, name = storage.store(), context.partition_key
-        recipe = profile.recipes[name]
+        recipe, (by, said) = profile.recipes[name], ratings_of(store, profile, name)
         given, work = store.manifest("training_data", name), store.work("reward_model", name)
         spec = {
             "rated": str(store.path("training_data", name, DATA)),
@@ -65,8 +67,8 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             "seed": profile.seed,
             "processes": profile.compute.processes,
             "tracking": tracking.place(name, context.run.run_id),
-            "rated_by": profile.rated_by,
-            "ratings_note": profile.ratings_note,
+            "rated_by": by,
+            "ratings_note": said,
         }
         out = store.staging("reward_model", name)
         figures = compute.run(context, "pipeline.reward_model.worker", spec, out)
@@ -84,7 +86,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             rows=figures["train_responses"],
             metadata={
                 **figures,
-                "rated by": profile.ratings_note or profile.rated_by,
+                "rated by": said or by,
                 "TensorBoard": spec["tracking"] or "nothing is tracked: the profile names no folder",
                 **_curves(tables["training_curve"], tables["training_steps"], speed),
                 "development": sample_table(summary.attribute_figures(tables["training_curve"], baseline)),
@@ -111,9 +113,11 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     )
     def exported_model(context: dg.AssetExecutionContext, storage: Storage, compute: Compute) -> Iterator[gate.Event]:
         store, name = storage.store(), context.partition_key
-        recipe = profile.recipes[name]
+        recipe, (by, said) = profile.recipes[name], ratings_of(store, profile, name)
         weights = store.read("attribute_weights", name).to_pylist()
         scores = store.read("benchmark_scores", name, "summary.parquet").to_pylist()
+        given = store.manifest("training_data", name)
+        data_licence = given.info["licence"] if given else profile.dataset.licence
         spec = {
             "model": str(local_path(store.path("reward_model", name))),
             "weights": {row["attribute"]: row["weight"] for row in weights},
@@ -121,10 +125,10 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             "preferred": str(store.path("training_data", name, "preferred.parquet")),
             "max_tokens": recipe.max_tokens,
             "name": name,
-            "licences": [profile.checkpoints[recipe.base].licence, profile.dataset.licence],
+            "licences": [profile.checkpoints[recipe.base].licence, data_licence],
             "scores": [row for row in scores if (row["level"], row["measure"]) == ("overall", "accuracy")],
-            "rated_by": profile.rated_by,
-            "ratings_note": profile.ratings_note,
+            "rated_by": by,
+            "ratings_note": said,
         }
         out = store.staging("exported_model", name)
         figures = compute.run(context, "pipeline.reward_model.export", spec, out)
@@ -135,7 +139,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             out,
             expectations.EXPORTED_MODEL,
             views={"totals": pa.Table.from_pylist([figures])},
-            metadata={**figures, "rated by": profile.ratings_note or profile.rated_by},
+            metadata={**figures, "rated by": said or by},
             info=figures,
         )
 
@@ -160,7 +164,8 @@ def _training_data(profile: Profile) -> dg.AssetsDefinition:
     )
     def training_data_of_recipe(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
         """What a recipe trains on: ratings and preferences, without the prompts of benchmarks, with development prompts held out."""
-        store, recipe = storage.store(), profile.recipes[context.partition_key]
+        store, name = storage.store(), context.partition_key
+        recipe, (by, said) = profile.recipes[name], ratings_of(store, profile, name)
         data = store.read("helpsteer_dataset", columns=sources.COLUMNS)
         if recipe.data == COLLECTED:
             source = sources.collected(data, recipe.labels, profile.dataset.licence)
@@ -191,7 +196,7 @@ def _training_data(profile: Profile) -> dg.AssetsDefinition:
                 **made.counts,
                 "data": recipe.data,
                 "licence": source.licence,
-                **({"rated by": profile.ratings_note or profile.rated_by} if recipe.data == COLLECTED else {}),
+                "rated by": said or by,
                 "counts": sample_table(training_data.counts_of(made)),
                 "dropped by benchmark": sample_table(
                     training_data.dropped_by_benchmark(made.dropped, list(against)), rows=60
@@ -208,9 +213,12 @@ def _training_data(profile: Profile) -> dg.AssetsDefinition:
 
 
 def _head(folder: Any) -> int:
-    """Outputs of the head in a model's folder."""
-    file, name = ("probe", "weight") if (folder / "probe.safetensors").exists() else ("model", "score.weight")
-    with safe_open(folder / f"{file}.safetensors", "np") as weights:
+    """Outputs of the head in a model's folder; a large model's weights are in several files, which an index names."""
+    probe, index = folder / "probe.safetensors", folder / "model.safetensors.index.json"
+    file, name = ("probe.safetensors", "weight") if probe.exists() else ("model.safetensors", "score.weight")
+    if index.exists():
+        file = json.loads(index.read_text())["weight_map"][name]
+    with safe_open(folder / file, "np") as weights:
         outputs: int = weights.get_slice(name).get_shape()[0]
     return outputs
 

@@ -5,7 +5,7 @@ rules were made: those figures say how the rules do on text like it that they ha
 from generators (tests/prompts/planted.py), near-duplicates from the package's conversations by random edits of words.
 With `presidio_analyzer` in the environment (it isn't in the lock), its recognisers are measured on the same texts.
 
-Run: python -m benchmarks.filters [FOLDER], the folder with mt_bench_question.jsonl and arena_hard_v0.1_question.jsonl
+Run: `python -m benchmarks.filters [--examples] [--wrong] [FOLDER]`, the folder with mt_bench_question.jsonl and arena_hard_v0.1_question.jsonl
 """
 
 import hashlib

@@ -20,6 +20,7 @@ from typing import Any
 
 from upath import UPath
 
+from pipeline.dataset.schema import DATASET
 from pipeline.evaluation.benchmarks import load
 from pipeline.prompts.pool import write_candidates
 from pipeline.prompts.sources import _sharegpt_file, conversations
@@ -66,8 +67,8 @@ def step(name: str, folder: Path) -> dict[str, Any]:
         figures["conversations"] = write_table(stream, UPath(folder / "conversations.parquet"))
         figures["records"] = report.records
     if name == "filter":
-        pairs = load("smoke", BuiltinBenchmark(kind="builtin", name="smoke"), None).pairs
-        against = {"smoke": prompt_texts(pairs["messages"])}
+        items = load("smoke", BuiltinBenchmark(kind="builtin", name="smoke"), DATASET.empty_table()).items
+        against = {"smoke": prompt_texts(items["messages"])}
         stream = read_batches(UPath(folder / "conversations.parquet"))
         made = write_candidates(stream, wanted("x"), 1, against, Decontamination(), UPath(folder))
         figures |= {"conversations": made.conversations, "candidates": made.kept, "rejected": dict(made.rejected)}

@@ -28,7 +28,7 @@ from upath import UPath
 from pipeline.evaluation import benchmarks, summary
 from pipeline.evaluation.scorers import ModelSpec, scorer_of
 from pipeline.evaluation.scoring import score, table_of
-from pipeline.settings import load_profile
+from pipeline.settings import Profile, load_profile
 
 NAME = "pairs"
 SEED = 0
@@ -48,9 +48,9 @@ def baseline_scores(name: str, train: pd.DataFrame, items: pa.Table) -> pa.Table
     return table_of(items, found, ["helpfulness"], np.ones(1))
 
 
-def model_scores(folder: Path, precision: str, items: pa.Table, work: Path, console: Console) -> pa.Table:
+def model_scores(spec: ModelSpec, items: pa.Table, work: Path, console: Console) -> pa.Table:
     """Scores of all responses by a trained model; what `work` has of them isn't scored again."""
-    scorer = scorer_of(ModelSpec.model_validate({"model": str(folder), "precision": precision}), console.print)
+    scorer = scorer_of(spec, console.print)
     weights = {"helpfulness": 1.0} if "helpfulness" in scorer.outputs else None
     return score(scorer, items, UPath(work) / "scores", console.print, weights)[0]
 
@@ -64,18 +64,24 @@ def figures(items: pa.Table, scores: pa.Table, form: benchmarks.Form) -> dict[st
     return {"accuracy": accuracy, "length_bias": bias}
 
 
-def scores_of_all(options: argparse.Namespace, items: pa.Table, console: Console) -> Iterator[tuple[str, pa.Table]]:
+def scores_of_all(
+    options: argparse.Namespace, profile: Profile | None, items: pa.Table, console: Console
+) -> Iterator[tuple[str, pa.Table]]:
     """Name and scores of each baseline and recipe."""
     frame = rated(options.rated)
     train, held = frame[frame["fold"] != 0], frame[frame["fold"] == 0]
     for name in BASELINES:
         yield name, baseline_scores(name, train, items)
-    profile = load_profile(options.profile) if options.recipe else None
     with tempfile.TemporaryDirectory() as temporary:
         work = options.work or Path(temporary)
         for name in options.recipe:
             folder = trained(name, profile, options.profile, train, held, work)[2]
-            yield name, model_scores(folder, options.precision, items, work, console)
+            spec = {
+                "model": str(folder),
+                "max_tokens": profile.recipes[name].max_tokens,
+                "precision": options.precision,
+            }
+            yield name, model_scores(ModelSpec.model_validate(spec), items, work, console)
 
 
 def tables(found: dict[str, dict[str, dict[str, list[float]]]], console: Console) -> None:
@@ -100,13 +106,17 @@ def main() -> None:
     options = parser.parse_args()
     if options.recipe and not options.profile:
         parser.error("--recipe needs --profile")
+    profile = load_profile(options.profile) if options.recipe else None
+    missing = [name for name in options.recipe if name not in profile.recipes]
+    if missing:
+        parser.error(f"{options.profile} has no recipe {', '.join(missing)}; it has: {', '.join(profile.recipes)}")
     console = Console(width=max(Console().width, 180))
     benchmark = benchmarks.named(str(options.pairs))
     loaded = benchmarks.load(NAME, benchmark, pa.table({}))
     for row in loaded.rejected.to_pylist():
         console.print(f"set aside: line {row['line']}: {row['reason']}", markup=False)
     found: dict[str, dict[str, Any]] = {}
-    for name, scores in scores_of_all(options, loaded.items, console):
+    for name, scores in scores_of_all(options, profile, loaded.items, console):
         found[name] = figures(loaded.items, scores, benchmarks.form(benchmark))
     tables(found, console)
     counts = {s["values"]: s["counts"] for s in pc.value_counts(loaded.items["subset"]).to_pylist()}

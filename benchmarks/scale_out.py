@@ -1,6 +1,6 @@
 """What spreading one model over a Ray cluster brings, and what a dead replica costs: on this machine, two replicas of one core each.
 
-`python benchmarks/scale_out.py [--prompts N] [--rounds N]`. The same real prompts (SmolLM2-135M, up to 128 tokens each) through
+`python -m benchmarks.scale_out [--prompts N] [--rounds N]`. The same real prompts (SmolLM2-135M, up to 128 tokens each) through
 - `alone`: the engine in the worker, on two cores;
 - `one`: one replica with two cores; `two`: two replicas with a core each, fed from one queue (`pipeline.responses.engines.ray`);
 - `ray_data`: `ray.data` over two actors with a core each, blocks of an eighth of the plan, the other way in question.

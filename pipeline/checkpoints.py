@@ -45,6 +45,7 @@ def identity(checkpoint: Checkpoint) -> tuple[str, str]:
             raise CheckpointError(f"no file of recorded answers {path}")
         return path.name, _sha256([path])[:16]
     if checkpoint.hub:
+        _check_terms(checkpoint)
         return checkpoint.hub, checkpoint.revision or _download(checkpoint.hub, None).name
     if checkpoint.gguf:
         return checkpoint.gguf[0].rsplit("/", 1)[-1], _sha256(_gguf_parts(checkpoint))[:16]

@@ -44,7 +44,7 @@ def grouped_bars(labels: Sequence[str], series: Mapping[str, Sequence[float]], t
 
 def histogram(values: npt.ArrayLike | Mapping[str, npt.ArrayLike], title: str, xlabel: str, bins: int = 20) -> str:
     """Distribution of numbers; of several series, one on top of the other."""
-    series = values if isinstance(values, Mapping) else {"": values}
+    series = (values or {"": []}) if isinstance(values, Mapping) else {"": values}
 
     def draw(axes: Any) -> None:
         stacked = [np.asarray(part, dtype=float) for part in series.values()]

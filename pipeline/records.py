@@ -38,6 +38,11 @@ class Unreadable:
     cut: bool = False
 
 
+def storable(text: str) -> str:
+    """Text that UTF-8 can hold: half of a surrogate pair, which JSON can carry, becomes U+FFFD."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def ending_of(path: Path, among: tuple[str, ...] = ENDINGS) -> str:
     """The ending of a file's name that says how it is read. Raises FileError for any other."""
     found = next((e for e in sorted(among, key=len, reverse=True) if path.name.lower().endswith(e)), None)
@@ -227,7 +232,7 @@ def csv_parts(path: Path, seen: Callable[[int], None] = lambda _: None) -> Itera
         try:
             reader = pa_csv.open_csv(
                 io.BufferedReader(stream, PIECE),
-                read_options=pa_csv.ReadOptions(block_size=PIECE),
+                read_options=pa_csv.ReadOptions(block_size=PIECE, use_threads=False),  # else `refuse` runs ahead
                 parse_options=pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse),
                 convert_options=pa_csv.ConvertOptions(
                     column_types={name: pa.binary() for name in names},
@@ -292,15 +297,18 @@ def _csv_part(table: pa.Table, lines: "_Lines", refused: list[str]) -> Part:
 
 
 class _Lines:
-    """Line numbers of a CSV file's rows, found by a second reading that goes along when the first one meets something bad."""
+    """Line numbers of a CSV file's rows, found by a second reading that goes along when the first one meets something bad.
+
+    The first reading may have refused rows of later parts already: then the second one is ahead of the good rows that were handed out.
+    """
 
     def __init__(self, path: Path, cells: int) -> None:
         self.cells, self._path = cells, path
         self._rows = self._read()
         self._given = 0  # rows handed out by the first reading
-        self._at = 0  # good rows that the second reading has passed
-        self._known: dict[int, list[int | None]] = {}
-        self._bad: list[int | None] = []
+        self._start = 0  # number of the first good row whose line is in `_good`
+        self._good: list[int] = []
+        self._bad: list[int] = []
 
     def expect(self, rows: int) -> int:
         """Note that so many good rows come; the number of the first."""
@@ -308,31 +316,27 @@ class _Lines:
         return start
 
     def numbers(self, start: int, rows: int) -> list[int | None]:
-        """Lines of good rows."""
-        if start not in self._known:
-            self._known.clear()
-            while self._at < start:
-                self._next()
-            self._known[start] = [self._next() for _ in range(rows)]
-        return self._known[start]
+        """Lines of good rows; None where the second reading finds none. Those before them are forgotten."""
+        while self._start + len(self._good) < start + rows and self._next():
+            pass
+        del self._good[: start - self._start]
+        self._start = start
+        return [*self._good[:rows], *[None] * (rows - len(self._good))]
 
     def refused(self, start: int, rows: int, count: int) -> list[int | None]:
-        """Lines of the rows with another number of cells up to the end of these good ones."""
+        """Lines of the next refused rows, some of which may stand after these good ones."""
         self.numbers(start, rows)
-        while len(self._bad) < count and self._next() is not None:
+        while len(self._bad) < count and self._next():
             pass
         found, self._bad = self._bad[:count], self._bad[count:]
-        return found + [None] * (count - len(found))
+        return [*found, *[None] * (count - len(found))]
 
-    def _next(self) -> int | None:
-        """Line of the next good row; None at the end. Bad ones on the way are noted."""
+    def _next(self) -> bool:
+        """Read a row; whether there was one."""
         for line, cells in self._rows:
-            if cells == self.cells:
-                self._at += 1
-                return line
-            self._bad.append(line)
-        self._at += 1
-        return None
+            (self._good if cells == self.cells else self._bad).append(line)
+            return True
+        return False
 
     def _read(self) -> Iterator[tuple[int, int]]:
         with (

@@ -82,7 +82,8 @@ def _draw(store: Store, profile: Profile, key: str) -> dict[str, Any]:
 
 def _delivery(store: Store, key: str) -> dict[str, Any]:
     annotations, pairs = store.read("annotations", key), store.read("response_pairs", key)
-    labels = store.read("agreed_tasks", key)
+    labels, rated = store.read("agreed_tasks", key), store.read("consensus_annotations", key, columns=["prompt_id"])
+    prompts, labelled, agreed = (len(pc.unique(t["prompt_id"])) for t in (pairs, rated, labels))
     kappa = store.read("annotation_agreement", key).to_pandas()
     counts: dict[str, list[float]] = {
         a: list(annotations.to_pandas()[a].value_counts().reindex(range(5)).fillna(0)) for a in ATTRIBUTES
@@ -95,11 +96,12 @@ def _delivery(store: Store, key: str) -> dict[str, Any]:
             {"attribute": a, **{r["stage"]: r for r in kappa.loc[kappa["attribute"] == a].to_dict("records")}}
             for a in ATTRIBUTES
         ],
-        "escalated": pc.sum(pc.greater(per_response, pc.min(per_response))).as_py() or 0,
+        "escalated": len(store.read("escalation_tasks", key)) if store.manifest("escalation_tasks", key) else 0,
         "responses": len(per_response),
         "mean_ratings": len(annotations) / max(len(per_response), 1),
-        "removed": len(pc.unique(pairs["prompt_id"])) - len(pc.unique(labels["prompt_id"])),
-        "prompts": len(pc.unique(pairs["prompt_id"])),
+        "removed": labelled - agreed,
+        "unrated": prompts - labelled,
+        "prompts": prompts,
         "generators": _generators(pairs, labels),
         "samples": _samples(pairs, labels),
     }

@@ -938,12 +938,30 @@ class Profile(Section):
     @property
     def ratings_note(self) -> str:
         """What is said of ratings wherever they, or what rests on them, are shown; "" where people rate."""
-        if self.panel:
-            names = ", ".join(f"{name} ({member.checkpoint})" for name, member in self.panel.items())
-            return f"Ratings by language models: {names}; no person rated."
-        if self.rated_by == "people":
+        return self._note(self.rated_by)
+
+    def _note(self, by: RatedBy) -> str:
+        if by == "people":
             return ""
-        return "Ratings come from simulated annotators: the figures show that the chain works, not what people think."
+        if by == "simulated annotators":
+            return (
+                "Ratings come from simulated annotators: the figures show that the chain works, not what people think."
+            )
+        names = ", ".join(f"{name} ({member.checkpoint})" for name, member in self.panel.items())
+        return f"Ratings by language models{': ' if names else ''}{names}; no person rated."
+
+    def rated_by_of(self, recipe: str, collected: RatedBy) -> RatedBy:
+        """Who gave the ratings that a recipe learns from: people for published data. collected: who rated this store's data set."""
+        return collected if self.recipes[recipe].data == COLLECTED else "people"
+
+    def ratings_note_of(self, recipe: str, collected: RatedBy) -> str:
+        """What is said of the ratings that a recipe learns from wherever its figures are shown; "" where people rated."""
+        data = self.recipes[recipe].data
+        if data == COLLECTED:
+            return self._note(collected)
+        if isinstance(self.training_data[data], FileData):
+            return f"Trained on the file of {data}: who gave its ratings is not recorded here."
+        return ""
 
 
 # --------------------------------------------------------------------------------------------------------------------------- reading

@@ -140,7 +140,8 @@ class Store:
     ) -> Manifest:
         """Make the files of a staged folder the current version. The staged folder is gone afterwards.
 
-        The manifest is replaced last: until then readers have the version before, and a crash leaves it current.
+        The manifest is replaced last: until then readers have the version before, and a crash leaves it current. Where this version is
+        there already, files that were changed or added since are put right.
         """
         files = tuple(describe_files(staged))
         if not files:
@@ -157,11 +158,14 @@ class Store:
         )
         place = self._place(asset, partition)
         folder = place / manifest.version
+        there = {f.name: f.sha256 for f in describe_files(folder)} if folder.exists() else {}
         for file in files:
             target = folder / file.name
-            if not target.exists():
+            if there.pop(file.name, None) != file.sha256:  # missing, or changed since it was published
                 target.parent.mkdir(parents=True, exist_ok=True)
                 staged.fs.mv(str(staged / file.name), str(target))
+        for stray in there:
+            (folder / stray).unlink(missing_ok=True)
         pointer = place / f".manifest-{uuid.uuid4().hex}.json"
         pointer.write_text(manifest.model_dump_json(indent=1))
         pointer.fs.mv(str(pointer), str(place / "manifest.json"))

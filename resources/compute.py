@@ -127,7 +127,7 @@ class RayCompute(Compute):
             "runtime_env": {"env_vars": {**self._environment(), "OMP_NUM_THREADS": str(self.cpus)}},
             "metadata": {PLACE: place},
             "entrypoint_num_cpus": 0 if waits else self.cpus,
-            "entrypoint_num_gpus": 0 if waits or not self.gpu else 1,
+            "entrypoint_num_gpus": 0 if waits or not self.gpu else spec.get("processes", 1),
         }
         said = ""
         try:

@@ -15,6 +15,13 @@ def test_terms_that_are_not_accepted_are_refused_with_what_to_do(
         resolve(gemma, tmp_path)
 
 
+def test_nothing_is_downloaded_before_its_terms_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ACCEPTED_TERMS, raising=False)
+    monkeypatch.setattr("pipeline.checkpoints._download", lambda *_: pytest.fail("downloaded"))
+    with pytest.raises(CheckpointError, match="has terms of use of its own"):
+        identity(Checkpoint(hub="us/model", licence="own", terms="gemma"))
+
+
 def test_a_missing_package_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="the package no_such_package is not installed"):
         resolve(Checkpoint(gguf=("no_such_package/model.gguf",), licence="x"), tmp_path)

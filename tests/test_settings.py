@@ -178,3 +178,28 @@ def test_a_source_with_a_licence_that_the_profile_does_not_allow_is_refused_with
 def test_prompts_of_a_benchmark_have_a_name_of_their_own(tmp_path: Path) -> None:
     said = refusal(tmp_path, "extends: tiny\nprompts: {filters: {benchmark_prompts: {smoke: a.jsonl}}}\n")
     assert "prompts.filters.benchmark_prompts.smoke: is the name of a benchmark; take another" in said
+
+
+def test_who_rated_is_said_by_what_a_recipe_learns_from(tmp_path: Path) -> None:
+    profile = load_profile(
+        written(
+            tmp_path,
+            "extends: tiny\ntraining_data:\n  published: {kind: helpsteer2}\n  mine: {kind: file, path: a.jsonl, licence: CC0-1.0}\n"
+            "recipes:\n  from_published: {base: smollm2_135m_instruct, data: published}\n"
+            "  from_mine: {base: smollm2_135m_instruct, data: mine}\n",
+        )
+    )
+    simulated = "simulated annotators"
+    assert profile.rated_by_of("smollm2_probe", simulated) == simulated
+    assert profile.ratings_note_of("smollm2_probe", simulated) == profile.ratings_note != ""
+    assert profile.ratings_note_of("smollm2_probe", "people") == "", (
+        "what the rows say, not the desk that the profile has now"
+    )
+    assert profile.ratings_note_of("smollm2_probe", "language models") == "Ratings by language models; no person rated."
+    assert profile.rated_by_of("from_published", simulated) == "people"
+    assert profile.ratings_note_of("from_published", simulated) == ""
+    assert profile.rated_by_of("from_mine", simulated) == "people"
+    assert (
+        profile.ratings_note_of("from_mine", simulated)
+        == "Trained on the file of mine: who gave its ratings is not recorded here."
+    )

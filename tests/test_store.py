@@ -66,6 +66,16 @@ def test_a_lost_file_counts_as_not_published(store: Store) -> None:
     assert store.manifest("prompts") is None
 
 
+def test_publishing_again_puts_changed_files_right(store: Store) -> None:
+    version = put(store, "prompts", None)
+    folder = store.path("prompts")
+    (folder / DATA).write_bytes(b"edited")
+    (folder / "more.txt").write_bytes(b"added")
+    assert put(store, "prompts", None) == version
+    assert store.read("prompts").equals(TABLE)
+    assert not (folder / "more.txt").exists()
+
+
 def test_a_crash_before_the_pointer_moves_leaves_the_version_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,11 +14,14 @@ import pandas as pd
 import pyarrow as pa
 
 from pipeline.annotations.schema import ANNOTATIONS, QUARANTINE
-from pipeline.records import ENDINGS, FileError, Unreadable, records
+from pipeline.records import ENDINGS, FileError, Unreadable, records, storable
 from pipeline.settings import ATTRIBUTES
 
 REQUIRED = ("response_id", "annotator_id", *ATTRIBUTES)
-TASKS, RATINGS = "tasks.jsonl", "ratings"
+KNOWN = (*REQUIRED, "prompt_id", "safe", "confidence", "flags", "comment", "lead_time_s", "annotated_at")
+TASKS, RATINGS, ASIDE = "tasks.jsonl", "ratings", "quarantine.jsonl"
+NAMED = 5
+"""Rows in quarantine that an error names."""
 
 
 class NotFinishedError(RuntimeError):
@@ -55,7 +58,8 @@ def _asked(asked: dict[str, dict[str, Any]], response: str) -> dict[str, Any]:
 def read_ratings(wanted: pa.Table, round_: int, folder: Path) -> tuple[pa.Table, pa.Table]:
     """Ratings in a folder for WANTED: annotations in the schema ANNOTATIONS, and the quarantine in the schema QUARANTINE.
 
-    Raises `NotFinishedError` while a response has fewer ratings than wanted.
+    Raises `NotFinishedError` while a response has fewer ratings than wanted, with the first rows that can't be used; all of them stand in
+    `quarantine.jsonl` beside the tasks.
     """
     frames, quarantine = [], list[dict[str, Any]]()
     place = folder / RATINGS
@@ -71,11 +75,16 @@ def read_ratings(wanted: pa.Table, round_: int, folder: Path) -> tuple[pa.Table,
         for r, n in zip(*(wanted[c].to_pylist() for c in ("response_id", "ratings")), strict=True)
     ]
     lacking = [(r, n) for r, n in open_ if n > 0]
+    _write_aside(folder / ASIDE, quarantine)
     if lacking:
+        named = "".join(f"\n- {e['file']}:{e['line'] or ''}: {e['reason']}" for e in quarantine[:NAMED])
+        aside = (
+            f"{len(quarantine)} rows are in quarantine ({folder / ASIDE})" if quarantine else "none is in quarantine"
+        )
         raise NotFinishedError(
             f"round {round_}: {len(lacking)} of {len(wanted)} responses lack {sum(n for _, n in lacking)} ratings (the first: {lacking[0][0]}); "
-            f"{len(good)} ratings are usable, {len(quarantine)} rows are in quarantine. Tasks: {folder / TASKS}. Put annotators' files "
-            f"({', '.join(ENDINGS)}) into {place} and run this step again"
+            f"{len(good)} ratings are usable, {aside}. Tasks: {folder / TASKS}. Put annotators' files ({', '.join(ENDINGS)}) into {place} and "
+            f"run this step again{named}"
         )
     return _annotations(good, wanted, round_), pa.Table.from_pylist(quarantine, schema=QUARANTINE)
 
@@ -85,7 +94,11 @@ def _rows(path: Path, quarantine: list[dict[str, Any]]) -> Iterator[dict[str, An
     try:
         for line, row in records(path):
             if isinstance(row, dict):
-                yield {**{k: v for k, v in row.items() if v not in ("", None)}, "_file": path.name, "_line": line}
+                given = {k: v for k, v in row.items() if v not in ("", None)}
+                if wrong := _wrong(given):
+                    quarantine.append(_entry(path.name, line, wrong[0], " ".join(wrong), given))
+                else:
+                    yield {**given, "_file": path.name, "_line": line}
             else:
                 reason, text = (row.reason, row.text) if isinstance(row, Unreadable) else ("not a row", row)
                 quarantine.append(_entry(path.name, line, None, reason, text))
@@ -93,11 +106,35 @@ def _rows(path: Path, quarantine: list[dict[str, Any]]) -> Iterator[dict[str, An
         quarantine.append(_entry(path.name, None, None, f"the file can't be read: {error}", None))
 
 
+def _write_aside(path: Path, quarantine: list[dict[str, Any]]) -> None:
+    """The quarantine as a file for whoever looks after the ratings; none where nothing is in it."""
+    if quarantine:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}")
+        part.write_text("".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in quarantine), encoding="utf-8")
+        part.replace(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _wrong(row: dict[str, Any]) -> tuple[str, str] | None:
+    """A field that can't be looked at any further, and what is wrong with it: a list where one value belongs, half of a character."""
+    for name in KNOWN:
+        value = row.get(name)
+        parts = value if name == "flags" and isinstance(value, list) else [value]
+        if any(isinstance(part, list | dict) for part in parts):
+            return name, "is a list or an object, not one value"
+        if any(isinstance(part, str) and part != storable(part) for part in parts):
+            return name, "holds half of a character (a lone surrogate)"
+    return None
+
+
 def _usable(frame: pd.DataFrame, wanted: pa.Table, quarantine: list[dict[str, Any]]) -> pd.DataFrame:
     """Rows that can be used, with ratings as whole numbers; the others go to the quarantine under the first reason that holds."""
-    for name in (*REQUIRED, "prompt_id", "safe", "confidence", "flags", "comment", "lead_time_s", "annotated_at"):
+    for name in KNOWN:
         if name not in frame:
             frame[name] = None
+    read = frame  # as it stood in the files
     prompts = dict(zip(wanted["response_id"].to_pylist(), wanted["prompt_id"].to_pylist(), strict=True))
     seen = {
         (r, a)
@@ -139,15 +176,15 @@ def _usable(frame: pd.DataFrame, wanted: pa.Table, quarantine: list[dict[str, An
     )
     bad = pd.Series(False, index=frame.index)
     for field, reason, broken in checks:
-        bad |= _set_aside(frame, broken & ~bad, field, reason, quarantine)
+        bad |= _set_aside(read, broken & ~bad, field, reason, quarantine)
     twice = frame.loc[~bad].duplicated(["response_id", "annotator_id"]).reindex(frame.index, fill_value=False)
-    bad |= _set_aside(frame, twice, "annotator_id", "has rated this response already", quarantine)
+    bad |= _set_aside(read, twice, "annotator_id", "has rated this response already", quarantine)
     number = frame.loc[~bad].groupby("response_id").cumcount().reindex(frame.index, fill_value=0)
     most = frame["response_id"].map(
         dict(zip(wanted["response_id"].to_pylist(), wanted["ratings"].to_pylist(), strict=True))
     )
     bad |= _set_aside(
-        frame, ~bad & (number >= most), "response_id", "has all the ratings that were asked for", quarantine
+        read, ~bad & (number >= most), "response_id", "has all the ratings that were asked for", quarantine
     )
     usable: pd.DataFrame = frame.loc[~bad]
     return usable
@@ -162,7 +199,7 @@ def _set_aside(frame: pd.DataFrame, broken: Any, field: str, reason: str, quaran
 
 
 def _entry(file: str, line: int | None, field: str | None, reason: str, row: Any) -> dict[str, Any]:
-    text = None if row is None else json.dumps(row, ensure_ascii=False, default=str)[:2000]
+    text = None if row is None else storable(json.dumps(row, ensure_ascii=False, default=str)[:2000])
     return {"file": file, "line": line, "field": field, "reason": reason, "row": text}
 
 

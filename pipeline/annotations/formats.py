@@ -45,6 +45,7 @@ from pipeline.records import (
     line_blocks,
     parquet_parts,
     records,
+    storable,
 )
 from pipeline.settings import ATTRIBUTES
 
@@ -126,17 +127,13 @@ class Quarantine:
         """Set a row aside."""
         text = row if isinstance(row, str) or row is None else json.dumps(row, ensure_ascii=False, default=str)
         entry = {"file": file, "line": line, "field": name, "reason": reason}
-        entry["row"] = None if text is None else _storable(text[:SHOWN])
+        entry["row"] = None if text is None else storable(text[:SHOWN])
         self.counts[reason] += 1
         (self.sink or self.rows.append)(entry)
 
     def table(self) -> pa.Table:
         """The rows in the schema QUARANTINE."""
         return pa.Table.from_pylist(self.rows, schema=QUARANTINE)
-
-
-def _storable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
 
 
 # -------------------------------------------------------------------------------------------------------------------------- reading
@@ -355,7 +352,7 @@ def _value(value: Any, name: str, wanted: pa.DataType, rule: Field) -> Any:
     if pa.types.is_string(wanted):
         if not isinstance(value, str):
             raise FieldError(name, f"is {_kind(value)}, not a text")
-        if value != _storable(value):
+        if value != storable(value):
             raise FieldError(name, "holds half of a character (a lone surrogate)")
         if rule.filled and not value.strip():
             raise FieldError(name, "is blank")

@@ -2,9 +2,10 @@
 
 A task's `data` has prompt_id, response_1_id and response_2_id. An annotation's results are controls named `<field>_<1 or 2>`: the five
 attributes, `safe` and `confidence` as choices or numbers, `flags` as choices, `comment` as text. What a person skipped is no rating.
-Accounts become pseudonyms: their number, never a name or an e-mail address.
+Accounts become pseudonyms: their number, or a hash of an e-mail address; in the quarantine too.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,6 +21,8 @@ from pipeline.settings import ATTRIBUTES
 NAME = "label_studio"
 _CONTROL = re.compile(rf"({'|'.join(ATTRIBUTES)}|safe|confidence|flags|comment)_([12])")
 _ACCOUNT = re.compile(r"label-studio-(\d+)")
+_ACCOUNTS = {"completed_by", "created_by", "created_username", "last_created_by", "updated_by", "reviewed_by", "reviewers", "annotators",
+             "comment_authors", "email", "username", "first_name", "last_name", "initials", "avatar"}  # fmt: skip
 _SAFE = {"pass": True, "safe": True, "true": True, "fail": False, "unsafe": False, "false": False}
 
 
@@ -38,19 +41,19 @@ def records(path: Path, seen: Callable[[int], None] = lambda _: None) -> Iterato
 def _of_task(task: Any) -> Iterator[Any]:
     data = task.get("data") if isinstance(task, Mapping) else None
     if not isinstance(data, Mapping):
-        yield Unreadable("a task without data", _text(task))
+        yield Unreadable("a task without data", _text(_nameless(task)))
         return
     missing = [n for n in ("prompt_id", "response_1_id", "response_2_id") if not isinstance(data.get(n), str)]
     annotations = task.get("annotations")
     if missing or not isinstance(annotations, list):
         reason = f"its data have no {', '.join(missing)}" if missing else "it has no list of annotations"
-        yield Unreadable(f"a task that can't be used: {reason}", _text(task))
+        yield Unreadable(f"a task that can't be used: {reason}", _text(_nameless(task)))
         return
     for annotation in annotations:
         if not isinstance(annotation, Mapping) or not isinstance(annotation.get("result"), list):
-            yield Unreadable("an annotation without a list of results", _text(annotation))
+            yield Unreadable("an annotation without a list of results", _text(_nameless(annotation)))
         elif annotation.get("was_cancelled"):
-            yield Unreadable("skipped by the annotator", _text(annotation))
+            yield Unreadable("skipped by the annotator", _text(_nameless(annotation)))
         else:
             yield from _of_annotation(annotation, data)
 
@@ -104,7 +107,20 @@ def _value(value: Any, name: str) -> Any:
 
 def _pseudonym(account: Any) -> Any:
     number = account.get("id") if isinstance(account, Mapping) else account
+    if isinstance(number, str) and "@" in number:
+        return f"label-studio-{hashlib.sha256(number.strip().lower().encode('utf-8', 'replace')).hexdigest()[:16]}"
     return f"label-studio-{number}" if isinstance(number, int) and not isinstance(number, bool) else number
+
+
+def _nameless(value: Any) -> Any:
+    """A task or annotation without its accounts' names and addresses, as it may be kept in a quarantine."""
+    if isinstance(value, list):
+        return [_nameless(part) for part in value]
+    if not isinstance(value, Mapping):
+        return value
+    kept = {k: v for k, v in value.items() if k not in _ACCOUNTS}
+    who = {"completed_by": _pseudonym(value["completed_by"])} if "completed_by" in value else {}
+    return {k: _nameless(v) for k, v in kept.items()} | who
 
 
 def _text(value: Any) -> str:

@@ -28,7 +28,7 @@ from pipeline.annotations.consensus import (
 )
 from pipeline.annotations.formats import Quarantine
 from pipeline.annotations.schema import ANNOTATIONS, WANTED
-from pipeline.dataset.build import messages_of
+from pipeline.dataset.build import RECORDED, messages_of
 from pipeline.dataset.schema import DISAGREEMENTS, HELPSTEER
 from pipeline.records import FileError
 from pipeline.responses.schema import RESPONSE_PAIRS
@@ -199,7 +199,7 @@ def recorded(table: pa.Table, number: npt.NDArray[np.int64], licence: str) -> tu
         "prompt_id": of_prompt,
         "position": [1, 2] * (n // 2),
         "response_id": ids,
-        "generator": ["recorded"] * n,
+        "generator": [RECORDED] * n,
         "model": [None] * n,
         "licence": [licence] * n,
         "messages": [messages_of(prompts[r]) for r in order],

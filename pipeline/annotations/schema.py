@@ -1,6 +1,7 @@
 """Columns of the stage's tables."""
 
 from collections import Counter
+from collections.abc import Collection
 
 import pyarrow as pa
 
@@ -124,6 +125,14 @@ ANNOTATOR_AGREEMENT = pa.schema(
         ("rated_by", pa.string()),
     ]
 )
+
+
+NO_PEOPLE: tuple[RatedBy, ...] = ("simulated annotators", "language models")
+
+
+def said_of_all(found: Collection[str]) -> RatedBy:
+    """What is said of ratings together, of those who gave some: people only where nobody else did."""
+    return next((by for by in NO_PEOPLE if by in found), "people")
 
 
 def rated_by(annotations: pa.Table) -> dict[RatedBy, float]:

@@ -17,6 +17,8 @@ from pipeline.settings import ATTRIBUTES
 USER_MARK, ASSISTANT_MARK = "\n<extra_id_1>User\n", "\n<extra_id_1>Assistant\n"
 """Turn headers within the `prompt` field of HelpSteer2's files; the first user turn has none (method.md E)."""
 MARKUP = "<extra_id_"
+RECORDED = "recorded"
+"""The generator of responses that somebody else has published."""
 _MARKS = re.compile(r"\n<extra_id_1>(User|Assistant)\n")
 
 
@@ -44,7 +46,12 @@ def rows_of(agreed: pa.Table, pairs: pa.Table, delivery: str, validation_share: 
     columns["response"] = texts["text"]
     turns = np.asarray(pc.list_value_length(whole(texts["messages"])))
     columns["n_turns"] = pa.array((turns + 1) // 2, pa.int16())
-    columns["split"] = pa.array(split_of(agreed["prompt_id"].to_pylist(), validation_share), pa.string())
+    keys = agreed["prompt_id"]
+    recorded = pc.fill_null(pc.equal(texts["generator"], RECORDED), False)
+    # ids of recorded tasks are of a prompt with its responses: a prompt in two tasks must not be in two splits
+    if pc.any(recorded).as_py():
+        keys = pc.if_else(recorded, pa.chunked_array([flatten(texts["messages"])]), keys)
+    columns["split"] = pa.array(split_of(keys.to_pylist(), validation_share), pa.string())
     columns["delivery"] = pa.array([delivery] * len(agreed), pa.string())
     table = without(pa.table({name: columns[name] for name in DATASET.names}, schema=DATASET), bad)
     reason = f"its text contains the turn markup {MARKUP}n>"

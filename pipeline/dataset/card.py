@@ -1,7 +1,7 @@
 """The data card, in the hub's format."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,12 @@ def data_card(
     removals: pa.Table,
     statistics: pa.Table,
     profile: Profile,
+    sources: Sequence[tuple[str, str]],
 ) -> str:
     """README.md of the data set.
 
     table: schema DATASET; files: rows of each file of FILES; annotations: all ratings, before any removal; agreement: tables of
-    `annotation_agreement` by delivery; removals, statistics: schemas REMOVALS and STATISTICS.
+    `annotation_agreement` by delivery; removals, statistics: schemas REMOVALS and STATISTICS; sources: names and licences of where prompts come from.
     """
     rules, shares = profile.annotations, rated_by(annotations)
     generators = sorted(
@@ -60,7 +61,7 @@ def data_card(
         "files": [
             {"file": name, "prompts": len(pc.unique(rows["prompt"])), "rows": len(rows)} for name, rows in files.items()
         ],
-        "sources": [f"{name} ({source})" for name, source in profile.sources.items()],
+        "sources": [f"{name} ({source})" for name, source in sources],
         "contexts": writer,
         "generators": [f"`{g}` ({m}, {licence})" for g, m, licence in generators],
         "initial": rules.initial,
@@ -79,7 +80,7 @@ def data_card(
         "statistics": statistics.to_pylist(),
         "agreement": [row for delivery, part in agreement.items() for row in _agreement(delivery, part)],
         "licences": [
-            *({"what": f"prompts from {name}", "licence": source} for name, source in profile.sources.items()),
+            *({"what": f"prompts from {name}", "licence": source} for name, source in sources),
             *(
                 {"what": f"earlier assistant turns, by `{name}`", "licence": profile.checkpoints[name].licence}
                 for name in filter(None, [contexts])

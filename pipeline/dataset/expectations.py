@@ -72,9 +72,11 @@ def disagreement_views(rows: pa.Table, annotations: pa.Table) -> dict[str, pa.Ta
     counted = counted.take(whole(pc.index_in(rows["response_id"], counted["response_id"])))
     complete = np.ones(len(rows), dtype=bool)
     for attribute in ATTRIBUTES:
-        complete &= np.asarray(pc.equal(pc.list_value_length(rows[attribute]), counted[f"{attribute}_count"]))
+        complete &= np.asarray(
+            pc.equal(pc.list_value_length(rows[attribute]), pc.fill_null(counted[f"{attribute}_count"], 0))
+        )
     ratings = [pc.fill_null(whole(rows[a]).flatten(), -1) for a in ATTRIBUTES]
-    by_prompt = rows.group_by("prompt").aggregate([([], "count_all")]).rename_columns(["prompt", "rows"])
+    by_prompt = rows.group_by("prompt_id").aggregate([([], "count_all")]).rename_columns(["prompt_id", "rows"])
     return {
         "disagreement_pairs": pa.table(
             {"same_prompt": pa.array([*same.tolist(), *[False] * (len(rows) % 2)], pa.bool_())}

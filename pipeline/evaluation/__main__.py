@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -153,7 +154,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         length_bias=tables["length_bias.parquet"],
         history=history.compare(before[1] if before else None, after, forms, options.seed),
     )
-    models = [mine] + ([before[0]] if before else [])
+    models = [mine] + ([_told_apart(before[0], mine.model)] if before else [])
     write_table(scores, UPath(options.out) / "scores.parquet")
     write_table(tables["outcomes.parquet"], UPath(options.out) / history.OUTCOMES_FILE)
     write_table(rejected, UPath(options.out) / "rejected.parquet")
@@ -197,11 +198,12 @@ def _weights(options: argparse.Namespace, scorer: Scorer) -> tuple[dict[str, flo
     if options.weights:
         return parse_weights(options.weights, scorer.outputs), "the command line"
     preferences = Path(options.model).expanduser() / PREFERENCES
-    if len(scorer.outputs) > 1 and preferences.is_file():
-        fitted = weights.weights_of(read_table(UPath(preferences)), "")
+    kept = read_table(UPath(preferences)) if len(scorer.outputs) > 1 and preferences.is_file() else ()
+    if len(kept):
+        fitted = weights.weights_of(kept, "")
         found = dict(zip(fitted["attribute"].to_pylist(), fitted["weight"].to_pylist(), strict=True))
         notes.print(
-            f"weights, fitted on {len(read_table(UPath(preferences)))} {weights.HELD_OUT}: "
+            f"weights, fitted on {len(kept)} {weights.HELD_OUT}: "
             + ", ".join(f"{n}={w:.3f}" for n, w in found.items()),
             markup=False,
         )
@@ -238,6 +240,11 @@ def _read(folder: Path) -> tuple[Evaluated, history.Run]:
         ) from None
 
 
+def _told_apart(before: Evaluated, name: str) -> Evaluated:
+    """The earlier model under a name that is not `name`: the page tells models by theirs."""
+    return replace(before, model=f"{before.model} (before)") if before.model == name else before
+
+
 def _note(facts: Mapping[str, Any], model: str) -> str:
     """What a reader must know of the scores."""
     parts = []
@@ -248,7 +255,9 @@ def _note(facts: Mapping[str, Any], model: str) -> str:
     if facts["empty"]:
         parts.append(f"{facts['empty']} responses are empty; they are scored as empty answers.")
     if facts["not_scored"]:
-        parts.append(f"{facts['not_scored']} conversations were refused by the server: their responses lose.")
+        parts.append(
+            f"{facts['not_scored']} conversations have no score (refused, or not finite): their responses lose."
+        )
     if (Path(model).expanduser() / "README.md").is_file():
         parts.append("Who gave the ratings that the model learned from stands in its own card.")
     return " ".join(parts)

@@ -176,8 +176,9 @@ def chance(items: pa.Table, form: Form, seed: int) -> dict[str, dict[str, float]
     for subset in pc.unique(items["subset"]).to_pylist():
         mine = items.filter(pc.equal(items["subset"], subset))
         sizes = np.asarray(pc.list_value_length(mine["responses"]), dtype=np.int64)
-        measured = _means(form.outcomes(mine, np.zeros(int(sizes.sum()))))
-        alone = all(units == len(mine) for _, units in measured.values())
+        measured = form.outcomes(mine, np.zeros(int(sizes.sum())))
+        alone = all(units == len(mine) for _, units in _means(measured).values())
+        alone = alone and pc.all(pc.is_in(measured["unit"], value_set=mine["item_id"].combine_chunks())).as_py()
         if alone and int(sizes.max()) <= MOST_ENUMERATED:
             means = _over_orders(mine, form)
         else:

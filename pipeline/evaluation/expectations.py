@@ -62,6 +62,8 @@ LEADERBOARD = (
     Rule("published_apart", "No row of ours stands under the published ones' benchmark.", "ExpectColumnValuesToBeInSet",
          {"column": "mixed", "value_set": [0]}, view="totals"),
     Rule("percent", "Scores are percent.", "ExpectColumnValuesToBeBetween", {"column": "accuracy", "min_value": -1.1, "max_value": 101.1}),
+    Rule("same_items", "Every model of a benchmark was scored on the same items: else score them again.", "ExpectColumnValuesToBeInSet",
+         {"column": "unequal", "value_set": [0]}, gating=False, view="totals"),
     Rule("doubt_shown", "Every figure of ours has an interval.", "ExpectColumnValuesToNotBeNull", {"column": "low"}, view="ours"),
 )  # fmt: skip
 
@@ -103,9 +105,17 @@ def score_views(
     }
 
 
-def leaderboard_views(table: pa.Table) -> dict[str, pa.Table]:
-    """Views `totals` (rows of ours, published models, rows of ours under their benchmark) and `ours`."""
+def leaderboard_views(table: pa.Table, unequal: int) -> dict[str, pa.Table]:
+    """Views `totals` (rows of ours, published models, rows of ours under their benchmark, `unequal` benchmarks) and `ours`.
+
+    unequal: how many benchmarks have different items for different models.
+    """
     ours, published = (table.filter(pc.equal(table["origin"], origin)) for origin in ("ours", "published"))
     mixed = pc.sum(pc.equal(ours["benchmark"], REWARDBENCH)).as_py() or 0
-    totals = {"ours": [len(ours)], "published": [len(pc.unique(published["model"]))], "mixed": [mixed]}
+    totals = {
+        "ours": [len(ours)],
+        "published": [len(pc.unique(published["model"]))],
+        "mixed": [mixed],
+        "unequal": [unequal],
+    }
     return {"totals": pa.table(totals), "ours": ours}

@@ -52,7 +52,7 @@ def of_recipe(store: Store, recipe: str, rated_by: str) -> Evaluated:
     """What is published of a recipe: its benchmark scores, and what its training took. Raises `NotPublishedError`.
 
     Beside the scores stand the tables of `Evaluated` by their names, but for the history, which is no content: it is in the manifest's
-    info, as are `provenance` and of the scoring `seconds`, `tokens` and `device`.
+    info, as are `provenance` and of the scoring `seconds_of_all`, `tokens` and `device`.
     """
     tables = {name: store.read(ASSET, recipe, f"{name}.parquet") for name in SIDE_TABLES}
     scored, trained = (
@@ -61,7 +61,7 @@ def of_recipe(store: Store, recipe: str, rated_by: str) -> Evaluated:
     figures = (
         trained.get("train_seconds"),
         trained.get("tokens"),
-        scored.get("seconds"),
+        scored.get("seconds_of_all"),
         scored.get("tokens"),
         scored.get("device"),
     )
@@ -73,6 +73,15 @@ def of_recipe(store: Store, recipe: str, rated_by: str) -> Evaluated:
         history=pa.Table.from_pylist(scored["history"], schema=HISTORY),
         **tables,
     )
+
+
+def unequal(models: Sequence[Evaluated]) -> list[str]:
+    """Benchmarks whose items were not the same for all models that have figures on them: those figures can't be compared."""
+    hashes: dict[str, set[str]] = {}
+    for model in models:
+        for name, facts in model.provenance["benchmarks"].items():
+            hashes.setdefault(name, set()).add(facts["sha256"])
+    return [name for name, found in hashes.items() if len(found) > 1]
 
 
 def board(models: Sequence[Evaluated]) -> pa.Table:

@@ -12,7 +12,7 @@ import jinja2
 import pyarrow as pa
 
 from pipeline.evaluation.benchmarks import pairs
-from pipeline.evaluation.leaderboard import RANKED, Evaluated, board, is_rewardbench, published_rows
+from pipeline.evaluation.leaderboard import RANKED, Evaluated, board, is_rewardbench, published_rows, unequal
 from pipeline.evaluation.published import PUBLISHED_SOURCE
 from pipeline.evaluation.summary import ACCURACY
 
@@ -119,6 +119,7 @@ def _benchmark(name: str, rows: Sequence[Mapping[str, Any]], models: Sequence[Ev
     bars = [row for row in mine if row["level"] == "overall"]
     return {
         "name": name,
+        "unequal": name in unequal(models),
         "bars": bars,
         "whole": any(is_rewardbench(model.summary, name) for model in models),
         "partly": any(subset in pairs.SECTION for subset in levels["subset"]),
@@ -165,9 +166,9 @@ def _published(rows: Sequence[Mapping[str, Any]], models: Sequence[Evaluated]) -
     ours = [row for row in rows if (row["model"], row["benchmark"]) in whole and row["measure"] == ACCURACY]
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for row in [*ours, *published_rows()]:
-        at = found.setdefault(
-            (row["model"], row["origin"]), {"model": row["model"], "origin": row["origin"], "compute": row["device"]}
-        )
+        of_model = {name: row.get(name) for name in ("model", "origin", "benchmark", "rated_by", "tuned_on")}
+        of_model["compute"] = row["device"] if row["origin"] == "published" else None  # ours scored on its device
+        at = found.setdefault((row["model"], row["origin"]), of_model)
         if row["level"] != "subset":
             at["Overall" if row["level"] == "overall" else row["name"]] = row["accuracy"]
     sections = dict.fromkeys(row["name"] for row in published_rows() if row["level"] == "section")

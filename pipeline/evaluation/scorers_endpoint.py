@@ -1,6 +1,5 @@
 """A server that scores: vLLM's `/classify`, or `/pooling`, with many requests in flight, tried again with patience where it stumbles."""
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -23,6 +22,9 @@ PROBES = (
 )
 """Are scored when a run begins: a server's weights can't be hashed, so these scores stand for them in what a score is kept under."""
 
+NOT_FINITE = 3
+"""Attempts after which outputs that are not finite are an answer: there is no score."""
+
 
 class EndpointError(RuntimeError):
     """A server that can't be scored with; the message says why."""
@@ -34,13 +36,7 @@ class Endpoint:
     def __init__(self, spec: EndpointSpec, log: Log) -> None:
         """Ask the server what it has. Raises ValueError where the key's variable is not set, EndpointError where the server is of no use."""
         self._spec, self._log, self._said = spec, log, 0.0
-        headers = {}
-        if spec.key_env:
-            if not (key := os.environ.get(spec.key_env)):
-                raise ValueError(
-                    f"the environment variable {spec.key_env}, which holds the API key of {spec.url}, is not set"
-                )
-            headers = {"Authorization": f"Bearer {key}"}
+        headers = openai.authorization(spec.key_env, spec.url) if spec.key_env else {}
         base, self._path = _parts(spec.url)
         limits = httpx.Limits(max_connections=spec.concurrency, max_keepalive_connections=spec.concurrency)
         self._client = httpx.Client(base_url=base, headers=headers, timeout=spec.timeout_s, limits=limits)
@@ -135,7 +131,14 @@ class Endpoint:
                 wait_jitter=min(1.0, openai.FIRST_WAIT),
             ):
                 with attempt:
-                    return self._try(body)
+                    found = self._try(body)
+                    if isinstance(found, str) or np.isfinite(found[0]).all():
+                        return found
+                    if (
+                        attempt.num >= NOT_FINITE
+                    ):  # a server that recovers was asked often enough: these weights give no number
+                        return "outputs that are not finite"
+                    raise openai.RetryError(f"outputs that are not finite: {found[0]}")
         except openai.RetryError as error:
             raise EndpointError(
                 f"{self._spec.url}: no answer in {self._spec.patience_s:g} s; at last: {error}. What was scored is kept"
@@ -186,6 +189,6 @@ def _outputs(reply: httpx.Response) -> tuple[list[float], int]:
         found, tokens = [float(value) for value in values], int(content["usage"]["prompt_tokens"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise openai.RetryError(f"a malformed answer ({type(error).__name__}): {reply.text[:200]}") from error
-    if not found or not np.isfinite(found).all():
-        raise openai.RetryError(f"outputs that are no numbers: {found}")
+    if not found:
+        raise openai.RetryError(f"a malformed answer: {reply.text[:200]}")
     return found, tokens

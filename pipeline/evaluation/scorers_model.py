@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.checkpoints import identity, resolve
 from pipeline.evaluation.scorers import Conversation, ModelSpec, Scored, kept_outputs
 from pipeline.reward_model.batching import batches
-from pipeline.reward_model.encoding import encode
+from pipeline.reward_model.encoding import encode, padding_token
 from pipeline.settings import Checkpoint
 from pipeline.worker import Log
 
@@ -77,12 +77,28 @@ class LocalModel:
         return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else "cpu"
 
     def score(self, conversations: Sequence[Conversation]) -> Iterator[Scored]:
-        """See `Scorer.score`. The longest come first: a batch that doesn't fit is met at once."""
-        encoded, cut = [], np.zeros(len(conversations), dtype=bool)
+        """See `Scorer.score`. The longest come first: a batch that doesn't fit is met at once.
+
+        What the chat template refuses (a system message, an order of roles) has no score; the log says why, once for each reason.
+        """
+        from jinja2 import TemplateError
+
+        encoded, taken, cut, refused = list[list[int]](), list[int](), list[bool](), dict[str, list[int]]()
         for n, (messages, response) in enumerate(conversations):
-            ids, dropped, start = encode(self._tokenizer, messages, response, self._max_tokens)
+            try:
+                ids, dropped, start = encode(self._tokenizer, messages, response, self._max_tokens)
+            except TemplateError as error:
+                refused.setdefault(str(error), []).append(n)
+                continue
             encoded.append(ids)
-            cut[n] = bool(dropped) or start
+            taken.append(n)
+            cut.append(bool(dropped) or start)
+        for reason, rows in refused.items():
+            self._log(f"not scored: the chat template of {self.name} refuses {len(rows)} conversations: {reason}")
+            values = np.full((len(rows), len(self.outputs)), np.nan)
+            yield Scored(np.array(rows), values, np.zeros(len(rows), np.int64), np.zeros(len(rows), dtype=bool))
+        if not encoded:
+            return
         from transformers.utils.logging import disable_progress_bar
 
         from pipeline.reward_model.scoring import score
@@ -90,11 +106,12 @@ class LocalModel:
         disable_progress_bar()  # progress is told in our own log
         model = self._loaded(encoded)
         lengths = np.array([len(ids) for ids in encoded], dtype=np.int64)
-        for rows in batches(lengths, self._spec.tokens_a_batch):
+        places, was_cut = np.array(taken), np.array(cut)
+        for batch in batches(lengths, self._spec.tokens_a_batch):
             outputs = score(
-                model, [encoded[row] for row in rows], lambda done: None, tokens=len(rows) * int(lengths[rows].max())
+                model, [encoded[row] for row in batch], lambda done: None, tokens=len(batch) * int(lengths[batch].max())
             )
-            yield Scored(rows, outputs[:, self._places], lengths[rows], cut[rows])
+            yield Scored(places[batch], outputs[:, self._places], lengths[batch], was_cut[batch])
 
     def _loaded(self, encoded: Sequence[Sequence[int]]) -> Any:
         if self._model is None:
@@ -105,7 +122,9 @@ class LocalModel:
             without_padding_mask(model)
             ends = {ids[-1] for ids in encoded if ids}
             if model.config.pad_token_id is None:
-                model.config.pad_token_id = self._padding(ends)
+                model.config.pad_token_id = padding_token(
+                    self._tokenizer, self._config.get_text_config().vocab_size, ends
+                )
             elif model.config.pad_token_id in ends:
                 self._log(
                     f"{self.name}: its padding token is also the one that ends a response, so its own class reads the score one token before; "
@@ -113,15 +132,6 @@ class LocalModel:
                 )
             self._model = model
         return self._model
-
-    def _padding(self, ends: set[int]) -> int:
-        """A token to pad with where the model names none: the class finds the last token by looking for padding, so it must end nothing."""
-        candidates = [
-            self._tokenizer.pad_token_id,
-            *self._tokenizer.all_special_ids,
-            *range(self._config.get_text_config().vocab_size),
-        ]
-        return next(int(token) for token in candidates if token is not None and token not in ends)
 
 
 def scored_template(template: str | None, model: str) -> str:

@@ -1,6 +1,6 @@
 """Attribute weights: how the five predicted ratings make one score, the goodness."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,12 +96,13 @@ def _folds(groups: npt.NDArray[np.int64]) -> list[tuple[npt.NDArray[np.int64], n
 # ------------------------------------------------------------------------------------------------------------------------------ tables
 
 
-def weights_of(preferences: pa.Table, rated_by: str) -> pa.Table:
+def weights_of(preferences: pa.Table, rated_by: str, outputs: Sequence[str] | None = None) -> pa.Table:
     """Weights from a model's outputs for development preferences (schema PREFERENCE_PREDICTIONS), in the schema WEIGHTS.
 
-    A model of one output has nothing to weigh: its weight is 1.
+    A model of one output has nothing to weigh: its weight is 1. outputs: the model's; without them, those that the preferences have values of.
+    Raises ValueError where there are several outputs and too few preferences.
     """
-    outputs, differences = _differences(preferences)
+    outputs, differences = _differences(preferences, outputs)
     fitted = Fitted(np.ones(1), 0.0)
     if len(outputs) > 1:
         chosen = np.ones(len(differences), dtype=bool)
@@ -116,8 +117,10 @@ def accuracies_of(preferences: pa.Table, seed: int) -> pa.Table:
 
     Those of `fitted` are cross-validated: each fifth of the prompts is ordered by weights fitted on the others, penalty and all. Published
     weights are there for a model of the five attributes. A tie loses; a prompt counts once, with the share of its pairs that is won.
-    Raises ValueError as `fit_attribute_weights` does.
+    Empty without preferences. Raises ValueError as `fit_attribute_weights` does.
     """
+    if not len(preferences):
+        return WEIGHT_ACCURACY.empty_table()
     outputs, differences = _differences(preferences)
     groups = np.unique(np.asarray(preferences["prompt_id"]), return_inverse=True)[1]
     rows = []
@@ -184,9 +187,11 @@ def _figure(items: pa.Table, goodness: Floats, form: Form) -> float:
     return float(doubt.overall(form, {s: v.mean() for s, v in values.items()}, doubt.counts_of(values)))
 
 
-def _differences(preferences: pa.Table) -> tuple[list[str], Floats]:
+def _differences(preferences: pa.Table, outputs: Sequence[str] | None = None) -> tuple[list[str], Floats]:
     """Names of the model's outputs, and each one's prediction for the chosen response minus that for the rejected one: (pairs, outputs)."""
-    outputs = [name for name in OUTPUTS if preferences[f"chosen_{name}"].null_count < len(preferences)]
+    outputs = list(outputs or (n for n in OUTPUTS if preferences[f"chosen_{n}"].null_count < len(preferences)))
+    if not outputs:
+        _enough([])  # raises: nothing tells the outputs
     sides = [
         np.stack([np.asarray(preferences[f"{side}_{name}"], dtype=np.float64) for name in outputs], axis=1)
         for side in ("chosen", "rejected")

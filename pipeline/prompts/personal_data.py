@@ -31,12 +31,16 @@ SUSPECT = (
 
 EMAIL = re.compile(
     r"(?<![\w.+%-])[\w+%-]+(?:\.[\w+%-]+)*(?:@| ?[(\[] ?at ?[)\]] ?)(?P<domain>(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+"
-    r"(?:[a-z]{2,24}|[A-Z]{2,24}))(?![a-z0-9-]|\.[a-z0-9])"
+    r"(?:[a-z]{2,24}|[A-Z]{2,24}|Com|Net|Org|Edu|Gov|Co|Io|Uk|Us|Ca|De|Fr|In))(?![a-z0-9]|\.[a-z0-9])"
 )
 RESERVED = re.compile(r"(?i)(?:^|\.)(?:example|test|invalid|localhost)$|(?:^|\.)example\.(?:com|org|net)$")
 """Domains of RFC 2606: for examples, of nobody. Nor is git@host anybody, which is how repositories are named."""
 
-CARD = re.compile(r"(?<![\d.,-])\d(?:[ -]?\d){12,18}(?![\d-]|[.,]\d)")
+CARD = re.compile(r"(?<![\d.,-])\d(?:[ -]?\d){12,60}(?![\d-]|[.,]\d)")
+"""Digits in groups, among which a card's may stand: before and after it come other numbers, as its expiry."""
+CARD_DIGITS, CARD_GROUP, MOST_GROUPS = (13, 19), 3, 9
+"""Fewest and most digits of a card; where other numbers stand beside it, the fewest of a group of its, and the most groups in all: more are a
+list of numbers, of which some pass a card's check by chance."""
 CARD_NUMBER = re.compile(
     r"4\d{12}(?:\d{3}){0,2}|(?:5[1-5]|2[2-7])\d{14}|3[47]\d{13}|3(?:0[0-5]|[68]\d)\d{11}|35\d{14}|6(?:011|5\d\d|4[4-9]\d)\d{12}|62\d{14,17}"
 )
@@ -185,9 +189,31 @@ def _emails(text: str) -> Iterator[tuple[int, int]]:
 
 def _cards(text: str) -> Iterator[tuple[int, int]]:
     for match in CARD.finditer(text):
-        digits = re.sub(r"\D", "", match[0])
-        if CARD_NUMBER.fullmatch(digits) and len(set(digits)) > 1 and luhn(digits):
-            yield match.span()
+        groups = [(m.start() + match.start(), m[0]) for m in re.finditer(r"\d+", match[0])]
+        first = 0
+        while first < len(groups):
+            last = _card_end(groups, first)
+            if last:
+                yield groups[first][0], groups[last - 1][0] + len(groups[last - 1][1])
+            first = last or first + 1
+
+
+def _card_end(groups: list[tuple[int, str]], first: int) -> int:
+    """The group after a card that begins with the group `first`, the longest that there is; 0: none begins there."""
+    for last in range(len(groups), first, -1):
+        parts = [digits for _, digits in groups[first:last]]
+        digits = "".join(parts)
+        if not CARD_DIGITS[0] <= len(digits) <= CARD_DIGITS[1]:
+            continue
+        whole = len(parts) in (1, len(groups))
+        if (
+            (whole or (len(groups) <= MOST_GROUPS and min(map(len, parts)) >= CARD_GROUP))
+            and CARD_NUMBER.fullmatch(digits)
+            and len(set(digits)) > 1
+            and luhn(digits)
+        ):
+            return last
+    return 0
 
 
 def luhn(digits: str) -> bool:
@@ -239,8 +265,18 @@ def _phones(text: str) -> Iterator[tuple[int, int]]:
     for region, pattern in PHONES.items():
         for match in pattern.finditer(text):
             told = not match[0].isdigit() or PHONE_WORDS.search(text, max(match.start() - NEAR, 0), match.start())
-            if told and _in_use(re.sub(r"^00", "+", match[0]) if region == "ZZ" else match[0], region):
-                yield match.span()
+            if not told:
+                continue
+            for number in _shortened(match[0]) if region == "ZZ" else [match[0]]:
+                if _in_use(re.sub(r"^00", "+", number) if region == "ZZ" else number, region):
+                    yield match.start(), match.start() + len(number)
+                    break
+
+
+def _shortened(number: str) -> Iterator[str]:
+    """A number as it stands, then without its last groups of digits, which may be something else ("24/7")."""
+    ends = [m.end() for m in re.finditer(r"\d+", number)]
+    yield from (number[:end] for end in reversed(ends))
 
 
 def _in_use(number: str, region: str) -> bool:

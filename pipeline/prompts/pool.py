@@ -169,7 +169,11 @@ def _texts(path: Path) -> Iterator[str]:
     for number, record in records(path):
         if isinstance(record, Unreadable):
             raise ValueError(f"{path}, record {number}: {record.reason}")
+        if not isinstance(record, Mapping):
+            raise ValueError(f"{path}, record {number}: is no object")
         turns = record.get("turns") or [record.get("prompt") or record.get("question")]
+        if not isinstance(turns, list):  # a text would be taken letter by letter
+            raise ValueError(f"{path}, record {number}: `turns` is no list")
         for turn in turns:
             text = turn.get("content") if isinstance(turn, Mapping) else turn
             if not isinstance(text, str):

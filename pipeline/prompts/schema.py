@@ -62,6 +62,7 @@ PROMPTS = pa.schema(
             "complexity",
             "source",
             "licence",
+            "flags",
         )
     ]
 )

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.prompts.schema import CONVERSATIONS, REJECTED_RECORDS
-from pipeline.records import BOM, Bytes, Unreadable, ending_of, records
+from pipeline.records import BOM, Bytes, Unreadable, ending_of, records, storable
 from pipeline.settings import PROJECT, FilesSource, HubSource, ShareGPTSource
 
 AnySource = ShareGPTSource | FilesSource | HubSource
@@ -67,7 +67,7 @@ class ReadReport:
         """Set a record aside."""
         self.malformed += error.reason in MALFORMED
         row = {"source": self.source, "file": file, "record": record, "reason": error.reason}
-        self._rows.append({**row, "detail": _storable(str(error))[:200]})
+        self._rows.append({**row, "detail": storable(str(error))[:200]})
         if len(self._rows) == BATCH:
             self._pack()
 
@@ -158,7 +158,7 @@ def user_turns(record: Any) -> list[str]:
         if role in USER:
             if not isinstance(text, str):
                 raise UnusableError("bad_turn", f"turn {n}: `{what}` is a {type(text).__name__}, not text")
-            turns.append(_storable(text))
+            turns.append(storable(text))
     if not turns:
         raise UnusableError("no_user_turn", "no turn of a user")
     return turns
@@ -170,11 +170,6 @@ def flags(record: Mapping[str, Any]) -> list[str]:
     verdicts = moderated if isinstance(moderated, list) else []
     unsafe = record.get("toxic") is True or any(isinstance(v, Mapping) and v.get("flagged") is True for v in verdicts)
     return ["unsafe"] * unsafe + ["redacted"] * (record.get("redacted") is True)
-
-
-def _storable(text: str) -> str:
-    """Text that UTF-8 can hold: half of a surrogate pair, which JSON can carry, becomes U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 # ----------------------------------------------------------------------------------------------------------------------------- files

@@ -121,11 +121,13 @@ def _matrix(column: pa.ChunkedArray, width: int) -> npt.NDArray[np.float16]:
 
 
 def _fingerprint(model: Any) -> str:
-    """A hash of the embedder's weights and of how much it reads."""
+    """A hash of the embedder's weights, wherever they are and of whatever precision, and of how much it reads."""
+    import torch
+
     hashed = hashlib.sha256(str(TOKENS).encode())
     for name, weights in sorted(model.state_dict().items()):
         hashed.update(name.encode())
-        hashed.update(weights.contiguous().numpy().tobytes())
+        hashed.update(weights.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return hashed.hexdigest()[:16]
 
 

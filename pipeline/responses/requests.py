@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from upath import UPath
 
+from pipeline.records import storable
 from pipeline.responses.schema import ANSWERS, FAILURES
 from pipeline.settings import Sampling
 from pipeline.store import LOCAL, local_path, read_table, write_table
@@ -83,7 +84,7 @@ class FinishedRequests:
 
     def append(self, answers: Sequence[Answer]) -> None:
         """Add answers as one part. Raises OSError where it can't be written: then none of them counts as finished."""
-        self._write("part", [vars(answer) for answer in answers], ANSWERS)
+        self._write("part", [{**vars(answer), "text": storable(answer.text)} for answer in answers], ANSWERS)
 
     def journal(self) -> "Journal":
         """A new journal: what is in it and in no part yet is not lost when its process is killed."""
@@ -120,7 +121,13 @@ class FinishedRequests:
         """Keep why requests were not answered: for people, never as answers."""
         now = datetime.now(UTC)
         rows = [
-            {"request_key": f.request_key, "reason": f.finish_reason, "detail": f.detail, "at": now} for f in failures
+            {
+                "request_key": f.request_key,
+                "reason": f.finish_reason,
+                "detail": f.detail and storable(f.detail),
+                "at": now,
+            }
+            for f in failures
         ]
         self._write("failures", rows, FAILURES)
 
@@ -249,8 +256,9 @@ class _Keeper:
     def _write(self) -> None:
         with self._lock:
             if self._pending:
+                following = self._finished.journal()  # first: where there can be none, nothing has been let go
                 batch, self._pending = self._pending, []
-                journal, self._journal = self._journal, self._finished.journal()
+                journal, self._journal = self._journal, following
                 self._finished.append(batch)
                 journal.close()
 

@@ -1,7 +1,7 @@
 """Conversations as tokens, so that anyone's plain `apply_chat_template` gives the same ones. Needs a tokenizer, not torch."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 Message = dict[str, str]
@@ -84,6 +84,12 @@ def encode(tokenizer: Any, messages: Sequence[Message], response: str, max_token
         if len(ids) <= max_tokens:
             break
     return ids[-max_tokens:], begin - len(system), len(ids) > max_tokens
+
+
+def padding_token(tokenizer: Any, vocabulary: int, ends: Collection[int]) -> int:
+    """A token to pad with where a model names none: its class finds the last token by looking for padding, so it is none of `ends`."""
+    candidates = [tokenizer.pad_token_id, *tokenizer.all_special_ids, *range(vocabulary)]
+    return next(int(token) for token in candidates if token is not None and token not in ends)
 
 
 def _ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:

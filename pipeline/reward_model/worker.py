@@ -100,7 +100,9 @@ def work(spec: Spec, log: Log) -> dict[str, Any]:
     for stage in recipe.stages:
         _enough(stage, train, development)
 
-    work_folder = Path(spec["work"]) / digest([spec["recipe"], spec["checkpoint"], spec["data_version"], spec["seed"]])
+    work_folder = Path(spec["work"]) / digest(
+        [spec["recipe"], spec["checkpoint"], spec["data_version"], spec["seed"], spec.get("processes", 1) > 1]
+    )  # a sharded checkpoint is read by a sharded training alone
     if not rank:
         _remove_others(work_folder)
     fit = _fit_probe if recipe.objective == "probe" else _train
@@ -174,7 +176,7 @@ def _train(
         with tracked as tracker:
             done = training.train(model, stage, examples, held_out, spec["seed"], place / name, log, tracker)
         if "RANK" in os.environ:
-            model = _again(new, stage, recipe)
+            model = _again(new, stage, recipe, start)
         model = models.merged(training.restore(model, done.best))
         curve += [{"stage": name, **row} for row in done.curve]
         steps += [{"stage": name, **row} for row in done.steps]
@@ -206,11 +208,13 @@ def _some(rows: Sequence[dict[str, Any]], most: int = 200) -> list[dict[str, Any
     return list(rows[:: -(-len(rows) // most)])
 
 
-def _again(new: Callable[[Recipe], Any], stage: Recipe, recipe: Recipe) -> Any:
-    """A model of the same kind, whole, after a sharded training."""
+def _again(new: Callable[[Recipe], Any], stage: Recipe, recipe: Recipe, start: dict[str, Any] | None) -> Any:
+    """A model of the same kind, whole, after a sharded training. start: the weights that it began with, where they aren't the base's."""
     from pipeline.reward_model.model import with_adapters
 
     model = new(stage)
+    if start:
+        model.load_state_dict(start)
     return with_adapters(model, recipe.lora) if recipe.lora else model
 
 

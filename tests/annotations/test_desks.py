@@ -130,11 +130,11 @@ def desk(tmp_path: Path) -> Path:
 
 
 def drop(desk: Path, name: str, rows: list[dict[str, Any]]) -> None:
-    path, frame = desk / "ratings" / name, pd.DataFrame(rows)
+    path = desk / "ratings" / name
     if path.suffix == ".parquet":
-        frame.to_parquet(path)
+        pd.DataFrame(rows).to_parquet(path)
     elif path.suffix == ".csv":
-        frame.to_csv(path, index=False)
+        pd.DataFrame(rows).to_csv(path, index=False)
     else:
         path.write_text("".join(json.dumps(r) + "\n" for r in rows))
 
@@ -187,6 +187,10 @@ def test_ratings_come_back_from_every_kind_of_file(desk: Path, ending: str) -> N
         (row("r000a", "x", prompt_id="p001"), "prompt_id", "is not the response's prompt"),
         (row("r000a", "ann0"), "annotator_id", "has rated this response already"),
         (row("r000a", "ann9"), "response_id", "has all the ratings that were asked for"),
+        (row("r000a", "x", response_id=["r000a"]), "response_id", "is a list or an object, not one value"),
+        (row("r000a", "x", lead_time_s=[1, 2]), "lead_time_s", "is a list or an object, not one value"),
+        (row("r000a", "x", comment="cut \ud83d"), "comment", "holds half of a character (a lone surrogate)"),
+        (row("r000a", "x", flags=["\ud83d"]), "flags", "holds half of a character (a lone surrogate)"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_set_aside_with_file_line_and_reason(
@@ -198,6 +202,7 @@ def test_a_row_that_cannot_be_used_is_set_aside_with_file_line_and_reason(
     assert len(annotations) == 12
     (entry,) = quarantine.to_pylist()
     assert (entry["file"], entry["line"], entry["field"], entry["reason"]) == ("b.jsonl", 1, field, f"{field} {reason}")
+    assert json.loads(entry["row"]).get("complexity") == bad.get("complexity"), "as it stood in the file"
 
 
 @pytest.mark.parametrize(
@@ -224,6 +229,18 @@ def test_unfinished_work_says_what_is_missing_and_where_it_is_expected(desk: Pat
     with pytest.raises(NotFinishedError, match="1 of 4 responses lack 2 ratings") as unfinished:
         collect(desk)
     assert str(desk / "ratings") in str(unfinished.value)
+
+
+def test_while_ratings_are_missing_the_rows_that_cannot_be_used_are_named(desk: Path) -> None:
+    rows = whole(tasks(2))
+    drop(desk, "a.jsonl", [*rows[:-1], rows[-1] | {"helpfulness": 7}])
+    with pytest.raises(NotFinishedError, match=r"- a\.jsonl:12: helpfulness is not a whole number from 0 to 4"):
+        collect(desk)
+    (entry,) = map(json.loads, (desk / "quarantine.jsonl").read_text().splitlines())
+    assert (entry["file"], entry["line"]) == ("a.jsonl", 12)
+    drop(desk, "a.jsonl", rows)
+    assert len(collect(desk)[0]) == 12
+    assert not (desk / "quarantine.jsonl").exists()
 
 
 def test_an_annotator_of_the_first_round_is_not_taken_in_the_second(desk: Path) -> None:

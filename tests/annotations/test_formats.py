@@ -279,6 +279,16 @@ def test_line_numbers_go_on_over_blocks(tmp_path: Path, monkeypatch: pytest.Monk
     assert [e["line"] for e in quarantine.rows] == list(range(10, 401, 10))
 
 
+def test_lines_of_bad_csv_rows_go_on_over_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "PIECE", 700)
+    rows, quarantine = through(
+        tmp_path / "a.csv", "helpsteer", HEADER + (CELLS * 8 + b"q,r,7,2,3,4,0\nq,r,1,2\n") * 100
+    )
+    assert len(rows) == 800
+    by_kind = {kind: [e["line"] for e in quarantine.rows if ("cells" in e["reason"]) == kind] for kind in (False, True)}
+    assert by_kind == {False: list(range(10, 1001, 10)), True: list(range(11, 1002, 10))}
+
+
 HEADER = b"prompt,response," + ",".join(ATTRIBUTES).encode() + b"\n"
 CELLS = b"q,r,1,2,3,4,0\n"
 
@@ -400,6 +410,7 @@ def test_what_is_no_annotation_of_an_export_is_set_aside_by_its_task(tmp_path: P
     assert len(rows) == 4
     assert {e["line"] for e in quarantine.rows} == {2}
     assert all(e["reason"].startswith(reason) for e in quarantine.rows)
+    assert "example.org" not in str(quarantine.rows)
 
 
 def test_an_export_that_is_cut_off_is_read_up_to_the_cut(tmp_path: Path) -> None:

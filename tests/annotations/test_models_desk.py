@@ -21,7 +21,7 @@ from pipeline.annotations import panel, rater
 from pipeline.annotations.rater import FORM, UNREADABLE, question, ratings_in
 from pipeline.annotations.schema import ANNOTATIONS, MODEL_RATINGS, QUESTIONS, WANTED
 from pipeline.annotations.tasks import wanted_at_first
-from pipeline.dataset.push import objections
+from pipeline.dataset.push import objections, statement
 from pipeline.report import write_report
 from pipeline.responses.engines import LazyEngine
 from pipeline.responses.requests import Answer, Request
@@ -312,7 +312,7 @@ def test_model_ratings_are_pushed_only_where_the_profile_allows_them(judged: tup
 
 def test_what_has_no_licence_to_rate_for_publication_is_not_pushed(tmp_path: Path) -> None:
     profile = profile_of(tmp_path, PANEL.replace("licence: MIT", "licence: unknown"))
-    info = {"simulated": False, "models": ["model:fifth"]}
+    info = {"simulated": False, "models": ["model:fifth"], "stated": statement(profile, [])}
     table = pa.table({"generator": ["plain"], "licence": ["MIT"]})
     reasons = objections(table, info, profile, Push(repo="us/set", allow_model_ratings=True))
     assert any("ratings by fifth, on other (checkpoints): it says 'unknown'" in r for r in reasons)

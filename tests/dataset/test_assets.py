@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import dagster as dg
 import datasets
 import mlcroissant
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -17,8 +18,9 @@ from huggingface_hub import HfApi
 from assets import dataset
 from pipeline import automation
 from pipeline.definitions import build_defs
+from pipeline.prompts.schema import PROMPTS
 from pipeline.settings import Profile, ProfileError, Push, load_profile
-from pipeline.store import Store
+from pipeline.store import DATA, Store, write_table
 from resources.hub import Hub
 from resources.storage import Storage
 from tests.dataset.collected import store_at
@@ -304,11 +306,45 @@ def test_simulated_ratings_and_missing_licences_are_refused_each_by_name(store: 
     assert not hub.calls
 
 
-def test_allowing_simulated_ratings_allows_nothing_else(store: Store, hub: type[HfApiDouble]) -> None:
+def test_allowing_simulated_ratings_allows_nothing_else(store: Store, tmp_path: Path, hub: type[HfApiDouble]) -> None:
     allowed = Push(repo="us/set", allow_simulated=True)
-    assert materialize(store, publishable(push=allowed), "hub_dataset").success
-    assert "licence" in failure(materialize(store, profile(push=allowed), "hub_dataset"))
+    assert "the data set (dataset.licence)" in failure(materialize(store, profile(push=allowed), "hub_dataset"))
+    stated = store_at(tmp_path / "store", publishable())
+    assert materialize(stated, publishable()).success
+    assert materialize(stated, publishable(push=allowed), "hub_dataset").success
     assert [name for name, _ in hub.calls] == ["create_repo", "upload_folder"]
+
+
+def test_a_card_that_says_other_than_the_profile_is_not_pushed(store: Store, hub: type[HfApiDouble]) -> None:
+    said = failure(materialize(store, publishable(push=Push(repo="us/set", allow_simulated=True)), "hub_dataset"))
+    assert "the profile's dataset.licence isn't what the published card says" in said
+    assert "the profile's dataset.annotators isn't what the published card says" in said
+    assert "prompts from sharegpt" in said, "which is what the rows come from, whatever the profile names now"
+    assert not hub.calls
+
+
+def test_sources_are_those_of_the_prompts_that_are_there(tmp_path: Path, hub: type[HfApiDouble]) -> None:
+    made = store_at(tmp_path / "store", publishable(), by_people=True)
+    staged = made.staging("prompts", "first")
+    rows = [{"prompt_id": "first-000", "source": "earlier", "licence": "not stated"}]
+    write_table(pa.Table.from_pylist(rows, schema=PROMPTS), staged / DATA)
+    made.publish("prompts", "first", staged)
+    assert materialize(made, publishable()).success
+    assert "earlier (not stated)" in (Path(made.path("helpsteer_dataset").path) / "README.md").read_text()
+    assert "prompts from earlier (prompts.sources): it says 'not stated'" in failure(
+        materialize(made, publishable(), "hub_dataset")
+    )
+    assert not hub.calls
+
+
+def test_labels_of_other_ratings_than_there_are_now_are_not_published(tmp_path: Path) -> None:
+    made = store_at(tmp_path / "store", profile())
+    table, staged = made.read("agreed_tasks", "first"), made.staging("agreed_tasks", "first")
+    write_table(table, staged / DATA)
+    made.publish("agreed_tasks", "first", staged, info={"annotations": "another version"})
+    said = failure(materialize(made, profile()))
+    assert "delivery first: its agreed_tasks were made of other annotations than there are now" in said
+    assert made.manifest("helpsteer_dataset") is None
 
 
 def test_people_who_are_not_described_are_refused(by_people: Store, hub: type[HfApiDouble]) -> None:
@@ -332,6 +368,8 @@ def test_a_file_that_was_changed_after_it_was_published_is_not_pushed(tmp_path: 
         file.write("edited")
     assert "are not those that were published" in failure(materialize(made, publishable(), "hub_dataset"))
     assert not hub.calls
+    assert materialize(made, publishable()).success, "which puts the file right"
+    assert materialize(made, publishable(), "hub_dataset").success
 
 
 def test_the_push_is_in_the_graph_where_a_repository_is_named_and_in_no_delivery() -> None:

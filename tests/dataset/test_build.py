@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.annotations.schema import AGREED
-from pipeline.dataset.build import flatten, helpsteer_rows, in_order, jsonl_gz, rows_of, split_of
+from pipeline.dataset.build import RECORDED, flatten, helpsteer_rows, in_order, jsonl_gz, rows_of, split_of
 from pipeline.dataset.expectations import dataset_views
 from pipeline.dataset.schema import DATASET, HELPSTEER
 from pipeline.responses.schema import MESSAGES, RESPONSE_PAIRS
@@ -64,6 +64,18 @@ def test_the_published_rows_are_in_our_schema(shared_data: Path) -> None:
     multi = [r["prompt"] for r in rows if "<extra_id_1>" in r["prompt"]]
     assert multi
     assert all("\n<extra_id_1>Assistant\n" in p and "\n<extra_id_1>User\n" in p for p in multi)
+
+
+def test_a_recorded_prompt_in_several_tasks_is_in_one_split() -> None:
+    agreed, pairs = delivery({f"task-{n}": [f"question {n // 4}"] for n in range(160)})
+    place = pairs.column_names.index("generator")
+    pairs = pairs.set_column(place, "generator", pa.array([RECORDED] * len(pairs)))
+    rows = rows_of(agreed, pairs, "d", 0.5)[0].to_pylist()
+    splits: dict[str, set[str]] = {}
+    for row in rows:
+        splits.setdefault(row["messages"][0]["content"], set()).add(row["split"])
+    assert all(len(found) == 1 for found in splits.values())
+    assert {s for found in splits.values() for s in found} == {"train", "validation"}
 
 
 @settings(max_examples=50, deadline=None)

@@ -218,6 +218,16 @@ def test_two_models_are_compared_on_the_same_items(
     assert "longest" in (tmp_path / "second" / "report.html").read_text()
 
 
+def test_one_model_beside_itself_with_other_weights_stands_under_two_names(place: Path, tmp_path: Path) -> None:
+    assert run(place, "five", tmp_path / "first", "--weights", "helpfulness=1") == 0
+    assert (
+        run(place, "five", tmp_path / "second", "--weights", "verbosity=1", "--against", str(tmp_path / "first")) == 0
+    )
+    first, second = (summary_of(tmp_path / name)["models"] for name in ("first", "second"))
+    assert [m["model"] for m in second] == ["five", "five (before)"]
+    assert second[1]["summary"] == first[0]["summary"] != second[0]["summary"]
+
+
 def test_random_scores_are_drawn_by_their_seed(place: Path, tmp_path: Path) -> None:
     for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
         assert run(place, "random", tmp_path / name, "--seed", seed) == 0

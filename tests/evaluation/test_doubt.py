@@ -183,6 +183,11 @@ def test_chance_in_ties_is_near_what_rank_and_spacings_say() -> None:
     assert least < found < least + 0.02
 
 
+def test_chance_in_a_part_of_ties_is_drawn_too() -> None:
+    (found,) = doubt.chance(items_of(("Ties", "tied:3", "abc", 2)), rewardbench2, 0)["accuracy"].values()
+    assert found == pytest.approx(0.3 / 3, abs=0.1)  # the right two of three are best, and no ref:3 to compare with
+
+
 @pytest.mark.parametrize(
     ("form", "items"),
     [(pairs, pairs_of(60)), (rewardbench2, items_of(*(("Math", str(n), "abcd", 1) for n in range(60))))],

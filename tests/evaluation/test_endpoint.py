@@ -1,6 +1,7 @@
 """A server that scores: vLLM's own on loopback, and a double with every trouble."""
 
 import json
+import math
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -46,6 +47,8 @@ class ScoringServer(FaultyServer):
             self.send(handler, 400, {"error": "not this one"})
         elif kind == "not a number":
             self.send(handler, 200, {"data": [{"probs": [None]}], "usage": {"prompt_tokens": 3}})
+        elif text == "overflow":
+            self.send(handler, 200, {"data": [{"probs": [math.nan, math.inf]}], "usage": {"prompt_tokens": 3}})
         else:
             super().reply(handler, body, kind)
 
@@ -129,6 +132,18 @@ def test_a_conversation_that_is_refused_has_no_score_and_a_long_one_is_counted(
     assert np.isnan(table["goodness"].to_numpy()).tolist() == [True, False]
     assert (figures["not_scored"], figures["cut"]) == (1, 1)
     assert any("status 400" in line for line in said)
+
+
+def test_outputs_that_stay_not_finite_are_no_score_and_stop_nothing(
+    started: list[ScoringServer], tmp_path: Path
+) -> None:
+    started.append(ScoringServer(["good"]))
+    said = list[str]()
+    scorer = Endpoint(spec_of(started[0]), said.append)
+    table, figures = score(scorer, items_of([("overflow", "xx")]), UPath(tmp_path), said.append, {"helpfulness": 1.0})
+    assert np.isnan(table["goodness"].to_numpy()).tolist() == [True, False]
+    assert figures["not_scored"] == 1
+    assert "not scored: outputs that are not finite" in said
 
 
 def test_other_weights_behind_the_same_name_are_another_model(started: list[ScoringServer]) -> None:

@@ -109,8 +109,8 @@ def test_a_poor_model_is_published_with_a_warning_and_a_regression_by_profile() 
     }
 
 
-def of_board(table: pa.Table) -> set[str]:
-    return broken(expectations.LEADERBOARD, table, expectations.leaderboard_views(table))
+def of_board(table: pa.Table, unequal: int = 0) -> set[str]:
+    return broken(expectations.LEADERBOARD, table, expectations.leaderboard_views(table, unequal))
 
 
 def test_a_leaderboard_without_ours_or_with_a_model_lost_is_not_published() -> None:
@@ -119,6 +119,7 @@ def test_a_leaderboard_without_ours_or_with_a_model_lost_is_not_published() -> N
     assert of_board(whole) == set()
     assert of_board(whole.slice(ours)) == {"ours_are_there"}
     assert of_board(whole.slice(0, len(whole) - 7)) == {"published_are_there"}
+    assert of_board(whole, unequal=1) == {"same_items"}
 
 
 @pytest.mark.parametrize(

@@ -129,17 +129,27 @@ def test_who_rated_and_what_was_tuned_on_stand_beside_every_figure() -> None:
     note = "Ratings come from simulated annotators: the figures show that the chain works, not what people think."
     read = shown(full(rated_by="simulated annotators", tuned_on="b"), note=note)
     assert note in read.text
-    assert read.text.count("rated by simulated annotators") == 3  # two benchmarks, and where it comes from
+    assert (
+        read.text.count("rated by simulated annotators") == 7
+    )  # bars and two tables of two benchmarks, and where it comes from
     assert "weights searched on b: tuned on its test set" in read.text
     plain = shown(full(rated_by="people"))
     assert "tuned on" not in plain.text
     assert "simulated" not in plain.text
 
 
+def test_models_that_were_scored_on_different_items_are_not_compared_without_a_word() -> None:
+    said = "Not all of these models were scored on the same items"
+    one, other, alike = (evaluated(name, pairs_of(count)) for name, count in (("one", 3), ("two", 4), ("three", 3)))
+    assert said in shown(one, other).text
+    assert said not in shown(one, alike).text
+
+
 def test_ours_stand_among_the_published_ones_only_with_the_whole_of_rewardbench() -> None:
     assert "part (ours)" not in shown(evaluated("part", pairs_of(12, "hep-go"))).text
-    read = shown(evaluated("whole", whole_rewardbench()))
-    assert "whole (ours)" in read.text
+    read = shown(evaluated("whole", whole_rewardbench(), tuned_on="rewardbench", compute={"device": "this machine"}))
+    assert "whole (ours) weights searched on rewardbench: tuned on its test set" in read.text
+    assert read.text.count("this machine") == 1  # where scoring is told, not as what it was trained on
     assert "This is RewardBench, whole" in read.text
 
 

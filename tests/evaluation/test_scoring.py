@@ -292,6 +292,23 @@ def test_an_empty_response_is_scored_as_an_empty_answer(models: Path, kept: UPat
     assert figures["empty"] == 1
 
 
+def test_what_the_chat_template_refuses_has_no_score_and_the_rest_has(tmp_path: Path, kept: UPath) -> None:
+    folder = save_reward_model(tmp_path / "model")
+    wanted = plain(folder, ["one", "two two", "three"])[:, 0]
+    template = folder / "chat_template.jinja"
+    refusal = "{%- if messages[-1]['content'] == 'bad' %}{{ raise_exception('no such turn') }}{% endif -%}"
+    template.write_text(refusal + template.read_text())
+    said = list[str]()
+    scorer = LocalModel(ModelSpec(model=str(folder), tokens_a_batch=32), quiet)
+    scorer._log = said.append
+    table, figures = score(scorer, items_of([("one", "bad"), ("two two", "three")]), kept, quiet)
+    found = table["reward"].to_numpy()
+    assert np.isnan(found).tolist() == [False, True, False, False]
+    assert found[[0, 2, 3]] == pytest.approx(wanted, abs=1e-4)
+    assert figures["not_scored"] == 1
+    assert said == ["not scored: the chat template of model refuses 1 conversations: no such turn"]
+
+
 def test_a_response_of_twenty_thousand_tokens_loses_its_beginning_and_is_counted(models: Path, kept: UPath) -> None:
     said = list[str]()
     scorer = LocalModel(ModelSpec(model=str(models / "one")), said.append)

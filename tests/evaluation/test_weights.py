@@ -118,6 +118,15 @@ def test_each_output_is_weighed_and_a_single_one_has_nothing_to_weigh() -> None:
     ]
 
 
+def test_without_preferences_one_output_has_weight_1_and_several_are_an_error() -> None:
+    none = PREFERENCE_PREDICTIONS.empty_table()
+    assert weights_of(none, "people", ("reward",))["weight"].to_pylist() == [1.0]
+    assert accuracies_of(none, seed=0) == WEIGHT_ACCURACY.empty_table()
+    for outputs in (ATTRIBUTES, None):
+        with pytest.raises(ValueError, match="0 preference pairs of 0 prompts are too few"):
+            weights_of(none, "people", outputs)
+
+
 def test_a_set_of_weights_orders_the_preferences_of_held_out_prompts() -> None:
     differences = as_people_prefer(0, 300)
     table = accuracies_of(preferences(differences), seed=0)

@@ -62,7 +62,15 @@ def test_the_report_shows_the_draw_beside_the_originals_figures(
         write_table(table, staged / DATA)
         store.publish(asset, partition, staged, info=figures)
     # test doubles of what other stages' tests look at
-    rest = {"mean_ratings": 3.0, "escalated": 0, "responses": 0, "removed": 0, "prompts": 0, "ratings": ""}
+    rest = {
+        "mean_ratings": 3.0,
+        "escalated": 0,
+        "responses": 0,
+        "removed": 0,
+        "unrated": 0,
+        "prompts": 0,
+        "ratings": "",
+    }
     delivery = {"key": "d1", **rest, "generators": [], "kappa": [], "samples": []}
     doubles = {"_pool": None, "_delivery": delivery, "_recipe": None, "_dataset": {"path": "", "splits": {}}}
     for part, double in doubles.items():

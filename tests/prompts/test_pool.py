@@ -129,7 +129,7 @@ def test_benchmark_prompts_are_read_turn_by_turn_and_a_record_without_text_is_re
     (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, records)))
     found = benchmark_prompts({"b": str(tmp_path / "b.jsonl")})
     assert found["b"].to_pylist() == ["One?", "Two?", "Three?", "Four?", "Five?"]
-    for bad in ('{"text": "x"}', '{"turns": [1]}', '{"turns": []}', "{broken"):
+    for bad in ('{"text": "x"}', '{"turns": [1]}', '{"turns": []}', "{broken", '{"turns": "letters"}', '["no object"]'):
         (tmp_path / "c.jsonl").write_text(f'{bad}\n{{"prompt": "x"}}\n')
         with pytest.raises(ValueError, match=r"c\.jsonl, record 1: "):
             benchmark_prompts({"c": str(tmp_path / "c.jsonl")})

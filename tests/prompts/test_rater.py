@@ -120,7 +120,9 @@ def test_a_model_rates_the_pool_and_what_it_could_not_rate_is_left_out(tmp_path:
     )
     pool = {r["prompt_id"]: r["complexity"] for r in store.read("prompt_complexity").to_pylist()}
     assert pool == {"p0": 1, "p1": 2, "p2": 3, "p3": 4}
-    assert store.read("prompt_complexity", name="unrated.parquet")["prompt_id"].to_pylist() == ["p4"]
+    (unrated,) = store.read("prompt_complexity", name="unrated.parquet").to_pylist()
+    assert unrated["prompt_id"] == "p4"
+    assert unrated["detail"]
     (event,) = result.asset_materializations_for_node("prompt_complexity")
     assert event.metadata["rater"].value == "model"
     assert -1 <= event.metadata["agreement with the heuristic: weighted kappa"].value <= 1

@@ -179,7 +179,11 @@ def test_a_key_comes_from_the_environment_and_stands_in_no_message(
         ValueError, match=r"the environment variable TEST_API_KEY, which holds the API key .* is not set"
     ):
         OpenAIEngine(server, quiet)
-    monkeypatch.setenv("TEST_API_KEY", "sk-very-secret")
+    monkeypatch.setenv("TEST_API_KEY", "sk-very\nsecret")
+    with pytest.raises(ValueError, match="the environment variable TEST_API_KEY holds no API key") as error:
+        OpenAIEngine(server, quiet)
+    assert "very" not in str(error.value)
+    monkeypatch.setenv("TEST_API_KEY", "sk-very-secret\r\n")  # as a file's last line
     said = list[str]()
     with pytest.raises(RuntimeError, match="status 401 for model m") as refused:
         finish(requests_of(3), [OpenAIEngine(server, said.append)], finished, said.append)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
-from pipeline.responses.requests import Answer, FinishedRequests, Request, finish, outcomes, request_key
+from pipeline.responses.requests import Answer, FinishedRequests, Journal, Request, finish, outcomes, request_key
 from pipeline.settings import PROJECT, Sampling
 
 SAMPLING = Sampling()
@@ -219,6 +219,37 @@ def test_a_line_that_was_cut_off_is_asked_again(finished: FinishedRequests) -> N
     path.write_bytes(path.read_bytes()[:-2])
     assert finished.recover() == 1
     assert finished.keys().to_pylist() == ["key-1"]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_half_of_a_character_blocks_nothing(finished: FinishedRequests, killed: bool) -> None:
+    answer = Answer("key-1", "cut \ud83d", "stop", None, 1, 2)
+    if killed:
+        finished.journal().add(answer)
+        assert finished.recover() == 1
+    else:
+        finished.append([answer])
+    finished.record_failures([Answer("key-2", "", "refused", "cut \ud83d", 0, 0)])
+    assert finished.read()["text"].to_pylist() == ["cut \ufffd"]
+    assert finished.failures()["detail"].to_pylist() == ["cut \ufffd"]
+
+
+def test_answers_stay_in_their_journal_where_no_other_can_be_begun(
+    finished: FinishedRequests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, begun = FinishedRequests.journal, list[int]()
+
+    def one_alone(self: FinishedRequests) -> Journal:  # test double of a disk without room for another file
+        begun.append(1)
+        if len(begun) > 1:
+            raise OSError(28, "No space left on device")
+        return begin(self)
+
+    monkeypatch.setattr(FinishedRequests, "journal", one_alone)
+    with pytest.raises(OSError, match="No space left"):
+        finish([request(n) for n in range(10)], [CountingEngine()], finished, quiet, every=5)
+    assert finished.recover() == 5
+    assert sorted(finished.keys().to_pylist()) == [f"key-{n}" for n in range(5)]
 
 
 def test_answers_are_kept_in_time_while_the_next_one_takes_long(finished: FinishedRequests) -> None:

@@ -204,8 +204,9 @@ def test_weights_that_mean_nothing_are_refused(text: str) -> None:
 
 
 @pytest.mark.engine
-def test_two_processes_that_shard_the_model_have_the_loss_of_one(tmp_path: Path) -> None:
-    recipe = RECIPE.model_copy(update={"precision": "float32"})
+@pytest.mark.parametrize("kind", [{}, KINDS["lora_two_stage"]], ids=["regression", "lora_two_stage"])
+def test_two_processes_that_shard_the_model_have_the_loss_of_one(tmp_path: Path, kind: dict[str, Any]) -> None:
+    recipe = RECIPE.model_copy(update={"precision": "float32", **kind})
     work(spec(tmp_path, "one", recipe), quiet)
     said = list[str]()
     work(spec(tmp_path, "two", recipe) | {"processes": 2, "work": str(tmp_path / "others")}, said.append)

@@ -17,7 +17,7 @@ from pipeline.worker import Log, Spec
 class LazyEngine:
     """An iterable of one engine that is started at the first use, and serves all later ones.
 
-    model, revision, template: what of it a request's key depends on.
+    model, revision, template (and the weights' precision): what of it a request's key depends on.
     """
 
     model: str
@@ -61,7 +61,8 @@ def engine_of(spec: Spec, log: Log) -> LazyEngine:
 
     folder = resolve(checkpoint, cache)
     log(f"{model} ({revision}) in {folder}")
-    template = template_of(AutoTokenizer.from_pretrained(folder), checkpoint)
+    # numbers of another precision write other texts
+    template = f"{template_of(AutoTokenizer.from_pretrained(folder), checkpoint)}\0{checkpoint.dtype}"
     if spec.get("cluster"):
         from pipeline.responses.engines.ray import RayEngine
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import queue
+import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from pipeline.worker import Log
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 """Statuses after which the same request may succeed."""
 FINISHED = {"stop", "length"}
+_KEY = re.compile(r"[!-~]+")
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
 """Seconds before a request is tried again: twice as many each time, up to the longest, and up to a second of jitter."""
 Answers = queue.Queue[Answer | BaseException | None]
@@ -39,16 +41,9 @@ class OpenAIEngine:
     """A client of one server. The API key is read from the environment and stands in no message."""
 
     def __init__(self, server: Server, log: Log) -> None:
-        """Raises ValueError where the key's environment variable is not set."""
+        """Raises ValueError where the key's environment variable is not set, or holds no key."""
         self._server, self._log = server, log
-        self._headers = {}
-        if server.key_env:
-            key = os.environ.get(server.key_env)
-            if not key:
-                raise ValueError(
-                    f"the environment variable {server.key_env}, which holds the API key of {server.base_url}, is not set"
-                )
-            self._headers = {"Authorization": f"Bearer {key}"}
+        self._headers = authorization(server.key_env, server.base_url) if server.key_env else {}
         self._said = 0.0
 
     def answer(self, requests: Sequence[Request]) -> Iterator[Answer]:
@@ -166,6 +161,21 @@ class OpenAIEngine:
         if time.monotonic() - self._said > 10:
             self._said = time.monotonic()
             self._log(f"{self._server.base_url}: {trouble}; trying again")
+
+
+def authorization(variable: str, url: str) -> dict[str, str]:
+    """The header with the API key that an environment variable holds; white space around it, as a file's last newline, is left out.
+
+    Raises ValueError, which doesn't name the key, where the variable is not set or holds what no header can have.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise ValueError(f"the environment variable {variable}, which holds the API key of {url}, is not set")
+    if not _KEY.fullmatch(key):  # the HTTP library's own error would show it
+        raise ValueError(
+            f"the environment variable {variable} holds no API key for {url}: there are spaces or other signs in it"
+        )
+    return {"Authorization": f"Bearer {key}"}
 
 
 def again(error: Exception) -> bool | float:
