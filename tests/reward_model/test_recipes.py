@@ -204,9 +204,8 @@ def test_weights_that_mean_nothing_are_refused(text: str) -> None:
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("kind", [{}, KINDS["lora_two_stage"]], ids=["regression", "lora_two_stage"])
-def test_two_processes_that_shard_the_model_have_the_loss_of_one(tmp_path: Path, kind: dict[str, Any]) -> None:
-    recipe = RECIPE.model_copy(update={"precision": "float32", **kind})
+def test_two_processes_that_shard_the_model_have_the_loss_of_one(tmp_path: Path) -> None:
+    recipe = RECIPE.model_copy(update={"precision": "float32"})
     work(spec(tmp_path, "one", recipe), quiet)
     said = list[str]()
     work(spec(tmp_path, "two", recipe) | {"processes": 2, "work": str(tmp_path / "others")}, said.append)
@@ -219,6 +218,15 @@ def test_two_processes_that_shard_the_model_have_the_loss_of_one(tmp_path: Path,
     ours = [score(load_scorer(tmp_path / n), encoded(), lambda done: None) for n in ("one", "two")]
     assert ours[1] == pytest.approx(ours[0], abs=1e-2)
     assert any(line.startswith("training steps") for line in said)
+
+
+@pytest.mark.engine
+def test_adapters_of_both_stages_are_in_what_two_processes_publish(tmp_path: Path) -> None:
+    recipe = RECIPE.model_copy(update={"precision": "float32", **KINDS["lora_two_stage"]})
+    figures = work(spec(tmp_path, "two", recipe) | {"processes": 2}, quiet)
+    curve = pq.read_table(tmp_path / "two" / "training_curve.parquet").to_pylist()
+    *_, chosen = [row["development_loss"] for row in curve if row["chosen"]]
+    assert figures["published_loss"] == pytest.approx(chosen, rel=1e-3)
 
 
 @pytest.mark.engine
