@@ -57,7 +57,8 @@ def ratings_of(store: Store, profile: Profile, recipe: str) -> tuple[RatedBy, st
     collected = profile.rated_by
     if store.manifest("helpsteer_dataset"):
         rows = store.read("helpsteer_dataset", columns=["rated_by"])
-        collected = said_of_all(pc.unique(rows["rated_by"]).to_pylist())
+        # a row that doesn't say is of the profile's desk
+        collected = said_of_all({by or profile.rated_by for by in pc.unique(rows["rated_by"]).to_pylist()})
     return profile.rated_by_of(recipe, collected), profile.ratings_note_of(recipe, collected)
 
 
