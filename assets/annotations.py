@@ -195,7 +195,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         labels = store.read("consensus_annotations", delivery)
         table = labels.filter(pc.is_in(labels["prompt_id"], pc.unique(agreed["prompt_id"])))
         made = store.manifest("consensus_annotations", delivery)
-        by = schema.said_of_all(schema.rated_by(store.read("annotations", delivery, columns=["desk", "simulated"])))
+        by = schema.said_of_all(schema.rated_by(kept))
         table = table.append_column("rated_by", pa.array([by] * len(table), pa.string()))
         before = len(pc.unique(labels["prompt_id"]))
         after = len(pc.unique(table["prompt_id"]))

@@ -14,7 +14,7 @@ from pipeline import gate, plots
 from pipeline.evaluation import benchmarks
 from pipeline.reward_model import expectations, schema, sources, summary, training_data
 from pipeline.settings import COLLECTED, ENGINE_POOL, Profile
-from pipeline.store import DATA, local_path, read_table
+from pipeline.store import DATA, NotPublishedError, local_path, read_table
 from resources.compute import Compute
 from resources.storage import Storage
 from resources.tracking import TensorBoard
@@ -117,7 +117,8 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         weights = store.read("attribute_weights", name).to_pylist()
         scores = store.read("benchmark_scores", name, "summary.parquet").to_pylist()
         given = store.manifest("training_data", name)
-        data_licence = given.info["licence"] if given else profile.dataset.licence
+        if given is None:
+            raise NotPublishedError(f"training_data of {name} is not in the store: materialize it first")
         spec = {
             "model": str(local_path(store.path("reward_model", name))),
             "weights": {row["attribute"]: row["weight"] for row in weights},
@@ -125,7 +126,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             "preferred": str(store.path("training_data", name, "preferred.parquet")),
             "max_tokens": recipe.max_tokens,
             "name": name,
-            "licences": [profile.checkpoints[recipe.base].licence, data_licence],
+            "licences": [profile.checkpoints[recipe.base].licence, given.info["licence"]],
             "scores": [row for row in scores if (row["level"], row["measure"]) == ("overall", "accuracy")],
             "rated_by": by,
             "ratings_note": said,

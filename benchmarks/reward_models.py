@@ -235,6 +235,17 @@ def report(frame: pd.DataFrame, runs: Mapping[str, list[Measures]], costs: Mappi
     print(json.dumps({"prompts": counts, "models": models, "differences": against, "folds": spreads}))
 
 
+def profile_of(parser: argparse.ArgumentParser, path: Path | None, recipes: list[str]) -> Profile | None:
+    """The profile that has these recipes, where there are any; wrong arguments where there is none, or it lacks one."""
+    if recipes and not path:
+        parser.error("recipes need --profile")
+    profile = load_profile(path) if recipes else None
+    missing = [name for name in recipes if name not in profile.recipes]
+    if missing:
+        parser.error(f"{path} has no recipe {', '.join(missing)}; it has: {', '.join(profile.recipes)}")
+    return profile
+
+
 def main() -> None:
     """Train, measure, print, JSON last."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -245,12 +256,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="folder that keeps models; without it, they are removed at the end")
     options = parser.parse_args()
     recipes = list(dict.fromkeys([*options.recipe, *options.cv]))
-    if recipes and not options.profile:
-        parser.error("--recipe and --cv need --profile")
-    profile = load_profile(options.profile) if recipes else None
-    missing = [name for name in recipes if name not in profile.recipes]
-    if missing:
-        parser.error(f"{options.profile} has no recipe {', '.join(missing)}; it has: {', '.join(profile.recipes)}")
+    profile = profile_of(parser, options.profile, recipes)
     frame, runs, costs = rated(options.file), dict[str, list[Measures]](), dict[str, Cost]()
     with tempfile.TemporaryDirectory() as temporary:
         work = options.work or Path(temporary)

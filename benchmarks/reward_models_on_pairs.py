@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from reward_models import BASELINES, rated, shown, trained
+from reward_models import BASELINES, profile_of, rated, shown, trained
 from rich.console import Console
 from rich.table import Table
 from upath import UPath
@@ -28,7 +28,7 @@ from upath import UPath
 from pipeline.evaluation import benchmarks, summary
 from pipeline.evaluation.scorers import ModelSpec, scorer_of
 from pipeline.evaluation.scoring import score, table_of
-from pipeline.settings import Profile, load_profile
+from pipeline.settings import Profile
 
 NAME = "pairs"
 SEED = 0
@@ -104,12 +104,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="folder that keeps models and scores")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     options = parser.parse_args()
-    if options.recipe and not options.profile:
-        parser.error("--recipe needs --profile")
-    profile = load_profile(options.profile) if options.recipe else None
-    missing = [name for name in options.recipe if name not in profile.recipes]
-    if missing:
-        parser.error(f"{options.profile} has no recipe {', '.join(missing)}; it has: {', '.join(profile.recipes)}")
+    profile = profile_of(parser, options.profile, options.recipe)
     console = Console(width=max(Console().width, 180))
     benchmark = benchmarks.named(str(options.pairs))
     loaded = benchmarks.load(NAME, benchmark, pa.table({}))

@@ -232,7 +232,7 @@ def csv_parts(path: Path, seen: Callable[[int], None] = lambda _: None) -> Itera
         try:
             reader = pa_csv.open_csv(
                 io.BufferedReader(stream, PIECE),
-                read_options=pa_csv.ReadOptions(block_size=PIECE, use_threads=False),  # else `refuse` runs ahead
+                read_options=pa_csv.ReadOptions(block_size=PIECE, use_threads=False),  # so `refuse` runs in this one
                 parse_options=pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse),
                 convert_options=pa_csv.ConvertOptions(
                     column_types={name: pa.binary() for name in names},

@@ -44,10 +44,14 @@ def write_tasks(tasks: pa.Table, wanted: pa.Table, folder: Path) -> Path:
         if any(r["ratings_wanted"] for r in responses):
             lines.append({"prompt_id": task["prompt_id"], "messages": task["messages"], "responses": responses})
     (folder / RATINGS).mkdir(parents=True, exist_ok=True)
-    part = folder / f".{TASKS}"
-    part.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
-    part.replace(folder / TASKS)
-    return folder / TASKS
+    return _write_lines(folder / TASKS, lines)
+
+
+def _write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write rows as JSON lines, whole or not at all; the path."""
+    part = path.with_name(f".{path.name}")
+    part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return part.replace(path)
 
 
 def _asked(asked: dict[str, dict[str, Any]], response: str) -> dict[str, Any]:
@@ -75,7 +79,10 @@ def read_ratings(wanted: pa.Table, round_: int, folder: Path) -> tuple[pa.Table,
         for r, n in zip(*(wanted[c].to_pylist() for c in ("response_id", "ratings")), strict=True)
     ]
     lacking = [(r, n) for r, n in open_ if n > 0]
-    _write_aside(folder / ASIDE, quarantine)
+    if quarantine:
+        _write_lines(folder / ASIDE, quarantine)
+    else:
+        (folder / ASIDE).unlink(missing_ok=True)
     if lacking:
         named = "".join(f"\n- {e['file']}:{e['line'] or ''}: {e['reason']}" for e in quarantine[:NAMED])
         aside = (
@@ -104,17 +111,6 @@ def _rows(path: Path, quarantine: list[dict[str, Any]]) -> Iterator[dict[str, An
                 quarantine.append(_entry(path.name, line, None, reason, text))
     except FileError as error:
         quarantine.append(_entry(path.name, None, None, f"the file can't be read: {error}", None))
-
-
-def _write_aside(path: Path, quarantine: list[dict[str, Any]]) -> None:
-    """The quarantine as a file for whoever looks after the ratings; none where nothing is in it."""
-    if quarantine:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}")
-        part.write_text("".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in quarantine), encoding="utf-8")
-        part.replace(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _wrong(row: dict[str, Any]) -> tuple[str, str] | None:

@@ -21,7 +21,7 @@ from pipeline.settings import ATTRIBUTES
 NAME = "label_studio"
 _CONTROL = re.compile(rf"({'|'.join(ATTRIBUTES)}|safe|confidence|flags|comment)_([12])")
 _ACCOUNT = re.compile(r"label-studio-(\d+)")
-_ACCOUNTS = {"completed_by", "created_by", "created_username", "last_created_by", "updated_by", "reviewed_by", "reviewers", "annotators",
+_OF_PEOPLE = {"completed_by", "created_by", "created_username", "last_created_by", "updated_by", "reviewed_by", "reviewers", "annotators",
              "comment_authors", "email", "username", "first_name", "last_name", "initials", "avatar"}  # fmt: skip
 _SAFE = {"pass": True, "safe": True, "true": True, "fail": False, "unsafe": False, "false": False}
 
@@ -118,7 +118,7 @@ def _nameless(value: Any) -> Any:
         return [_nameless(part) for part in value]
     if not isinstance(value, Mapping):
         return value
-    kept = {k: v for k, v in value.items() if k not in _ACCOUNTS}
+    kept = {k: v for k, v in value.items() if k not in _OF_PEOPLE}
     who = {"completed_by": _pseudonym(value["completed_by"])} if "completed_by" in value else {}
     return {k: _nameless(v) for k, v in kept.items()} | who
 

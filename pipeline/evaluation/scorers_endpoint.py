@@ -23,7 +23,7 @@ PROBES = (
 """Are scored when a run begins: a server's weights can't be hashed, so these scores stand for them in what a score is kept under."""
 
 NOT_FINITE = 3
-"""Attempts after which outputs that are not finite are an answer: there is no score."""
+"""Attempts after which outputs that are not finite are no passing trouble: the conversation has no score."""
 
 
 class EndpointError(RuntimeError):
@@ -134,9 +134,7 @@ class Endpoint:
                     found = self._try(body)
                     if isinstance(found, str) or np.isfinite(found[0]).all():
                         return found
-                    if (
-                        attempt.num >= NOT_FINITE
-                    ):  # a server that recovers was asked often enough: these weights give no number
+                    if attempt.num >= NOT_FINITE:
                         return "outputs that are not finite"
                     raise openai.RetryError(f"outputs that are not finite: {found[0]}")
         except openai.RetryError as error:

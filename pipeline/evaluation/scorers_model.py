@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.checkpoints import identity, resolve
 from pipeline.evaluation.scorers import Conversation, ModelSpec, Scored, kept_outputs
 from pipeline.reward_model.batching import batches
-from pipeline.reward_model.encoding import encode, padding_token
+from pipeline.reward_model.encoding import encode, set_padding
 from pipeline.settings import Checkpoint
 from pipeline.worker import Log
 
@@ -120,12 +120,8 @@ class LocalModel:
             model = load_scorer(self._folder, self._spec.precision)
             model.config.use_cache = False  # nothing is generated: keys and values need not be kept
             without_padding_mask(model)
-            ends = {ids[-1] for ids in encoded if ids}
-            if model.config.pad_token_id is None:
-                model.config.pad_token_id = padding_token(
-                    self._tokenizer, self._config.get_text_config().vocab_size, ends
-                )
-            elif model.config.pad_token_id in ends:
+            set_padding(model.config, self._tokenizer, encoded)
+            if model.config.pad_token_id in {ids[-1] for ids in encoded if ids}:
                 self._log(
                     f"{self.name}: its padding token is also the one that ends a response, so its own class reads the score one token before; "
                     "it is scored as that class does"

@@ -11,7 +11,7 @@ from pipeline.checkpoints import resolve
 from pipeline.responses.contexts import Scorer, Scores
 from pipeline.responses.requests import Message
 from pipeline.reward_model.batching import batches
-from pipeline.reward_model.encoding import encode, padding_token
+from pipeline.reward_model.encoding import encode, set_padding
 from pipeline.reward_model.scoring import pad, score
 from pipeline.settings import Checkpoint, NextTurnScorer, RewardScorer
 from pipeline.worker import Log, Progress
@@ -91,9 +91,7 @@ class RewardModel:
     def score(self, conversations: Sequence[Sequence[Message]], nexts: Sequence[str], log: Log) -> Scores:
         """See `Scorer.score`; what the user says next is not looked at."""
         encoded = [encode(self._tokenizer, list(c[:-1]), c[-1]["content"], self._max)[0] for c in conversations]
-        if self._model.config.pad_token_id is None:
-            vocabulary = self._model.config.get_text_config().vocab_size
-            self._model.config.pad_token_id = padding_token(self._tokenizer, vocabulary, {ids[-1] for ids in encoded})
+        set_padding(self._model.config, self._tokenizer, encoded)
         outputs: Scores = score(self._model, encoded, Progress(log, f"scored by {self.name}", len(encoded)).update)
         return outputs[:, 0]
 

@@ -1,7 +1,7 @@
 """Conversations as tokens, so that anyone's plain `apply_chat_template` gives the same ones. Needs a tokenizer, not torch."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 Message = dict[str, str]
@@ -86,10 +86,15 @@ def encode(tokenizer: Any, messages: Sequence[Message], response: str, max_token
     return ids[-max_tokens:], begin - len(system), len(ids) > max_tokens
 
 
-def padding_token(tokenizer: Any, vocabulary: int, ends: Collection[int]) -> int:
-    """A token to pad with where a model names none: its class finds the last token by looking for padding, so it is none of `ends`."""
-    candidates = [tokenizer.pad_token_id, *tokenizer.all_special_ids, *range(vocabulary)]
-    return next(int(token) for token in candidates if token is not None and token not in ends)
+def set_padding(config: Any, tokenizer: Any, encoded: Sequence[Sequence[int]]) -> None:
+    """Give a model's configuration that names none a token to pad with.
+
+    Its class finds the last token by looking for padding, so no conversation may end with it.
+    """
+    if config.pad_token_id is None:
+        ends = {ids[-1] for ids in encoded if ids}
+        candidates = [tokenizer.pad_token_id, *tokenizer.all_special_ids, *range(config.get_text_config().vocab_size)]
+        config.pad_token_id = next(int(token) for token in candidates if token is not None and token not in ends)
 
 
 def _ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:

@@ -100,9 +100,9 @@ def work(spec: Spec, log: Log) -> dict[str, Any]:
     for stage in recipe.stages:
         _enough(stage, train, development)
 
-    work_folder = Path(spec["work"]) / digest(
-        [spec["recipe"], spec["checkpoint"], spec["data_version"], spec["seed"], spec.get("processes", 1) > 1]
-    )  # a sharded checkpoint is read by a sharded training alone
+    sharded = spec.get("processes", 1) > 1  # such a checkpoint is read by such a training alone
+    parts = [spec["recipe"], spec["checkpoint"], spec["data_version"], spec["seed"], sharded]
+    work_folder = Path(spec["work"]) / digest(parts)
     if not rank:
         _remove_others(work_folder)
     fit = _fit_probe if recipe.objective == "probe" else _train

@@ -120,30 +120,17 @@ def test_a_storm_of_every_trouble_loses_nothing(
     assert again["helpfulness"].to_pylist() == lengths
 
 
-def test_a_conversation_that_is_refused_has_no_score_and_a_long_one_is_counted(
-    started: list[ScoringServer], tmp_path: Path
+@pytest.mark.parametrize(("text", "reason"), [("refuse me", "status 400"), ("overflow", "outputs that are not finite")])
+def test_a_conversation_without_outputs_has_no_score_and_a_long_one_is_counted(
+    started: list[ScoringServer], tmp_path: Path, text: str, reason: str
 ) -> None:
     started.append(ScoringServer(["good"]))
     said = list[str]()
     scorer = Endpoint(spec_of(started[0]), said.append)
-    table, figures = score(
-        scorer, items_of([("refuse me", "x" * 500)]), UPath(tmp_path), said.append, {"helpfulness": 1.0}
-    )
+    table, figures = score(scorer, items_of([(text, "x" * 500)]), UPath(tmp_path), said.append, {"helpfulness": 1.0})
     assert np.isnan(table["goodness"].to_numpy()).tolist() == [True, False]
     assert (figures["not_scored"], figures["cut"]) == (1, 1)
-    assert any("status 400" in line for line in said)
-
-
-def test_outputs_that_stay_not_finite_are_no_score_and_stop_nothing(
-    started: list[ScoringServer], tmp_path: Path
-) -> None:
-    started.append(ScoringServer(["good"]))
-    said = list[str]()
-    scorer = Endpoint(spec_of(started[0]), said.append)
-    table, figures = score(scorer, items_of([("overflow", "xx")]), UPath(tmp_path), said.append, {"helpfulness": 1.0})
-    assert np.isnan(table["goodness"].to_numpy()).tolist() == [True, False]
-    assert figures["not_scored"] == 1
-    assert "not scored: outputs that are not finite" in said
+    assert any(line.startswith(f"not scored: {reason}") for line in said)
 
 
 def test_other_weights_behind_the_same_name_are_another_model(started: list[ScoringServer]) -> None:

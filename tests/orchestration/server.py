@@ -102,7 +102,12 @@ def dagster_dev(home: Path, module: str, env: Mapping[str, str]) -> Iterator[Ser
     process = subprocess.Popen(
         command,
         cwd=PROJECT,
-        env={**os.environ, **env, "DAGSTER_HOME": str(home), "PYTHONPATH": str(QUICK_DAEMON)},
+        env={
+            **os.environ,
+            **env,
+            "DAGSTER_HOME": str(home),
+            "PYTHONPATH": os.pathsep.join([str(QUICK_DAEMON), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        },
         stdout=log,
         stderr=log,
         start_new_session=True,
