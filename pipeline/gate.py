@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
+from pipeline.columns import describe
 from pipeline.rules import ROWS, Rule
 from pipeline.store import DATA, Store, read_table, write_table
 
@@ -85,7 +86,7 @@ def publish(
         rules,
         views={ROWS: table, **(views or {})},
         rows=table.num_rows,
-        metadata={**_columns(schema), **(metadata or {})},
+        metadata={**_columns(key, schema), **(metadata or {})},
         info=info,
     )
 
@@ -114,7 +115,7 @@ def publish_staged(
         rules,
         views={ROWS: read_table(staged / DATA, columns or schema.names[:1]), **views},
         rows=rows,
-        metadata={**_columns(schema), **metadata},
+        metadata={**_columns(key, schema), **metadata},
     )
 
 
@@ -130,8 +131,10 @@ def _schema_check(key: str, found: pa.Schema, schema: pa.Schema) -> Iterator[Eve
         raise _refused(key, [f"{SCHEMA_CHECK}: {'; '.join(problems)}"])
 
 
-def _columns(schema: pa.Schema) -> dict[str, dg.TableSchema]:
-    return {"dagster/column_schema": dg.TableSchema([dg.TableColumn(f.name, str(f.type)) for f in schema])}
+def _columns(key: str, schema: pa.Schema) -> dict[str, dg.TableSchema]:
+    asset = key.partition("/")[0]
+    columns = [dg.TableColumn(f.name, str(f.type), description=describe(asset, f.name)) for f in schema]
+    return {"dagster/column_schema": dg.TableSchema(columns)}
 
 
 def publish_folder(

@@ -1,4 +1,4 @@
-"""Columns of the stage's tables."""
+"""Columns of the stage's tables. What those hold that are published under an asset's key: `pipeline.columns`."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -24,9 +24,9 @@ WANTED = pa.schema(
     [
         ("prompt_id", pa.string()),
         ("response_id", pa.string()),
-        ("ratings", pa.int8()),  # how many annotators are asked for
-        ("seen_by", pa.list_(pa.string())),  # annotators who are not asked again
-        ("spread", pa.int8()),  # of the helpfulness ratings so far; null in the first round
+        ("ratings", pa.int8()),
+        ("seen_by", pa.list_(pa.string())),
+        ("spread", pa.int8()),
     ]
 )
 """Ratings that a desk is asked for."""
@@ -37,11 +37,11 @@ ANNOTATIONS = pa.schema(
     [
         ("prompt_id", pa.string()),
         ("response_id", pa.string()),
-        ("annotator_id", pa.string()),  # a pseudonym
-        ("round", pa.int8()),  # 1: the first annotators; 2: asked because those disagreed
-        *_RATING,  # 0 to 4; null: not rated, or not kept
+        ("annotator_id", pa.string()),
+        ("round", pa.int8()),
+        *_RATING,
         ("safe", pa.bool_()),
-        ("confidence", pa.int8()),  # 1 not confident, or unable to verify; 2 somewhat; 3 very
+        ("confidence", pa.int8()),
         ("flags", pa.list_(pa.string())),
         ("comment", pa.string()),
         ("lead_time_s", pa.float32()),
@@ -87,7 +87,7 @@ LABELS = pa.schema(
         *_RATING,
         *(pa.field(f"{a}_{figure}", pa.float32()) for a in ATTRIBUTES for figure in ("mean", "sd")),
         *(pa.field(f"{a}_n", pa.int8()) for a in ATTRIBUTES),
-        *(pa.field(f"{a}_votes", pa.list_(pa.int8(), 5)) for a in ATTRIBUTES),  # how many said 0, 1, 2, 3, 4
+        *(pa.field(f"{a}_votes", pa.list_(pa.int8(), 5)) for a in ATTRIBUTES),
     ]
 )
 
@@ -96,7 +96,7 @@ AGREED = LABELS.append(pa.field("rated_by", pa.string()))
 AGREEMENT = pa.schema(
     [
         ("attribute", pa.string()),
-        ("stage", pa.string()),  # all | outliers removed | tasks removed
+        ("stage", pa.string()),
         *(
             pa.field(f"{figure}{part}", pa.float64())
             for figure in ("kappa", "alpha_interval", "alpha_ordinal")
@@ -105,11 +105,11 @@ AGREEMENT = pa.schema(
                 "_low",
                 "_high",
                 "_null",
-            )  # 95 % bootstrap interval; the same selection of ratings by chance
+            )
         ),
         ("ratings", pa.int64()),
         ("responses", pa.int64()),
-        ("published", pa.float64()),  # HelpSteer2's kappa
+        ("published", pa.float64()),
         ("rated_by", pa.string()),
     ]
 )

@@ -1,4 +1,4 @@
-"""Columns of the stage's tables."""
+"""Columns of the stage's tables. What those hold that are published under an asset's key: `pipeline.columns`."""
 
 import pyarrow as pa
 
@@ -7,7 +7,7 @@ from pipeline.settings import ATTRIBUTES
 
 DATASET = pa.schema(
     [
-        ("split", pa.string()),  # train | validation
+        ("split", pa.string()),
         ("prompt_id", pa.string()),
         ("response_id", pa.string()),
         ("position", pa.int8()),
@@ -95,7 +95,7 @@ STATISTICS = pa.schema(
 
 PUSHED = pa.schema(
     [
-        ("version", pa.string()),  # of helpsteer_dataset
+        ("version", pa.string()),
         ("repo", pa.string()),
         ("private", pa.bool_()),
         ("commit", pa.string()),

@@ -1,4 +1,4 @@
-"""Columns of the stage's tables."""
+"""Columns of the stage's tables. What those hold that are published under an asset's key: `pipeline.columns`."""
 
 import pyarrow as pa
 
@@ -22,14 +22,14 @@ REJECTED = pa.schema([("benchmark", pa.string()), ("line", pa.int64()), ("reason
 
 WEIGHTS = pa.schema(
     [
-        ("attribute", pa.string()),  # or `reward`
+        ("attribute", pa.string()),
         ("weight", pa.float64()),
         ("published_70b", pa.float64()),
         ("published_340b", pa.float64()),
-        ("tuned_on", pa.string()),  # held-out preferences, or the benchmark that they were searched on
-        ("penalty", pa.float64()),  # L2, chosen by cross-validation; null where there is none
-        ("pairs", pa.int64()),  # or items of that benchmark
-        ("rated_by", pa.string()),  # who preferred; null for a benchmark
+        ("tuned_on", pa.string()),
+        ("penalty", pa.float64()),
+        ("pairs", pa.int64()),
+        ("rated_by", pa.string()),
     ]
 )
 
@@ -50,10 +50,10 @@ SCORES = pa.schema(
         ("benchmark", pa.string()),
         ("subset", pa.string()),
         ("item_id", pa.string()),
-        ("response", pa.int32()),  # its place among the item's responses, from 0
+        ("response", pa.int32()),
         ("good", pa.bool_()),
         ("characters", pa.int64()),
-        *(pa.field(name, pa.float64()) for name in OUTPUTS),  # null: not predicted
+        *(pa.field(name, pa.float64()) for name in OUTPUTS),
         ("goodness", pa.float64()),
     ]
 )
@@ -166,20 +166,20 @@ HISTORY = pa.schema(
 LEADERBOARD = pa.schema(
     [
         ("model", pa.string()),
-        ("origin", pa.string()),  # ours | published
+        ("origin", pa.string()),
         ("source", pa.string()),
         ("benchmark", pa.string()),
-        ("level", pa.string()),  # overall | section
+        ("level", pa.string()),
         ("name", pa.string()),
         ("measure", pa.string()),
         ("units", pa.int64()),
-        ("accuracy", pa.float64()),  # percent, as are the next four
+        ("accuracy", pa.float64()),
         ("low", pa.float64()),
         ("high", pa.float64()),
         ("longest", pa.float64()),
         ("random", pa.float64()),
         ("rated_by", pa.string()),
-        ("tuned_on", pa.string()),  # the benchmark that its weights were searched on; null: none
+        ("tuned_on", pa.string()),
         ("train_seconds", pa.float64()),
         ("train_tokens", pa.int64()),
         ("score_seconds", pa.float64()),

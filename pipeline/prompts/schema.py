@@ -1,4 +1,4 @@
-"""Columns of the stage's tables."""
+"""Columns of the stage's tables. What those hold that are published under an asset's key: `pipeline.columns`."""
 
 import pyarrow as pa
 
@@ -9,8 +9,8 @@ CONVERSATIONS = pa.schema(
         ("conversation_id", pa.string()),
         ("source", pa.string()),
         ("licence", pa.string()),
-        ("turns", pa.list_(TURN)),  # the user's alone: what a source's assistant said is not ours to use
-        ("flags", pa.list_(pa.string())),  # what the source says of it: unsafe, redacted
+        ("turns", pa.list_(TURN)),
+        ("flags", pa.list_(pa.string())),
     ]
 )
 
@@ -28,7 +28,7 @@ CANDIDATES = pa.schema(
     [
         ("prompt_id", pa.string()),
         ("conversation_id", pa.string()),
-        ("turns", pa.list_(pa.string())),  # user turns; the last one is to be answered
+        ("turns", pa.list_(pa.string())),
         ("n_turns", pa.int16()),
         ("n_characters", pa.int32()),
         ("language", pa.string()),
@@ -36,7 +36,7 @@ CANDIDATES = pa.schema(
         (
             "flags",
             pa.list_(pa.string()),
-        ),  # of filters that flag, and of the source: unsafe, redacted, EMAIL_ADDRESS, ...
+        ),
         ("source", pa.string()),
         ("licence", pa.string()),
     ]

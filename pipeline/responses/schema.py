@@ -1,4 +1,4 @@
-"""Columns of the stage's tables."""
+"""Columns of the stage's tables. What those hold that are published under an asset's key: `pipeline.columns`."""
 
 import pyarrow as pa
 
@@ -7,11 +7,11 @@ MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])
 CONTEXTS = pa.schema(
     [
         ("prompt_id", pa.string()),
-        ("messages", MESSAGES),  # the conversation up to the user turn that is to be answered
-        ("n_turns", pa.int16()),  # user turns
-        ("model", pa.string()),  # of the assistant turns; null where there are none
+        ("messages", MESSAGES),
+        ("n_turns", pa.int16()),
+        ("model", pa.string()),
         ("model_revision", pa.string()),
-        ("empty_turns", pa.int16()),  # assistant turns for which the model wrote nothing
+        ("empty_turns", pa.int16()),
     ]
 )
 
@@ -31,7 +31,7 @@ REJECTED_CONTEXTS = pa.schema([("prompt_id", pa.string()), ("reason", pa.string(
 PLAN = pa.schema(
     [
         ("prompt_id", pa.string()),
-        ("position", pa.int8()),  # 1 or 2: the order in which annotators see the responses
+        ("position", pa.int8()),
         ("generator", pa.string()),
         ("seed", pa.int64()),
     ]

@@ -1,4 +1,4 @@
-"""Columns of the stage's tables."""
+"""Columns of the stage's tables. What those hold that are published under an asset's key: `pipeline.columns`."""
 
 import pyarrow as pa
 
@@ -7,13 +7,13 @@ from pipeline.settings import ATTRIBUTES
 
 RATED = pa.schema(
     [
-        ("split", pa.string()),  # train | development
+        ("split", pa.string()),
         ("prompt_id", pa.string()),
         ("response_id", pa.string()),
-        ("position", pa.int64()),  # of the response among those of its prompt, from 1
+        ("position", pa.int64()),
         ("messages", MESSAGES),
         ("response", pa.string()),
-        *(pa.field(a, pa.float64()) for a in ATTRIBUTES),  # target, 0 to 4; null: not rated
+        *(pa.field(a, pa.float64()) for a in ATTRIBUTES),
     ]
 )
 """Rated responses that a recipe trains on, and those that pick its checkpoint."""

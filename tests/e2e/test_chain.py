@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import dagster as dg
 import datasets
 import ijson
 import numpy as np
@@ -19,6 +20,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from pipeline.annotations.consensus import spreads
+from pipeline.columns import DESCRIPTIONS, describe
+from pipeline.dataset.schema import PUSHED
 from pipeline.prompts.sources import _sharegpt_file
 from pipeline.settings import ATTRIBUTES, PROJECT
 from pipeline.store import Store
@@ -97,6 +100,16 @@ def test_it_ends_with_a_table_and_a_report(demo: Demo, store: Store) -> None:
     page = (Path(store.uri) / "report.html").read_text()
     assert "simulated annotators" in page
     assert "<script" not in page
+
+
+def test_every_column_that_the_ui_shows_is_described_and_no_description_is_left_over(demo: Demo) -> None:
+    with dg.DagsterInstance.from_config(demo.env["DAGSTER_HOME"]) as instance:
+        latest = [instance.get_latest_materialization_event(key) for key in instance.get_asset_keys()]
+    shown = [m.metadata.get("dagster/column_schema") for e in latest if e and (m := e.asset_materialization)]
+    columns = [column for table in shown if table for column in table.schema.columns]
+    assert [c.name for c in columns if not c.description] == []
+    pushed = {describe("hub_dataset", name) for name in PUSHED.names}
+    assert DESCRIPTIONS - {c.description for c in columns} - pushed == set()
 
 
 def test_six_generators_answer_and_every_prompt_has_two_different_ones(store: Store) -> None:
