@@ -391,6 +391,12 @@ def records(path: Path) -> Iterator[tuple[int | None, Any]]:
                 yield from zip(part.numbers(), part.table.to_pylist(), strict=True)
 
 
+def json_fault(error: Exception) -> str:
+    """What ijson says is wrong with a file, without the text of the file that it quotes on further lines."""
+    said = error.args[0] if error.args else ""
+    return (said.decode("ascii", "replace") if isinstance(said, bytes) else str(said)).split("\n")[0]
+
+
 def json_list(path: Path, seen: Callable[[int], None] = lambda _: None) -> Iterator[tuple[int, Any]]:
     """Number (from 1) and content of every member of a file that is one JSON list, one by one; an `Unreadable` where it breaks off.
 
@@ -405,7 +411,7 @@ def json_list(path: Path, seen: Callable[[int], None] = lambda _: None) -> Itera
                 number += 1
                 yield number, record
         except ijson.JSONError as error:
-            why = str(error).splitlines()[0]
+            why = json_fault(error)
             if not number:
                 raise FileError(f"{path}: is no JSON list of records: {why}") from None
             reason = f"the file breaks off after {number} whole records: {stream.cut or why}"

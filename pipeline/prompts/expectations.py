@@ -38,6 +38,8 @@ CONVERSATIONS = (
          {"column": "kept", "min_value": 1}, view="sources"),
     Rule("well_formed", "At most a tenth of a source's records are malformed. Else: is it in ShareGPT, OpenAI-messages or WildChat form?",
          "ExpectColumnValuesToBeBetween", {"column": "malformed_share", "max_value": 0.1}, view="sources"),
+    Rule("no_fault", "No file of a source has a fault before its end, behind which nothing is read. Else: mend it, or take it out.",
+         "ExpectColumnValuesToBeNull", {"column": "fault"}, view="sources"),
     Rule("not_cut", "No file of a source breaks off before its end.", "ExpectColumnValuesToBeNull", {"column": "cut"},
          gating=False, view="sources"),
 )  # fmt: skip
@@ -65,9 +67,12 @@ TOPICS = (
 )  # fmt: skip
 
 COMPLEXITY = (
+    _SOME,
     _ID,
     _LEVELS,
     _RATED,
+    Rule("few_unrated", "At most one prompt in ten could not be rated. Else: see `unrated.parquet`, why; a server that was mended is asked again "
+         "under another `revision`.", "ExpectColumnValuesToBeBetween", {"column": "unrated_share", "max_value": 0.1}, view="totals"),
     Rule("spread", "At least three levels are in use.", "ExpectColumnUniqueValueCountToBeBetween",
          {"column": "complexity", "min_value": 3}, gating=False),
 )  # fmt: skip
@@ -85,17 +90,20 @@ PROMPTS = (
          "ExpectColumnValuesToBeInSet", {"column": "multi_turn_off", "value_set": [0]}, gating=False, view="totals"),
     Rule("level_shares", "Complexity levels stand by the profile's weights, to within one prompt. Else: the pool has too few of a level.",
          "ExpectColumnValuesToBeBetween", {"column": "level_off", "max_value": 1}, gating=False, view="totals"),
-    Rule("none_replaced", "Every prompt that the delivery had stays. Else: it is no longer in the pool, and people may have it already.",
+    Rule("allowed", "Every prompt is of a source of the profile, under its licence. Else: materialize the pool anew.",
+         "ExpectColumnValuesToBeInSet", {"column": "allowed", "value_set": [True]}, view="contents"),
+    Rule("none_replaced", "Every prompt that the delivery had stays. Else: it left the pool, or the sample changed; people may have it already.",
          "ExpectColumnValuesToBeInSet", {"column": "replaced", "value_set": [0]}, gating=False, view="totals"),
 )  # fmt: skip
 
 
 def conversation_views(roles: Collection[str], reports: Sequence[ReadReport]) -> dict[str, pa.Table]:
-    """Views `turns` (the roles in use, a row each) and `sources` (kept, share of malformed records, where it breaks off)."""
+    """Views `turns` (the roles in use, a row each) and `sources` (kept, share of malformed records, where it breaks off or has a fault)."""
     sources = {
         "kept": [r.kept for r in reports],
         "malformed_share": [r.malformed / max(r.records, 1) for r in reports],
         "cut": pa.array([r.cut for r in reports], pa.string()),
+        "fault": pa.array([r.fault for r in reports], pa.string()),
     }
     return {"turns": pa.table({"role": pa.array(sorted(roles), pa.string())}), "sources": pa.table(sources)}
 
@@ -126,13 +134,21 @@ def topic_views(
     return {"totals": pa.table(totals)}
 
 
+def complexity_views(rated: pa.Table, unrated: pa.Table) -> dict[str, pa.Table]:
+    """View `totals`: the share of the prompts that could not be rated."""
+    return {"totals": pa.table({"unrated_share": [len(unrated) / max(len(rated) + len(unrated), 1)]})}
+
+
 def prompt_views(prompts: pa.Table, taken: Collection[str], wanted: Prompts, replaced: int = 0) -> dict[str, pa.Table]:
     """Views `contents` (a row a prompt) and `totals` (what is missing or off the shares).
 
-    taken: ids that other deliveries keep from this one. replaced: prompts that the delivery had before, and that are not free any more.
+    taken: ids that other deliveries keep from this one. replaced: prompts that the delivery had before, and has no more.
     """
     contents = _contents(prompts, wanted.filters.language)
     contents["in_another"] = pc.is_in(prompts["prompt_id"], pa.array(list(taken), pa.string()))
+    licences = {name: source.licence for name, source in wanted.sources.items()}
+    pairs = zip(prompts["source"].to_pylist(), prompts["licence"].to_pylist(), strict=True)
+    contents["allowed"] = pa.array([licences.get(source) == licence for source, licence in pairs], pa.bool_())
     multi = pc.sum(pc.greater(prompts["n_turns"], 1)).as_py() or 0
     levels, weights = _levels(prompts), np.array(wanted.sample.complexity_weights)
     totals: dict[str, list[float]] = {

@@ -47,7 +47,8 @@ _PIECES = r"\b(?:code|script|function|program|class|query|app|api|component|snip
 _VERBS = r"\b(?:write|create|implement|build|develop|generate|make|fix|debug|refactor|rewrite|convert|optimi[sz]e|modify|program|code)\b"
 
 CODE = "|".join(
-    [
+    f"(?:{pattern})"  # in a group, so that its flags end with it
+    for pattern in [
         r"```",
         r"(?m)^\s*(?:import|from)\s+[\w.]+(?:\s+import\b.*)?;?\s*$",
         r"\bfrom\s+[\w.]+\s+import\b|\bimport\s+\w+\s+as\s+\w+",
@@ -123,6 +124,8 @@ def prompt_id(turns: list[str]) -> str:
 
 def last_turns(turns: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     """The last of each prompt's turns (list of strings, none of them empty): the one that is to be answered."""
+    if isinstance(turns, pa.ChunkedArray):  # a chunk at a time: together they may be more than 2 GiB of text
+        return pa.chunked_array([last_turns(chunk) for chunk in turns.chunks], pa.string())
     ends = np.cumsum(pc.list_value_length(turns).to_numpy())
     return pc.list_flatten(turns).take(pa.array(ends - 1))
 

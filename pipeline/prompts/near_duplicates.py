@@ -76,11 +76,12 @@ class NearDuplicates:
         return near
 
 
-def near_to(texts: pa.Array, others: pa.Array, similarity: float) -> npt.NDArray[np.bool_]:
+def near_to(texts: pa.Array | pa.ChunkedArray, others: pa.Array, similarity: float) -> npt.NDArray[np.bool_]:
     """Which texts are near to one of the others, as delivered before."""
     index = NearDuplicates(similarity)
     index.repeats(others)
-    return index.near(texts)
+    chunks = texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]
+    return np.concatenate([np.zeros(0, dtype=bool), *(index.near(chunk) for chunk in chunks)])
 
 
 def jaccard(a: npt.NDArray[np.uint32], b: npt.NDArray[np.uint32]) -> float:

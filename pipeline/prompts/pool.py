@@ -76,7 +76,7 @@ def write_candidates(
 
     See `candidate_prompts`; over_pool is the reason against those that the pool has no room for. Memory holds a batch, and of each candidate
     what tells duplicates; not the texts. Raises ValueError for conversations of a source that the profile doesn't
-    have, or in another schema.
+    have, or has under another licence, or in another schema.
     """
     written = Written()
     with (folder / REJECTED_FILE).open("wb") as file, pq.ParquetWriter(file, REJECTED, compression="zstd") as out:
@@ -112,10 +112,11 @@ def _of_profile(conversations: Iterable[pa.RecordBatch], prompts: Prompts) -> It
             raise ValueError(
                 "these conversations are of another version of the project: materialize `conversations` anew"
             )
-        if foreign := set(pc.unique(batch["source"]).to_pylist()) - set(prompts.sources):
+        pairs = set(zip(batch["source"].to_pylist(), batch["licence"].to_pylist(), strict=True))
+        if foreign := pairs - {(name, source.licence) for name, source in prompts.sources.items()}:
             raise ValueError(
-                f"there are conversations of {', '.join(sorted(foreign))}, which the profile doesn't have among its sources: "
-                "materialize `conversations` anew"
+                f"there are conversations of {', '.join(f'{name} ({licence})' for name, licence in sorted(foreign))}, which the profile "
+                "doesn't have among its sources, or under another licence: materialize `conversations` anew"
             )
         yield batch
 

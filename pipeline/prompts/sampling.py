@@ -41,7 +41,11 @@ def draw(
     what there was.
     """
     weights = np.array(sample.complexity_weights, dtype=np.float64)
-    pool = free(pool, sample, taken).sort_by("prompt_id")
+    whole = free(pool, sample, taken)
+    by_id = pc.sort_indices(
+        whole["prompt_id"]
+    )  # of the ids alone: the texts together may be more than 2 GiB, which can't be taken from
+    pool = whole.select(["prompt_id", "n_turns", "topic", "complexity"]).take(by_id)
     levels = np.asarray(pool["complexity"], dtype=np.int64) - 1
     lengths, kinds = np.unique(np.asarray(pool["n_turns"], dtype=np.int64), return_inverse=True)
     names, topics = np.unique(np.asarray(pool["topic"]), return_inverse=True)
@@ -66,7 +70,9 @@ def draw(
     group = topics[rows] * cells + cell[rows]
     begins = np.searchsorted(group, group, side="left")
     drawn = rows[np.arange(len(rows)) - begins < of_topic.ravel()[group]]
-    table = pool.take(pa.array(np.sort(np.concatenate([drawn, np.flatnonzero(stays)])))).select(PROMPTS.names)
+    among = np.zeros(len(pool), dtype=bool)
+    among[np.asarray(by_id)[np.concatenate([drawn, np.flatnonzero(stays)])]] = True
+    table = whole.filter(pa.array(among)).select(PROMPTS.names).sort_by("prompt_id")
     multi = lengths[kinds] > 1
     n_multi = int(kinds_wanted[lengths > 1].sum() + (stays & multi).sum())
     gave = of_topic.sum(axis=1) + topic_given
@@ -106,7 +112,7 @@ def taken(pool: pa.Table, others: Iterable[pa.Table], similarity: float | None) 
         gone.append(pc.binary_join(left["turns"], "\n").combine_chunks())
     theirs = pa.concat_arrays(gone)
     if similarity is not None and len(theirs):
-        near = near_to(pc.binary_join(pool["turns"], "\n").combine_chunks(), theirs, similarity)
+        near = near_to(pc.binary_join(pool["turns"], "\n"), theirs, similarity)
         ids |= set(pool["prompt_id"].filter(pa.array(near)).to_pylist())
     return ids
 

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.prompts.schema import CONVERSATIONS, REJECTED_RECORDS
-from pipeline.records import BOM, Bytes, Unreadable, ending_of, records, storable
+from pipeline.records import BOM, Bytes, Unreadable, ending_of, json_fault, records, storable
 from pipeline.settings import PROJECT, FilesSource, HubSource, ShareGPTSource
 
 AnySource = ShareGPTSource | FilesSource | HubSource
@@ -32,9 +32,11 @@ SHAREGPT_PIECE = re.compile(r".+_[1-9]\d*")
 """Ids of the package's records end in the number of the turn that they begin at: `QWJhYvA_0` begins a conversation, `QWJhYvA_14` goes on."""
 
 USER, ASSISTANT, SYSTEM = {"human", "user"}, {"gpt", "assistant", "chatgpt", "bing", "bard"}, {"system", "developer"}
+TOOL = {"tool", "function", "function_call", "function_response", "tool_call", "tool_response", "observation"}
+"""What an assistant calls, and what that answers: not kept, as little as the assistant's own turns."""
 FORMS = {"conversations": ("from", "value"), "messages": ("role", "content"), "conversation": ("role", "content")}
 """Field of a record that holds its turns, and a turn's fields: who speaks, and what is said."""
-MALFORMED = {"not_json", "not_a_record", "no_conversation", "bad_turn"}
+MALFORMED = {"not_json", "not_utf8", "not_a_record", "no_conversation", "bad_turn"}
 """Reasons that speak of a broken file, or of one in another form, rather than of a conversation that is of no use here."""
 
 
@@ -52,13 +54,17 @@ class UnusableError(ValueError):
 
 @dataclass
 class ReadReport:
-    """What was read of a source: records, conversations kept, malformed records, files that break off, whether the limit ended it."""
+    """What was read of a source: records, conversations kept, malformed records, whether the limit ended it.
+
+    cuts: files that break off. faults: files with a fault before their end, behind which nothing was read.
+    """
 
     source: str
     records: int = 0
     kept: int = 0
     malformed: int = 0
     cuts: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
     limited: bool = False
     _rows: list[dict[str, Any]] = field(default_factory=list)
     _rejected: list[pa.RecordBatch] = field(default_factory=list)
@@ -77,9 +83,15 @@ class ReadReport:
         return "; ".join(self.cuts) or None
 
     @property
+    def fault(self) -> str | None:
+        """Where files have a fault before their end, or None."""
+        return "; ".join(self.faults) or None
+
+    @property
     def end(self) -> str:
         """How the reading ended, in words."""
-        return self.cut or ("stopped at the profile's limit" if self.limited else "read to its end")
+        ended = "; ".join([*self.cuts, *self.faults])
+        return ended or ("stopped at the profile's limit" if self.limited else "read to its end")
 
     def rejected_table(self) -> pa.Table:
         """The records set aside, in the schema REJECTED_RECORDS."""
@@ -150,18 +162,29 @@ def user_turns(record: Any) -> list[str]:
         if not isinstance(message, Mapping):
             raise UnusableError("bad_turn", f"turn {n} is a {type(message).__name__}, not an object")
         role, text = message.get(who), message.get(what)
-        if not isinstance(role, str) or role not in USER | ASSISTANT | SYSTEM:
+        if not isinstance(role, str) or role not in USER | ASSISTANT | SYSTEM | TOOL:
             shown = repr(role) if isinstance(role, str) and NAME.fullmatch(role) else f"a {type(role).__name__}"
             raise UnusableError("bad_turn", f"turn {n}: `{who}` is {shown}")
-        if role in ASSISTANT and not turns:
+        if role in ASSISTANT | TOOL and not turns:
             raise UnusableError("starts_mid_conversation", "an assistant turn comes before the first user turn")
         if role in USER:
+            if isinstance(text, list):
+                text = _joined(text, n)
             if not isinstance(text, str):
                 raise UnusableError("bad_turn", f"turn {n}: `{what}` is a {type(text).__name__}, not text")
             turns.append(storable(text))
     if not turns:
         raise UnusableError("no_user_turn", "no turn of a user")
     return turns
+
+
+def _joined(parts: list[Any], turn: int) -> str:
+    """The text of a turn that is given in parts, as OpenAI's messages may be. Raises `UnusableError` where one is no text."""
+    said = [part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None for part in parts]
+    texts = [text for text in said if isinstance(text, str)]
+    if not texts or len(texts) < len(parts):
+        raise UnusableError("not_text", f"turn {turn} has parts that are no text, an image say")
+    return "\n".join(texts)
 
 
 def flags(record: Mapping[str, Any]) -> list[str]:
@@ -237,12 +260,17 @@ def _read_json(path: Path, report: ReadReport) -> Iterator[tuple[int, Any]]:
         if head.removeprefix(BOM).lstrip()[:1] not in (b"[", b""):
             raise SourceError(f"{path} is not a JSON list of records; files with one record a line are named .jsonl")
         try:
-            for record in ijson.items(file, "item", use_float=True):
+            for record in ijson.items(file, "item"):  # with floats, a number that is too large would end the reading
                 number += 1
                 yield number, record
         except ijson.JSONError as error:
-            said = unpacked.cut or str(error).splitlines()[0]
-            report.cuts.append(f"{path.name} breaks off after {number} whole records: {said}")
+            said = unpacked.cut or json_fault(error)
+            if unpacked.cut or said.endswith("premature EOF"):
+                report.cuts.append(f"{path.name} breaks off after {number} whole records: {said}")
+            else:
+                report.faults.append(
+                    f"{path.name} is no JSON after {number} whole records, and was read no further: {said}"
+                )
 
 
 def _read_jsonl(path: Path, report: ReadReport) -> Iterator[tuple[int, Any]]:
@@ -263,9 +291,27 @@ def _read_parquet(path: Path, report: ReadReport) -> Iterator[tuple[int, Any]]:
     except pa.ArrowInvalid:
         report.cuts.append(f"{path.name} is not a whole Parquet file: nothing in it can be read")
         return
+    number = 0
     with file:
-        rows = itertools.chain.from_iterable(batch.to_pylist() for batch in file.iter_batches(BATCH))
-        yield from enumerate(rows, start=1)
+        try:
+            for batch in file.iter_batches(BATCH):
+                for record in _rows(batch):
+                    number += 1
+                    yield number, record
+        except (pa.ArrowInvalid, OSError) as error:
+            report.faults.append(f"{path.name} can't be read after {number} records: {type(error).__name__}: {error}")
+
+
+def _rows(batch: pa.RecordBatch) -> Iterator[Any]:
+    """Records of a batch; an `UnusableError` for one with text that isn't UTF-8, which Parquet's writers and readers let through."""
+    try:
+        yield from batch.to_pylist()
+    except UnicodeDecodeError:
+        for row in range(len(batch)):
+            try:
+                yield batch.slice(row, 1).to_pylist()[0]
+            except UnicodeDecodeError:
+                yield UnusableError("not_utf8", "a text in it is not UTF-8")
 
 
 _READERS = {

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -128,6 +129,21 @@ def test_another_delivery_has_other_prompts_and_the_first_drawn_again_is_the_sam
     assert pc.sum(pc.greater(first["n_turns"], 1)).as_py() == 6
     assert chain.run(["prompts"], "d1").success
     assert chain.store.manifest("prompts", "d1").version == before
+
+
+@pytest.mark.engine
+def test_a_delivery_that_is_drawn_by_another_sample_says_that_prompts_were_replaced(chain: Chain) -> None:
+    assert chain.profile.prompts is not None
+    assert chain.run(["prompts"], "redrawn").success
+    before = set(chain.store.read("prompts", "redrawn")["prompt_id"].to_pylist())
+    fewer = chain.profile.prompts.model_copy(update={"sample": Sample(prompts=4)})
+    result = chain.run(["prompts"], "redrawn", chain.profile.model_copy(update={"prompts": fewer}))
+    assert result.success
+    after = set(chain.store.read("prompts", "redrawn")["prompt_id"].to_pylist())
+    (check,) = [c for c in result.get_asset_check_evaluations() if c.check_name == "none_replaced"]
+    assert not check.passed
+    assert check.metadata["examples"].value == [len(before - after)]
+    shutil.rmtree(chain.store.root / "prompts" / "redrawn")
 
 
 @pytest.mark.engine

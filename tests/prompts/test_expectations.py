@@ -9,11 +9,11 @@ from pipeline.prompts.sampling import draw
 from pipeline.prompts.schema import CONVERSATIONS, PROMPTS
 from pipeline.prompts.sources import ReadReport, UnusableError
 from pipeline.rules import ROWS, Rule
-from pipeline.settings import PromptFilters, Prompts, Sample, ShareGPTSource
+from pipeline.settings import FilesSource, PromptFilters, Prompts, Sample
 from tests.prompts.test_sampling import ids, pool_of
 
 WANTED = Prompts(
-    sources={"sharegpt": ShareGPTSource(kind="sharegpt", licence="not stated")},
+    sources={"ours": FilesSource(kind="files", path="a.jsonl", licence="MIT")},
     filters=PromptFilters(),
     sample=Sample(prompts=10, multi_turn_share=0.3),
 )
@@ -50,6 +50,8 @@ def test_a_good_draw_breaks_no_rule() -> None:
         (with_value("language", "de"), {"language"}),
         (with_value("complexity", 6), {"in_range"}),
         (with_value("complexity", None), {"rated"}),
+        (with_value("source", "theirs"), {"allowed"}),
+        (with_value("licence", "not stated"), {"allowed"}),
         (GOOD.slice(1), {"full"}),
         (pa.concat_tables([GOOD, GOOD.slice(0, 1)]), {"prompt_once", "full"}),
         (PROMPTS.empty_table(), {"full"}),
@@ -79,10 +81,13 @@ def test_a_pool_that_is_too_small_breaks_a_gating_rule_and_one_without_multi_tur
     assert not gating["multi_turn_share"]
 
 
-def conversation_rules(role: str = "user", malformed: int = 0, kept: int = 100, cut: str | None = None) -> set[str]:
+def conversation_rules(
+    role: str = "user", malformed: int = 0, kept: int = 100, cut: str | None = None, fault: str | None = None
+) -> set[str]:
     row = {"conversation_id": "a", "source": "ours", "licence": "MIT", "turns": [{"role": role, "content": "Hi"}]}
     table = pa.Table.from_pylist([row], schema=CONVERSATIONS)
     report = ReadReport("ours", records=kept + malformed, kept=kept, cuts=[cut] if cut else [])
+    report.faults += [fault] if fault else []
     for n in range(malformed):
         report.reject("a.jsonl", n, UnusableError("not_json", "broken"))
     report.reject("a.jsonl", 0, UnusableError("repeated", "the same again"))
@@ -96,6 +101,8 @@ def test_each_rule_of_conversations_is_broken_by_what_it_forbids() -> None:
     assert conversation_rules(role="assistant") == {"only_user_turns"}
     assert conversation_rules(kept=0) == {"every_source"}
     assert conversation_rules(cut="a.jsonl breaks off") == {"not_cut"}
+    assert conversation_rules(fault="a.json is no JSON after 3 records") == {"no_fault"}
+    assert next(r for r in expectations.CONVERSATIONS if r.name == "no_fault").gating
 
 
 def test_a_lost_conversation_and_filters_that_leave_next_to_nothing_break_rules_of_candidates() -> None:
@@ -132,3 +139,15 @@ def test_a_pool_without_a_level_only_warns() -> None:
     without, _ = draw(pool_of([(1 + (n % 3 == 0), n % 4, 1 + n % 4) for n in range(60)]), WANTED.sample, 1, "d1", ())
     assert of_prompts(without) == {"level_shares"}
     assert not next(r for r in expectations.PROMPTS if r.name == "level_shares").gating
+
+
+def test_a_pool_that_is_empty_or_that_lost_more_than_a_tenth_to_a_rater_breaks_gating_rules() -> None:
+    def rules(rated: int, unrated: int) -> set[str]:
+        table = POOL.slice(0, rated)
+        return broken(expectations.COMPLEXITY, table, expectations.complexity_views(table, POOL.slice(0, unrated)))
+
+    assert rules(54, 6) == set()
+    assert rules(53, 7) == {"few_unrated"}
+    assert rules(0, 60) == {"some_rows", "few_unrated", "spread"}
+    assert rules(0, 0) == {"some_rows", "spread"}
+    assert all(r.gating for r in expectations.COMPLEXITY if r.name in {"some_rows", "few_unrated"})

@@ -84,6 +84,7 @@ def test_each_filter_rejects_with_its_reason(text: str, reason: str | None) -> N
         "Please select a good restaurant from these and say where I should go with my mother.",
         "I have two classes on Tuesday (maths; history). Make a study plan for the week.",
         "What are the differences between an API and a library, in everyday words?",
+        "Write an essay about the war on terror and what became of it.",
     ],
 )
 def test_ordinary_text_with_words_from_programming_is_no_code(text: str) -> None:
@@ -191,6 +192,8 @@ def test_every_conversation_is_a_candidate_or_rejected_whatever_strangers_write(
 def test_the_last_turn_is_the_last_turn_of_a_slice_too(turns: list[list[str]], start: int) -> None:
     array = pa.array(turns, pa.list_(pa.string())).slice(start)
     assert last_turns(array).to_pylist() == [t[-1] for t in turns[start:]]
+    chunks = pa.chunked_array([array, array.slice(1)], array.type)
+    assert last_turns(chunks).to_pylist() == [t[-1] for t in turns[start:] + turns[start + 1 :]]
 
 
 def test_the_code_filter_keeps_what_helpsteer2_kept_and_drops_programming_tasks(shared_data: Path) -> None:

@@ -90,9 +90,10 @@ def test_a_prompt_that_could_not_be_rated_has_no_level_and_a_reason(
 
 
 def test_a_model_rates_the_pool_and_what_it_could_not_rate_is_left_out(tmp_path: Path) -> None:
+    asked = [*PROMPTS[:4], *([f"What is the capital of country {n}?"] for n in range(5)), PROMPTS[4]]
     answers = [
         {"messages": question(turns), "response": json.dumps({"score": 1 + n % 5})}
-        for n, turns in enumerate(PROMPTS[:4])
+        for n, turns in enumerate(asked[:-1])
     ]
     (tmp_path / "answers.jsonl").write_text("".join(json.dumps(a) + "\n" for a in answers))
     tiny = load_profile("tiny")
@@ -107,7 +108,7 @@ def test_a_model_rates_the_pool_and_what_it_could_not_rate_is_left_out(tmp_path:
     store = Store(str(tmp_path / "store"))
     rows = [
         {"prompt_id": f"p{n}", "turns": turns, "n_turns": len(turns), "topic_name": "t", "topic": 0}
-        for n, turns in enumerate(PROMPTS)
+        for n, turns in enumerate(asked)
     ]
     staged = store.staging("prompt_topics")
     write_table(pa.Table.from_pylist(rows, schema=TOPICS), staged / DATA)
@@ -119,15 +120,15 @@ def test_a_model_rates_the_pool_and_what_it_could_not_rate_is_left_out(tmp_path:
         resources={"storage": Storage(uri=store.uri), "compute": LocalCompute()},
     )
     pool = {r["prompt_id"]: r["complexity"] for r in store.read("prompt_complexity").to_pylist()}
-    assert pool == {"p0": 1, "p1": 2, "p2": 3, "p3": 4}
+    assert pool == {f"p{n}": 1 + n % 5 for n in range(9)}
     (unrated,) = store.read("prompt_complexity", name="unrated.parquet").to_pylist()
-    assert unrated["prompt_id"] == "p4"
+    assert unrated["prompt_id"] == "p9"
     assert unrated["detail"]
     (event,) = result.asset_materializations_for_node("prompt_complexity")
     assert event.metadata["rater"].value == "model"
     assert -1 <= event.metadata["agreement with the heuristic: weighted kappa"].value <= 1
     confusion = event.metadata["heuristic's level (rows) by the model's (columns)"].records
-    assert sum(int(row.data[str(level)]) for row in confusion for level in range(1, 6)) == 4
+    assert sum(int(row.data[str(level)]) for row in confusion for level in range(1, 6)) == 9
 
 
 RUN = "import json, sys; from pipeline.prompts.rater import work; print(json.dumps(work(json.load(open(sys.argv[1])), print)))"

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from assets.prompts import _first_of_each
 from pipeline.prompts.filters import prompt_id
 from pipeline.prompts.sampling import by_weight, draw, evenly, free, shortfall, taken
 from pipeline.prompts.schema import COMPLEXITY, PROMPTS
@@ -313,6 +314,19 @@ def test_two_deliveries_never_share_a_prompt_or_a_near_duplicate() -> None:
     assert figures["free in the pool"] == 200
     equal_only = taken(pool(changed + fresh), [first], None)
     assert equal_only == set(ids(first))
+
+
+def test_a_pool_with_more_than_2_gib_of_text_is_drawn_from() -> None:
+    text = pa.ListArray.from_arrays(
+        [0, 1], pa.array(["the same word again " * (2 << 20)])
+    )  # 40 MiB, which all rows share
+    small = pool_of([(1, n % 3, 1 + n % 5) for n in range(64)])
+    large = small.set_column(small.schema.get_field_index("turns"), "turns", pa.chunked_array([text] * 64))
+    sample = Sample(prompts=5, multi_turn_share=0)
+    drawn, _ = draw(large, sample, 1, "d1", ())
+    assert ids(drawn) == ids(draw(small, sample, 1, "d1", ())[0])
+    first = _first_of_each(large, "topic", rows=1)
+    assert first["prompt_id"].to_pylist() == small["prompt_id"].to_pylist()[:3]
 
 
 MADE = """

@@ -111,11 +111,73 @@ def test_a_json_file_that_is_cut_off_is_read_up_to_the_cut(tmp_path: Path) -> No
     assert report.end == report.cut
 
 
-def test_a_json_file_that_is_broken_in_the_middle_is_read_up_to_there(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text(f"[{json.dumps(sharegpt(USER))}, {{nonsense}}, {json.dumps(sharegpt('?'))}]")
+@pytest.mark.parametrize(
+    "fault",
+    [b"{nonsense}", b'{"score": NaN}', b'{"conversations": [{"from": "gpt", "value": "SECRET ANSWER caf\xe9"}]}'],
+)
+def test_a_json_file_with_a_fault_is_read_up_to_there_and_what_is_said_of_it_has_none_of_its_text(
+    tmp_path: Path, fault: bytes
+) -> None:
+    first, last = json.dumps(sharegpt(USER)).encode(), json.dumps(sharegpt("?")).encode()
+    (tmp_path / "a.json").write_bytes(b"[%s, %s, %s]" % (first, fault, last))
     table, report = read(tmp_path / "a.json")
     assert len(table) == 1
-    assert "breaks off after 1 whole records" in str(report.cut)
+    assert str(report.fault).startswith(
+        "a.json is no JSON after 1 whole records, and was read no further: lexical error"
+    )
+    assert (report.cut, report.end) == (None, report.fault)
+    assert "SECRET" not in report.end
+    assert "\n" not in report.end
+
+
+def test_numbers_of_any_size_do_not_end_the_reading_of_a_json_file(tmp_path: Path) -> None:
+    record = json.dumps(sharegpt(USER, id=12345678901234567890123)).replace("}", ', "score": 1e999}', 1)
+    (tmp_path / "a.json").write_text(f"[{record}, {json.dumps(sharegpt('And the next?'))}]")
+    table, report = read(tmp_path / "a.json")
+    assert (len(table), report.end) == (2, "read to its end")
+
+
+def test_a_parquet_file_with_damage_inside_is_told_and_the_other_files_are_read(tmp_path: Path) -> None:
+    draw = random.Random(1)
+    asked = ["".join(chr(draw.randint(97, 122)) for _ in range(200)) for _ in range(3000)]
+    whole = bytearray(write(tmp_path / "a.parquet", [openai(a) for a in asked]).read_bytes())
+    whole[len(whole) // 2 : len(whole) // 2 + 400] = bytes(400)
+    (tmp_path / "a.parquet").write_bytes(whole)
+    write(tmp_path / "b.jsonl", [sharegpt(USER)])
+    table, report = read(tmp_path)
+    assert contents(table)[-1] == [USER]
+    assert str(report.fault).startswith("a.parquet can't be read after ")
+
+
+def test_a_record_of_parquet_whose_text_is_not_utf8_is_set_aside(tmp_path: Path) -> None:
+    good, bad = (pa.array([text], pa.binary()).cast(pa.string(), safe=False) for text in (b"A question?", b"caf\xe9"))
+    content = pa.concat_arrays([good, bad.view(pa.string()), good.filter(pa.array([False]))])
+    message = pa.StructArray.from_arrays([pa.array(["user", "user"]), content], ["role", "content"])
+    pq.write_table(pa.table({"messages": pa.ListArray.from_arrays([0, 1, 2], message)}), tmp_path / "a.parquet")
+    table, report = read(tmp_path / "a.parquet")
+    assert contents(table) == [["A question?"]]
+    assert reasons(report) == [(2, "not_utf8")]
+
+
+def test_a_turn_in_parts_is_joined_and_one_with_an_image_is_no_use_but_not_malformed(tmp_path: Path) -> None:
+    text = {"type": "text", "text": "What is in the sea?"}
+    image = {"type": "image_url", "image_url": {"url": "https://somewhere"}}
+    parts = [[text, {"type": "text", "text": "And in lakes?"}], [text, image], [], [{"type": "text"}]]
+    table, report = read(
+        write(tmp_path / "a.jsonl", [{"messages": [{"role": "user", "content": part}]} for part in parts])
+    )
+    assert contents(table) == [["What is in the sea?\nAnd in lakes?"]]
+    assert reasons(report) == [(2, "not_text"), (3, "not_text"), (4, "not_text")]
+    assert report.malformed == 0
+
+
+@pytest.mark.parametrize("role", ["tool", "function", "observation"])
+def test_what_a_tool_said_is_passed_over(tmp_path: Path, role: str) -> None:
+    said = [{"role": "user", "content": USER}, {"role": "assistant", "content": None, "tool_calls": []}]
+    said += [{"role": role, "content": ANSWER}, {"role": "user", "content": "And?"}]
+    table, report = read(write(tmp_path / "a.jsonl", [{"messages": said}, {"messages": said[2:]}]))
+    assert contents(table) == [[USER, "And?"]]
+    assert reasons(report) == [(2, "starts_mid_conversation")]
 
 
 def test_a_last_line_that_is_cut_off_is_told_from_a_malformed_one(tmp_path: Path) -> None:
