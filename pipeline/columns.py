@@ -157,12 +157,12 @@ _PARTS = {
 }
 _EVERYWHERE |= {name + part: says.format(what) for name, what in _AGREEMENT.items() for part, says in _PARTS.items()}
 
-DESCRIPTIONS = frozenset(
-    [*_EVERYWHERE.values(), *_OF_ATTRIBUTE.values()]
-    + [says for columns in _OF_ASSET.values() for says in columns.values()]
-    + [says.format(attribute) for says in _FIGURES.values() for attribute in ATTRIBUTES]
-)
-"""All that is said of a column."""
+
+def descriptions() -> set[str]:
+    """All that is said of a column."""
+    of_assets = (says for columns in _OF_ASSET.values() for says in columns.values())
+    of_figures = (says.format(attribute) for says in _FIGURES.values() for attribute in ATTRIBUTES)
+    return {*_EVERYWHERE.values(), *_OF_ATTRIBUTE.values(), *of_assets, *of_figures}
 
 
 def describe(asset: str, column: str) -> str | None:

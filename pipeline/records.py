@@ -355,6 +355,10 @@ class _Lines:
                 return
 
 
+FEW = 1000
+"""Rows of a Parquet file that are in memory at a time where they are given one by one."""
+
+
 def parquet_parts(path: Path, seen: Callable[[int], None] = lambda _: None, rows: int = 1 << 16) -> Iterator[Part]:
     """A Parquet file as tables. Raises FileError where it isn't whole."""
     try:
@@ -386,9 +390,19 @@ def records(path: Path) -> Iterator[tuple[int | None, Any]]:
                     else:
                         yield from json_lines(first, block)
         case ending:
-            for part in parquet_parts(path) if ending == ".parquet" else csv_parts(path):
+            for part in parquet_parts(path, rows=FEW) if ending == ".parquet" else csv_parts(path):
                 yield from part.unreadable
-                yield from zip(part.numbers(), part.table.to_pylist(), strict=True)
+                yield from zip(part.numbers(), _contents(part.table), strict=True)
+
+
+def _contents(table: pa.Table) -> list[Any]:
+    """Rows of a table; an `Unreadable` for one with text that isn't UTF-8, which Parquet's writers and readers let through."""
+    try:
+        return table.to_pylist()  # type: ignore[no-any-return]
+    except UnicodeDecodeError:
+        if len(table) == 1:
+            return [Unreadable("a text in it is not UTF-8")]
+        return [row for n in range(len(table)) for row in _contents(table.slice(n, 1))]
 
 
 def json_fault(error: Exception) -> str:

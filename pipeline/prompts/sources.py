@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.prompts.schema import CONVERSATIONS, REJECTED_RECORDS
-from pipeline.records import BOM, Bytes, Unreadable, ending_of, json_fault, records, storable
+from pipeline.records import BOM, Bytes, FileError, Unreadable, ending_of, json_fault, records, storable
 from pipeline.settings import PROJECT, FilesSource, HubSource, ShareGPTSource
 
 AnySource = ShareGPTSource | FilesSource | HubSource
@@ -284,34 +284,16 @@ def _read_jsonl(path: Path, report: ReadReport) -> Iterator[tuple[int, Any]]:
 
 
 def _read_parquet(path: Path, report: ReadReport) -> Iterator[tuple[int, Any]]:
-    import pyarrow.parquet as pq
-
     try:
-        file = pq.ParquetFile(path)
-    except pa.ArrowInvalid:
+        for number, record in records(path):
+            if not isinstance(record, Unreadable):
+                yield number or 0, record
+            elif record.cut:
+                report.faults.append(f"{path.name}, from record {number} on: {record.reason}")
+            else:
+                yield number or 0, UnusableError("not_utf8", record.reason)
+    except FileError:
         report.cuts.append(f"{path.name} is not a whole Parquet file: nothing in it can be read")
-        return
-    number = 0
-    with file:
-        try:
-            for batch in file.iter_batches(BATCH):
-                for record in _rows(batch):
-                    number += 1
-                    yield number, record
-        except (pa.ArrowInvalid, OSError) as error:
-            report.faults.append(f"{path.name} can't be read after {number} records: {type(error).__name__}: {error}")
-
-
-def _rows(batch: pa.RecordBatch) -> Iterator[Any]:
-    """Records of a batch; an `UnusableError` for one with text that isn't UTF-8, which Parquet's writers and readers let through."""
-    try:
-        yield from batch.to_pylist()
-    except UnicodeDecodeError:
-        for row in range(len(batch)):
-            try:
-                yield batch.slice(row, 1).to_pylist()[0]
-            except UnicodeDecodeError:
-                yield UnusableError("not_utf8", "a text in it is not UTF-8")
 
 
 _READERS = {

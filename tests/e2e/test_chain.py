@@ -20,7 +20,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from pipeline.annotations.consensus import spreads
-from pipeline.columns import DESCRIPTIONS, describe
+from pipeline.columns import describe, descriptions
 from pipeline.dataset.schema import PUSHED
 from pipeline.prompts.sources import _sharegpt_file
 from pipeline.settings import ATTRIBUTES, PROJECT
@@ -109,7 +109,7 @@ def test_every_column_that_the_ui_shows_is_described_and_no_description_is_left_
     columns = [column for table in shown if table for column in table.schema.columns]
     assert [c.name for c in columns if not c.description] == []
     pushed = {describe("hub_dataset", name) for name in PUSHED.names}
-    assert DESCRIPTIONS - {c.description for c in columns} - pushed == set()
+    assert descriptions() - {c.description for c in columns} - pushed == set()
 
 
 def test_six_generators_answer_and_every_prompt_has_two_different_ones(store: Store) -> None:

@@ -86,8 +86,8 @@ def conversation_rules(
 ) -> set[str]:
     row = {"conversation_id": "a", "source": "ours", "licence": "MIT", "turns": [{"role": role, "content": "Hi"}]}
     table = pa.Table.from_pylist([row], schema=CONVERSATIONS)
-    report = ReadReport("ours", records=kept + malformed, kept=kept, cuts=[cut] if cut else [])
-    report.faults += [fault] if fault else []
+    cuts, faults = ([said] if said else [] for said in (cut, fault))
+    report = ReadReport("ours", records=kept + malformed, kept=kept, cuts=cuts, faults=faults)
     for n in range(malformed):
         report.reject("a.jsonl", n, UnusableError("not_json", "broken"))
     report.reject("a.jsonl", 0, UnusableError("repeated", "the same again"))

@@ -317,9 +317,7 @@ def test_two_deliveries_never_share_a_prompt_or_a_near_duplicate() -> None:
 
 
 def test_a_pool_with_more_than_2_gib_of_text_is_drawn_from() -> None:
-    text = pa.ListArray.from_arrays(
-        [0, 1], pa.array(["the same word again " * (2 << 20)])
-    )  # 40 MiB, which all rows share
+    text = pa.ListArray.from_arrays([0, 1], pa.array(["0123456789" * (4 << 20)]))  # 40 MiB, which all rows share
     small = pool_of([(1, n % 3, 1 + n % 5) for n in range(64)])
     large = small.set_column(small.schema.get_field_index("turns"), "turns", pa.chunked_array([text] * 64))
     sample = Sample(prompts=5, multi_turn_share=0)

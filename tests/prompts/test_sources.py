@@ -146,12 +146,11 @@ def test_a_parquet_file_with_damage_inside_is_told_and_the_other_files_are_read(
     write(tmp_path / "b.jsonl", [sharegpt(USER)])
     table, report = read(tmp_path)
     assert contents(table)[-1] == [USER]
-    assert str(report.fault).startswith("a.parquet can't be read after ")
+    assert str(report.fault).startswith("a.parquet, from record 1 on: the file can't be read on: ")
 
 
 def test_a_record_of_parquet_whose_text_is_not_utf8_is_set_aside(tmp_path: Path) -> None:
-    good, bad = (pa.array([text], pa.binary()).cast(pa.string(), safe=False) for text in (b"A question?", b"caf\xe9"))
-    content = pa.concat_arrays([good, bad.view(pa.string()), good.filter(pa.array([False]))])
+    content = pa.array([b"A question?", b"caf\xe9"], pa.binary()).view(pa.string())
     message = pa.StructArray.from_arrays([pa.array(["user", "user"]), content], ["role", "content"])
     pq.write_table(pa.table({"messages": pa.ListArray.from_arrays([0, 1, 2], message)}), tmp_path / "a.parquet")
     table, report = read(tmp_path / "a.parquet")
