@@ -11,8 +11,9 @@ from pydantic import BaseModel
 from pipeline import gate
 from pipeline.annotations.schema import said_of_all
 from pipeline.rules import Rule
-from pipeline.settings import Profile, RatedBy, digest
+from pipeline.settings import Profile, digest
 from pipeline.store import Store
+from pipeline.vocabulary import RatedBy
 
 OWNERS = ["team:data"]
 
@@ -60,10 +61,6 @@ def ratings_of(store: Store, profile: Profile, recipe: str) -> tuple[RatedBy, st
         # a row that doesn't say is of the profile's desk
         collected = said_of_all({by or profile.rated_by for by in pc.unique(rows["rated_by"]).to_pylist()})
     return profile.rated_by_of(recipe, collected), profile.ratings_note_of(recipe, collected)
-
-
-DELIVERIES = dg.DynamicPartitionsDefinition(name="delivery")
-"""One partition a batch of tasks that is sent to annotators."""
 
 
 def sample_table(table: pa.Table, rows: int = 8, width: int = 300) -> dg.TableMetadataValue:

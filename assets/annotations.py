@@ -7,14 +7,17 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets import DELIVERIES, code_version, count_table, engine_compute, options, sample_table
+from assets import code_version, count_table, engine_compute, options, sample_table
 from pipeline import gate, plots
 from pipeline.annotations import agreement, consensus, expectations, panel, schema, tasks
 from pipeline.annotations.files import NotFinishedError
-from pipeline.settings import ATTRIBUTES, ENGINE_POOL, Profile
+from pipeline.forms.rows import ANNOTATIONS, LABELS, QUARANTINE
+from pipeline.partitions import DELIVERIES
+from pipeline.settings import ENGINE_POOL, Profile
 from pipeline.store import Store, read_table, write_table
-from resources.annotation_desk import AnnotationDesk, Ask
+from pipeline.vocabulary import ATTRIBUTES
 from resources.compute import Compute
+from resources.desks.desk import AnnotationDesk, Ask
 from resources.storage import Storage
 
 LEVELS = [str(level) for level in range(5)]
@@ -67,7 +70,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             store,
             "initial_annotations",
             table,
-            schema.ANNOTATIONS,
+            ANNOTATIONS,
             expectations.INITIAL,
             views=expectations.initial_views(table, desk.owed(asked, quarantine), len(quarantine)),
             side_tables={"quarantine.parquet": quarantine},
@@ -136,7 +139,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             store,
             "annotations",
             table,
-            schema.ANNOTATIONS,
+            ANNOTATIONS,
             expectations.ANNOTATIONS,
             views=expectations.annotation_views(table, owed, wanted.escalate_above, wanted.extra, len(quarantine)),
             side_tables={"quarantine.parquet": quarantine},
@@ -169,7 +172,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             store,
             "consensus_annotations",
             table,
-            schema.LABELS,
+            LABELS,
             expectations.LABELS,
             views=expectations.label_views(table, wanted.keep),
             side_tables={"kept.parquet": kept},
@@ -296,7 +299,7 @@ def _collect(
 ) -> tuple[pa.Table, pa.Table]:
     """Publish a round's tasks and collect its ratings; a failure with what is missing while people are at work."""
     if not len(asked):
-        return schema.ANNOTATIONS.empty_table(), schema.QUARANTINE.empty_table()
+        return ANNOTATIONS.empty_table(), QUARANTINE.empty_table()
     mine = given.filter(pc.is_in(given["prompt_id"], pc.unique(asked["prompt_id"])))
     where = desk.publish(context.partition_key, round_, mine, asked)
     context.log.info(f"round {round_}: {len(mine)} tasks, {len(asked)} responses; given to {where}")

@@ -16,8 +16,10 @@ from pipeline.dataset.disagreements import disagreement_rows
 from pipeline.dataset.preference import preference_rows
 from pipeline.dataset.removals import removals
 from pipeline.dataset.statistics import statistics
-from pipeline.settings import ATTRIBUTES, Profile, Push
+from pipeline.forms.helpsteer import DISAGREEMENTS, whole
+from pipeline.settings import Profile, Push
 from pipeline.store import NotPublishedError, Store, describe_files, local_path
+from pipeline.vocabulary import ATTRIBUTES
 from resources.hub import Hub
 from resources.storage import Storage
 
@@ -55,11 +57,11 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         table = building.in_order(pa.concat_tables([schema.DATASET.empty_table(), *(rows for rows, _ in parts)]))
         left_out = pa.concat_tables([schema.LEFT_OUT.empty_table(), *(bad for _, bad in parts)])
         ratings, pairs = (_all(store, asset, deliveries) for asset in ("annotations", "response_pairs"))
-        usable = building.without(ratings, building.whole(left_out["prompt_id"]))
+        usable = building.without(ratings, whole(left_out["prompt_id"]))
         disagreements = disagreement_rows(usable, pairs)
         preferences, dropped = preference_rows(table, usable)
         files = {split: building.helpsteer_rows(table, split) for split in ("train", "validation")}
-        files["disagreements/disagreements"] = disagreements.select(schema.DISAGREEMENTS.names)
+        files["disagreements/disagreements"] = disagreements.select(DISAGREEMENTS.names)
         files["preference/preference"] = preferences
         unanswered = _all(store, "response_pairs", deliveries, "left_out.parquet")["prompt_id"]
         removed = removals(ratings, table, left_out, pairs, len(pc.unique(unanswered)), dropped, profile.annotations)

@@ -9,11 +9,15 @@ import pyarrow.compute as pc
 
 from assets import code_version, count_table, options, ratings_of, sample_table
 from pipeline import gate, plots
-from pipeline.evaluation import benchmarks, doubt, expectations, history, page, schema, summary, weights
+from pipeline.benchmarks import loading
+from pipeline.evaluation import expectations, history, page, schema, summary, weights
+from pipeline.evaluation.doubt.calibration import calibration
+from pipeline.evaluation.doubt.contamination import contaminated
 from pipeline.evaluation.leaderboard import REWARDBENCH, board, of_recipe, unequal, wide
-from pipeline.evaluation.scorers import ModelSpec
-from pipeline.settings import ATTRIBUTES, ENGINE_POOL, Profile
+from pipeline.evaluation.scorers.specs import ModelSpec
+from pipeline.settings import ENGINE_POOL, Profile
 from pipeline.store import Store, local_path, read_table, write_table
+from pipeline.vocabulary import ATTRIBUTES
 from resources.compute import Compute
 from resources.storage import Storage
 
@@ -71,7 +75,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             "evaluation",
             score_rules,
             code_version(
-                "4", *profile.benchmarks.values(), *map(benchmarks.content, profile.benchmarks.values()), profile.seed
+                "4", *profile.benchmarks.values(), *map(loading.content, profile.benchmarks.values()), profile.seed
             ),
             deps=["training_data", "reward_model", "attribute_weights", "helpsteer_dataset"],
             kinds=["pytorch", "parquet"],
@@ -83,8 +87,8 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         """Every response of the profile's benchmarks scored: accuracy with its doubt, length bias, contamination, the run before."""
         store, recipe = storage.store(), context.partition_key
         by, said = ratings_of(store, profile, recipe)
-        data = store.read("helpsteer_dataset", columns=benchmarks.COLLECTED)
-        loaded = [benchmarks.load(name, benchmark, data) for name, benchmark in profile.benchmarks.items()]
+        data = store.read("helpsteer_dataset", columns=loading.COLLECTED)
+        loaded = [loading.load(name, benchmark, data) for name, benchmark in profile.benchmarks.items()]
         items = pa.concat_tables(b.items for b in loaded)
         rejected = pa.concat_tables(b.rejected for b in loaded)
         fitted = store.read("attribute_weights", recipe)
@@ -104,11 +108,11 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         facts = compute.run(context, "pipeline.evaluation.worker", spec, out)
         scores = read_table(out / "scores.parquet")
         out.fs.rm(str(out), recursive=True)
-        forms = {name: benchmarks.form(benchmark) for name, benchmark in profile.benchmarks.items()}
+        forms = {name: loading.form(benchmark) for name, benchmark in profile.benchmarks.items()}
         tables = summary.figures(items, scores, forms, profile.seed)
-        found = doubt.contaminated(items, _trained_on(store, recipe), profile.decontamination)
+        found = contaminated(items, _trained_on(store, recipe), profile.decontamination)
         contamination = summary.contamination(items, scores, forms, found, profile.seed)
-        calibration = doubt.calibration(
+        calibrated = calibration(
             store.read("reward_model", recipe, "development_predictions.parquet"),
             _means(store.read("training_data", recipe)),
             profile.seed,
@@ -132,15 +136,15 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
                 "rejected.parquet": rejected,
                 "contaminated.parquet": found,
                 "contamination.parquet": contamination,
-                "calibration.parquet": calibration[0],
-                "calibration_bins.parquet": calibration[1],
+                "calibration.parquet": calibrated[0],
+                "calibration_bins.parquet": calibrated[1],
             },
             metadata={
                 **{name: value for name, value in facts.items() if value is not None},
                 "accuracy": sample_table(pa.Table.from_pandas(total, preserve_index=False), rows=60),
                 "length bias": sample_table(tables["length_bias.parquet"], rows=60),
                 "contamination": sample_table(contamination, rows=20),
-                "calibration": sample_table(calibration[0], rows=20),
+                "calibration": sample_table(calibrated[0], rows=20),
                 "beside the run before": sample_table(compared, rows=20),
                 "ties left out": sum(b.ties for b in loaded),
                 "unusable records": count_table(rejected["reason"], "reason"),

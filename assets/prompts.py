@@ -9,14 +9,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets import DELIVERIES, code_version, count_table, engine_compute, options, sample_table
+from assets import code_version, count_table, engine_compute, options, sample_table
 from pipeline import gate, plots
-from pipeline.evaluation import benchmarks
-from pipeline.prompts import complexity, delivery_report, expectations, personal_data, pool, sampling, schema, sources
+from pipeline.benchmarks import loading
+from pipeline.partitions import DELIVERIES
+from pipeline.prompts import complexity, delivery_figures, expectations, pool, sampling, schema, sources
 from pipeline.prompts.topics import MAP
-from pipeline.reward_model.decontamination import prompt_texts
 from pipeline.settings import ENGINE_POOL, Checkpoint, Profile, digest
 from pipeline.store import DATA, Store, read_batches, read_table, write_table
+from pipeline.texts import personal_data
+from pipeline.texts.words import prompt_texts
 from resources.compute import Compute
 from resources.storage import Storage
 
@@ -83,7 +85,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             code_version(
                 "3",
                 *(wanted.filters, wanted.pool or 0, *(s.weight for s in wanted.sources.values()), profile.seed),
-                *(profile.decontamination, *against, *against.values(), *map(benchmarks.content, against.values())),
+                *(profile.decontamination, *against, *against.values(), *map(loading.content, against.values())),
             ),
             deps=["conversations"],
         )
@@ -91,8 +93,8 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     def candidate_prompts(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
         """One candidate prompt a conversation, single- or multi-turn, that passes the filters; the others with their reason."""
         store = storage.store()
-        none = pa.table({name: pa.array([]) for name in benchmarks.COLLECTED})
-        texts = {n: prompt_texts(benchmarks.load(n, b, none).items["messages"]) for n, b in against.items()}
+        none = pa.table({name: pa.array([]) for name in loading.COLLECTED})
+        texts = {n: prompt_texts(loading.load(n, b, none).items["messages"]) for n, b in against.items()}
         texts |= pool.benchmark_prompts(wanted.filters.benchmark_prompts)
         staged = store.staging("candidate_prompts")
         stream = read_batches(store.path("conversations", None, DATA))
@@ -226,7 +228,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             metadata={
                 "rater": wanted.complexity.rater,
                 **shown,
-                "levels": dg.MetadataValue.md(delivery_report.by_level({"pool": table})),
+                "levels": dg.MetadataValue.md(delivery_figures.by_level({"pool": table})),
                 "samples": sample_table(
                     personal_data.shown(_first_of_each(table, "complexity")).select(["complexity", "turns"]), rows=10
                 ),
@@ -273,16 +275,16 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             views=expectations.prompt_views(table, taken, wanted, len(had - set(table["prompt_id"].to_pylist()))),
             metadata={
                 **figures,
-                "against the original": sample_table(delivery_report.against_original(table)),
+                "against the original": sample_table(delivery_figures.against_original(table)),
                 "levels": dg.MetadataValue.md(
-                    delivery_report.by_level({"delivery": table, "pool": pool}, sample.complexity_weights)
+                    delivery_figures.by_level({"delivery": table, "pool": pool}, sample.complexity_weights)
                 ),
-                "user turns": sample_table(delivery_report.by_turns(table, pool), rows=50),
+                "user turns": sample_table(delivery_figures.by_turns(table, pool), rows=50),
                 "turns": _histogram(np.asarray(table["n_turns"]), "User turns a prompt", "user turns"),
                 "lengths": _histogram(
                     np.asarray(table["n_characters"]), "Length of a prompt's user turns", "characters"
                 ),
-                "topics": dg.MetadataValue.md(delivery_report.by_topic(table, figures["topics in the pool"])),
+                "topics": dg.MetadataValue.md(delivery_figures.by_topic(table, figures["topics in the pool"])),
                 "topics, by prompts": count_table(table["topic_name"], "topic", most=50),
                 "topics that gave less than their share": sample_table(short, rows=50),
                 "samples": sample_table(

@@ -7,14 +7,16 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets import DELIVERIES, OWNERS, code_version, count_table, engine_compute, options, sample_table
+from assets import OWNERS, code_version, count_table, engine_compute, options, sample_table
 from pipeline import gate, plots
+from pipeline.partitions import DELIVERIES
 from pipeline.responses import expectations, plan, schema
 from pipeline.responses.accounts import account
 from pipeline.settings import Profile
 from pipeline.store import Store, read_table, write_table
-from resources.annotation_desk import AnnotationDesk, RecordedRatings
 from resources.compute import Compute
+from resources.desks.desk import AnnotationDesk
+from resources.desks.recorded import RecordedRatings
 from resources.storage import Storage
 
 WORKER = "pipeline.responses.worker"

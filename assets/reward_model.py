@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from assets import code_version, count_table, options, ratings_of, sample_table
 from pipeline import gate, plots
-from pipeline.evaluation import benchmarks
+from pipeline.benchmarks import loading
 from pipeline.reward_model import expectations, schema, sources, summary, training_data
 from pipeline.settings import COLLECTED, ENGINE_POOL, Profile
 from pipeline.store import DATA, NotPublishedError, local_path, read_table
@@ -158,7 +158,7 @@ def _training_data(profile: Profile) -> dg.AssetsDefinition:
             "training_data",
             "reward_model",
             expectations.TRAINING_DATA,
-            code_version("1", *parts, *map(benchmarks.content, profile.benchmarks.values())),
+            code_version("1", *parts, *map(loading.content, profile.benchmarks.values())),
             deps=["helpsteer_dataset"],
         ),
         partitions_def=dg.StaticPartitionsDefinition(list(profile.recipes)),
@@ -175,7 +175,7 @@ def _training_data(profile: Profile) -> dg.AssetsDefinition:
         against = {
             n: b for n, b in profile.benchmarks.items() if b.kind != "collected"
         }  # that one is our validation split
-        texts = {name: benchmarks.load(name, b, data).items["messages"] for name, b in against.items()}
+        texts = {name: loading.load(name, b, data).items["messages"] for name, b in against.items()}
         made = training_data.prepare(source, recipe, data, texts, profile.decontamination)
         aside = source.quarantine.table()
         yield from gate.publish(

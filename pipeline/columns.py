@@ -1,6 +1,6 @@
 """What the columns of published tables hold, for the UI: a name means one thing in every table, but for a few whose meaning is told by asset."""
 
-from pipeline.settings import ATTRIBUTES
+from pipeline.vocabulary import ATTRIBUTES
 
 _EVERYWHERE = {
     # prompts

@@ -5,10 +5,11 @@ from typing import Any
 import dagster as dg
 
 from assets import annotations, dataset, evaluation, prompts, responses, reward_model
-from pipeline import automation
+from pipeline.automation import jobs
+from pipeline.automation.schedules import schedules
 from pipeline.settings import Profile, load_profile
-from resources.annotation_desk import desk_of
 from resources.compute import compute_of
+from resources.desks.starting import desk_of
 from resources.hub import Hub
 from resources.storage import Storage
 from resources.tracking import tracking_of
@@ -29,8 +30,8 @@ def build_defs(profile: Profile | None = None, **resource_overrides: Any) -> dg.
     at_once = profile.compute.steps_at_once
     return dg.Definitions(
         assets=[asset for stage in STAGES for asset in stage.build(profile)],
-        jobs=automation.jobs(profile),
-        schedules=automation.schedules(profile),
+        jobs=jobs.jobs(profile),
+        schedules=schedules(profile),
         resources={**resources, **resource_overrides},
         # heavy work is in workers, which are processes of their own: one step at a time needs no further process
         executor=dg.in_process_executor

@@ -99,7 +99,7 @@ class LocalCompute(Compute):
 
 
 class RayCompute(Compute):
-    """Runs a worker as a job on a Ray cluster. An engine's replicas are actors that the job starts; see `pipeline.responses.engines.ray`."""
+    """Runs a worker as a job on a Ray cluster. An engine's replicas are actors that the job starts; see `pipeline.engines.ray`."""
 
     address: str
     python: str

@@ -16,13 +16,16 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from pipeline.annotations import formats, label_studio, published
+from pipeline.annotations import published
 from pipeline.annotations.agreement import STAGES, agreement
-from pipeline.annotations.consensus import Ratings, Totals, in_whole_prompts, labels_of_stream
-from pipeline.annotations.formats import FORMS, Quarantine
+from pipeline.annotations.consensus import Ratings, Totals, labels_of_stream
 from pipeline.annotations.schema import rated_by
+from pipeline.forms import label_studio
+from pipeline.forms import ratings as formats
+from pipeline.forms.ratings import FORMS, Quarantine
+from pipeline.forms.streams import in_whole_prompts
 from pipeline.records import FileError, ending_of
-from pipeline.settings import ATTRIBUTES
+from pipeline.vocabulary import ATTRIBUTES
 
 IN_MEMORY = 1_000_000
 """Annotations that are read whole, so that they may be in any order; of more, a prompt's rows must stand together."""

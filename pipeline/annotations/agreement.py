@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pipeline.annotations.consensus import LEVELS, MISSING, Levels, Ratings, Rule, agreed, votes, without_outliers
 from pipeline.annotations.schema import AGREEMENT, ANNOTATOR_AGREEMENT
-from pipeline.settings import ATTRIBUTES
+from pipeline.vocabulary import ATTRIBUTES
 
 Floats = npt.NDArray[np.float64]
 Metric = Literal["interval", "ordinal"]

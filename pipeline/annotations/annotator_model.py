@@ -1,6 +1,6 @@
 """A consensus that models annotators: how each one's ratings lean, scatter and fail, and what that leaves of a response's quality.
 
-Beside the rule of HelpSteer2 (`consensus`), which stays the default: see `benchmarks/consensus_study.py` for which is nearer the truth.
+Beside the rule of HelpSteer2 (`consensus`), which stays the default: see `measurements/consensus_study.py` for which is nearer the truth.
 
 An annotator a with bias b, scatter s and lapse rate e rates a response of quality q with the level whose interval holds q + b + N(0, s^2),
 cut at 0.5, 1.5, 2.5 and 3.5; with probability e, with any level at all. That is an ordinal probit model with rater effects (Johnson
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.annotations.consensus import LEVELS, MISSING, Ratings
-from pipeline.settings import ATTRIBUTES, Attribute
+from pipeline.vocabulary import ATTRIBUTES, Attribute
 
 Floats = npt.NDArray[np.float64]
 

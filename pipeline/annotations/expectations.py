@@ -5,7 +5,7 @@ import pyarrow.compute as pc
 
 from pipeline.annotations.consensus import spreads
 from pipeline.rules import Rule
-from pipeline.settings import ATTRIBUTES
+from pipeline.vocabulary import ATTRIBUTES
 
 _RANGES = tuple(
     Rule(f"{a}_in_range", f"{a.capitalize()} goes from 0 to 4.", "ExpectColumnValuesToBeBetween", {"column": a, "min_value": 0, "max_value": 4})

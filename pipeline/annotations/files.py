@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.annotations.schema import ANNOTATIONS, QUARANTINE
+from pipeline.forms.rows import ANNOTATIONS, QUARANTINE
 from pipeline.records import ENDINGS, FileError, Unreadable, records, storable
-from pipeline.settings import ATTRIBUTES
+from pipeline.vocabulary import ATTRIBUTES
 
 REQUIRED = ("response_id", "annotator_id", *ATTRIBUTES)
 KNOWN = (*REQUIRED, "prompt_id", "safe", "confidence", "flags", "comment", "lead_time_s", "annotated_at")

@@ -7,9 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.annotations.schema import ANNOTATIONS, MODELS, QUARANTINE, QUESTIONS
+from pipeline.annotations.schema import MODELS, QUESTIONS
 from pipeline.annotations.tasks import drawn, texts_of
-from pipeline.settings import ATTRIBUTES
+from pipeline.forms.rows import ANNOTATIONS, QUARANTINE
+from pipeline.vocabulary import ATTRIBUTES
 
 FEWEST = 2
 """Ratings that a response needs at first; a task with a response that has fewer is left out."""

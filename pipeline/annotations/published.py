@@ -15,7 +15,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.annotations import formats
 from pipeline.annotations.consensus import (
     LEVELS,
     MISSING,
@@ -26,13 +25,14 @@ from pipeline.annotations.consensus import (
     label_columns,
     without_outliers,
 )
-from pipeline.annotations.formats import Quarantine
-from pipeline.annotations.schema import ANNOTATIONS, WANTED
-from pipeline.dataset.build import RECORDED, messages_of
-from pipeline.dataset.schema import DISAGREEMENTS, HELPSTEER
+from pipeline.annotations.schema import WANTED
+from pipeline.forms import ratings as formats
+from pipeline.forms.helpsteer import DISAGREEMENTS, HELPSTEER, RECORDED, messages_of
+from pipeline.forms.ratings import Quarantine
+from pipeline.forms.rows import ANNOTATIONS
 from pipeline.records import FileError
 from pipeline.responses.schema import RESPONSE_PAIRS
-from pipeline.settings import ATTRIBUTES
+from pipeline.vocabulary import ATTRIBUTES
 
 SOURCE = "helpsteer2"
 FILE = "disagreements/disagreements.jsonl.gz"

@@ -17,10 +17,12 @@ from upath import UPath
 
 from pipeline.annotations.schema import MODEL_RATINGS
 from pipeline.draws import seeds
-from pipeline.responses.engines import engine_of
-from pipeline.responses.requests import FinishedRequests, Message, Request, finish, outcomes, request_key
-from pipeline.settings import ATTRIBUTES, Panelist
+from pipeline.engines.finished import FinishedRequests, finish, outcomes
+from pipeline.engines.requests import Message, Request, request_key
+from pipeline.engines.starting import engine_of
+from pipeline.settings import Panelist
 from pipeline.store import read_table, write_table
+from pipeline.vocabulary import ATTRIBUTES
 from pipeline.worker import Log, Spec, run_worker
 
 FORM = json.dumps(

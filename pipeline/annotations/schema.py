@@ -5,8 +5,8 @@ from collections.abc import Collection
 
 import pyarrow as pa
 
-from pipeline.responses.schema import MESSAGES
-from pipeline.settings import ATTRIBUTES, RatedBy
+from pipeline.forms.rows import LABELS, RATING
+from pipeline.vocabulary import MESSAGES, RatedBy
 
 TASKS = pa.schema(
     [
@@ -31,26 +31,6 @@ WANTED = pa.schema(
 )
 """Ratings that a desk is asked for."""
 
-_RATING = [pa.field(attribute, pa.int8()) for attribute in ATTRIBUTES]
-
-ANNOTATIONS = pa.schema(
-    [
-        ("prompt_id", pa.string()),
-        ("response_id", pa.string()),
-        ("annotator_id", pa.string()),
-        ("round", pa.int8()),
-        *_RATING,
-        ("safe", pa.bool_()),
-        ("confidence", pa.int8()),
-        ("flags", pa.list_(pa.string())),
-        ("comment", pa.string()),
-        ("lead_time_s", pa.float32()),
-        ("annotated_at", pa.timestamp("us", "UTC")),
-        ("desk", pa.string()),
-        ("simulated", pa.bool_()),
-    ]
-)
-
 MODELS = "models"
 """Desk of the ratings that language models gave."""
 
@@ -70,24 +50,9 @@ MODEL_RATINGS = pa.schema(
         ("prompt_id", pa.string()),
         ("response_id", pa.string()),
         ("annotator_id", pa.string()),
-        *_RATING,
+        *RATING,
         ("answer", pa.string()),
         ("detail", pa.string()),  # why there is no rating
-    ]
-)
-
-QUARANTINE = pa.schema(
-    [("file", pa.string()), ("line", pa.int64()), ("field", pa.string()), ("reason", pa.string()), ("row", pa.string())]
-)
-
-LABELS = pa.schema(
-    [
-        ("prompt_id", pa.string()),
-        ("response_id", pa.string()),
-        *_RATING,
-        *(pa.field(f"{a}_{figure}", pa.float32()) for a in ATTRIBUTES for figure in ("mean", "sd")),
-        *(pa.field(f"{a}_n", pa.int8()) for a in ATTRIBUTES),
-        *(pa.field(f"{a}_votes", pa.list_(pa.int8(), 5)) for a in ATTRIBUTES),
     ]
 )
 
@@ -125,7 +90,6 @@ ANNOTATOR_AGREEMENT = pa.schema(
         ("rated_by", pa.string()),
     ]
 )
-
 
 NO_PEOPLE: tuple[RatedBy, ...] = ("simulated annotators", "language models")
 

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.annotations.schema import ANNOTATIONS
 from pipeline.annotations.tasks import drawn, texts_of
 from pipeline.draws import uniforms
-from pipeline.settings import ATTRIBUTES, SimulatedDesk
+from pipeline.forms.rows import ANNOTATIONS
+from pipeline.settings import SimulatedDesk
+from pipeline.vocabulary import ATTRIBUTES
 
 FUNCTION_WORDS = frozenset(
     """the of and to a in is that it for on as with was be by this are at from or an but not you we they he she his her their its can

@@ -3,23 +3,16 @@
 import gzip
 import io
 import json
-import re
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.dataset.schema import DATASET, HELPSTEER, LEFT_OUT
+from pipeline.dataset.schema import DATASET, LEFT_OUT
 from pipeline.draws import uniforms
-from pipeline.settings import ATTRIBUTES
-
-USER_MARK, ASSISTANT_MARK = "\n<extra_id_1>User\n", "\n<extra_id_1>Assistant\n"
-"""Turn headers within the `prompt` field of HelpSteer2's files; the first user turn has none (method.md E)."""
-MARKUP = "<extra_id_"
-RECORDED = "recorded"
-"""The generator of responses that somebody else has published."""
-_MARKS = re.compile(r"\n<extra_id_1>(User|Assistant)\n")
+from pipeline.forms.helpsteer import HELPSTEER, MARKUP, RECORDED, flatten, whole
+from pipeline.vocabulary import ATTRIBUTES
 
 
 def split_of(prompt_ids: Sequence[str], validation_share: float) -> np.ndarray[tuple[int], np.dtype[np.object_]]:
@@ -89,11 +82,6 @@ def without(table: pa.Table, prompts: pa.Array) -> pa.Table:
     return table.filter(pc.invert(pc.is_in(table["prompt_id"], prompts)))
 
 
-def whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """A column as one array."""
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-
-
 def in_order(table: pa.Table) -> pa.Table:
     """Rows sorted by prompt and position: the two rows of a prompt stand together."""
     return table.sort_by([("prompt_id", "ascending"), ("position", "ascending")])
@@ -105,40 +93,6 @@ def helpsteer_rows(table: pa.Table, split: str) -> pa.Table:
     columns = {"prompt": flatten(part["messages"]), "response": part["response"]}
     columns |= {a: part[a].cast(pa.int64()) for a in ATTRIBUTES}
     return pa.table(columns, schema=HELPSTEER)
-
-
-def flatten(messages: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """Contexts (lists of role and content) as HelpSteer2's `prompt` field: turns divided by their headers, the first without one.
-
-    Raises ValueError for a role other than user and assistant: the format has no header for it.
-    """
-    lists = whole(messages)
-    ends = np.asarray(pc.list_value_length(lists), dtype=np.int64).cumsum()
-    roles, contents = (pc.struct_field(lists.flatten(), name) for name in ("role", "content"))
-    other = pc.unique(roles.filter(pc.invert(pc.is_in(roles, pa.array(["user", "assistant"]))))).to_pylist()
-    if other:
-        raise ValueError(
-            f"HelpSteer2's format has turns of user and assistant only, not of {', '.join(map(str, other))}"
-        )
-    marks = np.where(np.asarray(pc.equal(roles, "assistant")), ASSISTANT_MARK, USER_MARK).astype(object)
-    starts = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
-    marks[starts[starts < ends]] = ""
-    parts = pc.binary_join_element_wise(pa.array(marks, pa.string()), contents, "")
-    offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
-    return pc.binary_join(pa.ListArray.from_arrays(offsets, parts), "")
-
-
-def messages_of(prompt: str) -> list[dict[str, str]]:
-    """HelpSteer2's `prompt` field as a conversation: the inverse of `flatten`."""
-    roles, contents = ["user"], [""]
-    for n, part in enumerate(_MARKS.split(prompt)):
-        if n % 2:
-            roles.append(part.lower())
-        elif n:
-            contents.append(part)
-        else:
-            contents[0] = part
-    return [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
 
 
 def jsonl_gz(table: pa.Table) -> bytes:

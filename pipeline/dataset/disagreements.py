@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.dataset.build import flatten, in_order, places, whole
-from pipeline.dataset.schema import DISAGREEMENTS
-from pipeline.settings import ATTRIBUTES
+from pipeline.dataset.build import in_order, places
+from pipeline.forms.helpsteer import DISAGREEMENTS, flatten, whole
+from pipeline.vocabulary import ATTRIBUTES
 
 
 def disagreement_rows(annotations: pa.Table, pairs: pa.Table) -> pa.Table:

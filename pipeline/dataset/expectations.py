@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.dataset.build import whole
 from pipeline.dataset.preference import STRONGEST
+from pipeline.forms.helpsteer import whole
 from pipeline.rules import Rule
-from pipeline.settings import ATTRIBUTES
+from pipeline.vocabulary import ATTRIBUTES
 
 DATASET = (
     *(

@@ -10,9 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.annotations.consensus import MISSING, kept
-from pipeline.dataset.build import flatten, whole
 from pipeline.dataset.disagreements import lists
-from pipeline.dataset.schema import PREFERENCE
+from pipeline.forms.helpsteer import PREFERENCE, flatten, whole
 
 STRONGEST, KEEP, MAX_SPREAD = 3, 3, 2
 """Largest strength; strengths kept a pair; their largest spread (HelpSteer2-Preference, section 2)."""

@@ -5,7 +5,8 @@ import pyarrow.compute as pc
 
 from pipeline.annotations.consensus import most_agreeing
 from pipeline.dataset.schema import REMOVALS
-from pipeline.settings import ATTRIBUTES, Annotations
+from pipeline.settings import Annotations
+from pipeline.vocabulary import ATTRIBUTES
 
 
 def removals(

@@ -2,8 +2,8 @@
 
 import pyarrow as pa
 
-from pipeline.responses.schema import MESSAGES
-from pipeline.settings import ATTRIBUTES
+from pipeline.forms.helpsteer import DISAGREEMENTS, HELPSTEER, PREFERENCE
+from pipeline.vocabulary import ATTRIBUTES, MESSAGES
 
 DATASET = pa.schema(
     [
@@ -27,41 +27,6 @@ DATASET = pa.schema(
     ]
 )
 """What training and evaluation read: two rows a prompt, sorted by prompt_id and position."""
-
-HELPSTEER = pa.schema(
-    [("prompt", pa.string()), ("response", pa.string()), *(pa.field(a, pa.int64()) for a in ATTRIBUTES)]
-)
-"""A row of nvidia/HelpSteer2's train and validation files."""
-
-DISAGREEMENTS = pa.schema(
-    [
-        ("prompt", pa.string()),
-        ("response", pa.string()),
-        *(pa.field(a, pa.list_(pa.int64())) for a in ATTRIBUTES),  # in the order of the annotators of this response
-    ]
-)
-"""A row of nvidia/HelpSteer2's `disagreements` file: every rating, before any is removed."""
-
-PREFERENCE = pa.schema(
-    [
-        ("split", pa.string()),  # train | val: the one file holds both
-        ("prompt", pa.string()),
-        ("response_1", pa.string()),
-        ("response_2", pa.string()),
-        ("preference_strength", pa.int64()),  # -3 to 3; negative: response 1 is better
-        ("preference_statement", pa.string()),
-        ("preference_elaboration", pa.string()),
-        (
-            "three_most_similar_preferences",
-            pa.list_(pa.struct([("statement", pa.string()), ("elaboration", pa.string()), ("strength", pa.int64())])),
-        ),
-        (
-            "all_preferences_unprocessed",
-            pa.list_(pa.struct([("strength", pa.int64()), ("justification", pa.string())])),
-        ),
-    ]
-)
-"""A row of nvidia/HelpSteer2's `preference` file (method: published files)."""
 
 PROVENANCE = pa.schema([f for f in DATASET if f.name not in ("messages", "response", *ATTRIBUTES)])
 

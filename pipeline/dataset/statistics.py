@@ -5,9 +5,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.dataset.build import flatten, whole
 from pipeline.dataset.schema import STATISTICS
-from pipeline.settings import ATTRIBUTES
+from pipeline.forms.helpsteer import flatten, whole
+from pipeline.vocabulary import ATTRIBUTES
 
 PUBLISHED: dict[str, tuple[float, float, float]] = {
     "helpfulness": (2.8655, 1.2703, 1.0),

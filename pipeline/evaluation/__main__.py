@@ -16,14 +16,17 @@ from rich.markup import escape
 from rich.table import Column, Table
 from upath import UPath
 
+from pipeline.benchmarks import loading
+from pipeline.benchmarks.loading import Form, Loaded
 from pipeline.dataset.schema import DATASET
-from pipeline.evaluation import benchmarks, history, page, schema, summary, weights
-from pipeline.evaluation.benchmarks import Form, Loaded
+from pipeline.evaluation import history, page, schema, summary, weights
 from pipeline.evaluation.leaderboard import Evaluated
-from pipeline.evaluation.scorers import ModelSpec, Scorer, scorer_of, spec_of
+from pipeline.evaluation.scorers.scorer import Scorer
+from pipeline.evaluation.scorers.specs import ModelSpec, spec_of
+from pipeline.evaluation.scorers.starting import scorer_of
 from pipeline.evaluation.scoring import in_processes, reweighed, score
+from pipeline.models.outputs import parse_weights
 from pipeline.records import FileError
-from pipeline.reward_model.export import parse_weights
 from pipeline.store import read_table, write_table
 
 KEPT = ".scores"
@@ -58,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         required=True,
         metavar="FILE_OR_NAME",
-        help=f"may stand several times; names: {', '.join(benchmarks.NAMED)}; a file in another form than pairs is FORM:FILE",
+        help=f"may stand several times; names: {', '.join(loading.NAMED)}; a file in another form than pairs is FORM:FILE",
     )
     parser.add_argument(
         "--out",
@@ -171,12 +174,12 @@ def _load(wanted: Sequence[str]) -> tuple[dict[str, Loaded], dict[str, Form]]:
     """Benchmarks and their forms, by name: that of a benchmark, or of a file without its endings."""
     loaded, forms = dict[str, Loaded](), dict[str, Form]()
     for text in wanted:
-        benchmark = benchmarks.named(text)
-        name = text if text in benchmarks.NAMED else Path(text.partition(":")[2] or text).name.split(".")[0]
+        benchmark = loading.named(text)
+        name = text if text in loading.NAMED else Path(text.partition(":")[2] or text).name.split(".")[0]
         if name in loaded:
             raise ValueError(f"--benchmark {text}: {name} is there twice; rename one of the files")
-        loaded[name] = benchmarks.load(name, benchmark, DATASET.empty_table())
-        forms[name] = benchmarks.form(benchmark)
+        loaded[name] = loading.load(name, benchmark, DATASET.empty_table())
+        forms[name] = loading.form(benchmark)
     return loaded, forms
 
 

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 from pipeline.evaluation.leaderboard import REWARDBENCH
 from pipeline.evaluation.published import PUBLISHED
 from pipeline.evaluation.summary import ACCURACY
-from pipeline.reward_model.schema import OUTPUTS
 from pipeline.rules import Rule
+from pipeline.vocabulary import OUTPUTS
 
 WEIGHTS = (
     Rule("weighed_once", "Each output of the model has one weight.", "ExpectColumnValuesToBeUnique", {"column": "attribute"}),

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.evaluation import doubt
-from pipeline.evaluation.benchmarks import Form
+from pipeline.benchmarks.loading import Form
+from pipeline.evaluation.doubt import bootstrap
 from pipeline.evaluation.schema import HISTORY
 from pipeline.evaluation.summary import ACCURACY
 from pipeline.store import Store
@@ -103,7 +103,7 @@ def compare(
         if before is None or not len(sides[0]):
             continue
         same = before.data[benchmark]["sha256"] == after.data[benchmark]["sha256"]
-        found = (doubt.difference if same else doubt.apart)(sides[0], sides[1], forms[benchmark], seed)
+        found = (bootstrap.difference if same else bootstrap.apart)(sides[0], sides[1], forms[benchmark], seed)
         lost = found.high < 0 or (most_lost is not None and found.difference < -most_lost)
         rows.append({"benchmark": benchmark, **asdict(found), "regression": lost, "before_version": before.version})
     return pa.Table.from_pylist(rows, schema=HISTORY)

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.evaluation.benchmarks import pairs
+from pipeline.benchmarks import pairs
 from pipeline.evaluation.history import ASSET
 from pipeline.evaluation.published import COMPUTE, PUBLISHED, PUBLISHED_SOURCE
 from pipeline.evaluation.schema import CALIBRATION, CALIBRATION_BINS, CONTAMINATION, HISTORY, LEADERBOARD, LENGTH_BIAS
@@ -20,8 +20,6 @@ FIRST = ("model", "measure", "overall")
 LAST = ("longest", "random", "units", "train_seconds", "score_seconds", "device", "rated_by", "tuned_on")
 """Columns of `wide` before and after the sections."""
 COMPUTE_COLUMNS = ("train_seconds", "train_tokens", "score_seconds", "score_tokens", "device")
-
-
 SIDE_TABLES = ("summary", "length_bias", "contamination", "calibration", "calibration_bins")
 """Tables beside a recipe's scores, each in a file of its name."""
 

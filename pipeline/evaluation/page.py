@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 import pyarrow as pa
 
-from pipeline.evaluation.benchmarks import pairs
+from pipeline.benchmarks import pairs
 from pipeline.evaluation.leaderboard import RANKED, Evaluated, board, is_rewardbench, published_rows, unequal
 from pipeline.evaluation.published import PUBLISHED_SOURCE
 from pipeline.evaluation.summary import ACCURACY

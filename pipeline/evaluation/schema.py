@@ -2,23 +2,7 @@
 
 import pyarrow as pa
 
-from pipeline.responses.schema import MESSAGES
-from pipeline.reward_model.schema import OUTPUTS
-
-ITEMS = pa.schema(
-    [
-        ("benchmark", pa.string()),
-        ("subset", pa.string()),
-        ("item_id", pa.string()),  # once in a subset
-        ("messages", MESSAGES),  # the prompt; the last turn is the user's
-        ("responses", pa.list_(pa.string())),
-        ("good", pa.list_(pa.bool_())),  # which responses are held to be right; at least one is, and one isn't
-    ]
-)
-"""A benchmark: a row a prompt, with all its responses."""
-
-REJECTED = pa.schema([("benchmark", pa.string()), ("line", pa.int64()), ("reason", pa.string())])
-"""Records of a benchmark that are no item."""
+from pipeline.vocabulary import OUTPUTS
 
 WEIGHTS = pa.schema(
     [
@@ -58,18 +42,6 @@ SCORES = pa.schema(
     ]
 )
 """A row a response of an item, in the order of the items and of their responses."""
-
-OUTCOMES = pa.schema(
-    [
-        ("benchmark", pa.string()),
-        ("subset", pa.string()),
-        ("unit", pa.string()),  # an item's id; of RewardBench 2's Ties the number of the question
-        ("measure", pa.string()),  # accuracy; of RM-Bench easy, normal and hard too
-        ("value", pa.float64()),  # 0 to 1; of Ties -0.01 to 1.01
-        ("margin", pa.float64()),  # of goodness: the worst good response's less the best other one's; NaN: not finite
-    ]
-)
-"""What a scorer reaches on each unit: what a bootstrap draws anew. A subset's figure is the mean of its units' values."""
 
 SUMMARY = pa.schema(
     [

@@ -12,7 +12,6 @@ import sys
 import tempfile
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,78 +23,15 @@ import pyarrow.compute as pc
 from upath import UPath
 
 from pipeline.evaluation.schema import SCORES
-from pipeline.evaluation.scorers import BaselineSpec, Conversation, EndpointSpec, ModelSpec, Scored, Scorer, scorer_of
-from pipeline.reward_model.schema import OUTPUTS
+from pipeline.evaluation.score_store import KEEP_SECONDS, ScoreStore
+from pipeline.evaluation.scorers.scorer import Conversation, Scored, Scorer
+from pipeline.evaluation.scorers.specs import BaselineSpec, EndpointSpec, ModelSpec
+from pipeline.evaluation.scorers.starting import scorer_of
 from pipeline.store import read_table, write_json, write_table
+from pipeline.vocabulary import OUTPUTS
 from pipeline.worker import Log, Progress
 
-KEEP_SECONDS = 5.0
-"""So long a score may wait before it is written down."""
-KEPT = pa.schema(
-    [
-        ("key", pa.string()),
-        ("outputs", pa.list_(pa.float64())),
-        ("tokens", pa.int64()),
-        ("cut", pa.bool_()),  # the conversation was too long, and lost its beginning
-        ("seconds", pa.float64()),  # its share of the time that its batch took
-    ]
-)
 ScorerSettings = ModelSpec | EndpointSpec | BaselineSpec
-
-
-class ScoreStoreError(RuntimeError):
-    """Kept scores that can't be read; the message says which, and what to do."""
-
-
-class ScoreStore:
-    """An append-only set of scores: a folder of Parquet parts, each whole or absent. Several processes may add to it at once."""
-
-    def __init__(self, folder: UPath) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def append(self, keys: Sequence[str], scored: Scored, seconds: float) -> None:
-        """Add scores as one part, `keys` in their order; one that is not finite is not kept. Raises OSError where it can't be written."""
-        finite = np.isfinite(scored.outputs).all(axis=1)
-        table = pa.table(
-            {
-                "key": np.array(keys, dtype=object)[finite],
-                "outputs": list(scored.outputs[finite]),
-                "tokens": scored.tokens[finite],
-                "cut": scored.cut[finite],
-                "seconds": np.full(int(finite.sum()), seconds / max(len(keys), 1)),
-            },
-            schema=KEPT,
-        )
-        if len(table):
-            write_table(table, self.folder / f"part-{uuid.uuid4().hex}.parquet")
-
-    def read(self) -> pa.Table:
-        """All that is kept, one row a key, in the schema KEPT. Raises ScoreStoreError for a part that is broken."""
-        tables = [KEPT.empty_table()]
-        for path in self._parts():
-            try:
-                tables.append(read_table(path, KEPT.names).cast(KEPT))
-            except (pa.ArrowException, KeyError) as error:
-                raise ScoreStoreError(
-                    f"{path}: can't be read ({error}). Remove it: what it held is scored again, and nothing else"
-                ) from None
-        table = pa.concat_tables(tables)
-        if pc.count_distinct(table["key"]).as_py() == len(table):
-            return table
-        first = table.append_column("row", pa.array(np.arange(len(table)))).group_by("key").aggregate([("row", "min")])
-        return table.take(first["row_min"])
-
-    def compact(self, parts: int = 64) -> None:
-        """Put more than so many parts into one; they go when it is whole."""
-        old = self._parts()
-        if len(old) > parts:
-            write_table(self.read(), self.folder / f"part-{uuid.uuid4().hex}.parquet")
-            for path in old:
-                path.unlink()
-
-    def _parts(self) -> list[UPath]:
-        return sorted(self.folder.glob("part-*.parquet"), key=str)
 
 
 def conversations(items: pa.Table) -> tuple[list[Conversation], npt.NDArray[np.int64]]:
@@ -332,7 +268,7 @@ def _share(given: Path) -> int:
         print(f"| {message}".replace("\n", " "), flush=True)
 
     try:
-        from pipeline.evaluation.scorers import SPEC
+        from pipeline.evaluation.scorers.specs import SPEC
 
         table = read_table(UPath(task["input"]))
         asked = [Conversation(row["messages"], row["response"]) for row in table.to_pylist()]

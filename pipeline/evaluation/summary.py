@@ -7,10 +7,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.evaluation import doubt
-from pipeline.evaluation.benchmarks import Form
-from pipeline.evaluation.doubt import Floats
-from pipeline.evaluation.schema import CONTAMINATION, OUTCOMES, SUMMARY
+from pipeline.benchmarks.loading import Form
+from pipeline.benchmarks.schema import OUTCOMES
+from pipeline.evaluation.doubt import bootstrap
+from pipeline.evaluation.doubt.bootstrap import Floats
+from pipeline.evaluation.doubt.chance import chance
+from pipeline.evaluation.doubt.length import length_bias
+from pipeline.evaluation.schema import CONTAMINATION, SUMMARY
 
 ACCURACY = "accuracy"
 """The measure that every benchmark has."""
@@ -21,7 +24,7 @@ def figures(items: pa.Table, scores: pa.Table, forms: Mapping[str, Form], seed: 
     return {
         "summary.parquet": summarise(items, scores, forms, seed),
         "outcomes.parquet": outcomes_of(items, scores, forms),
-        "length_bias.parquet": doubt.length_bias(scores, seed),
+        "length_bias.parquet": length_bias(scores, seed),
     }
 
 
@@ -45,13 +48,15 @@ def summarise(items: pa.Table, scores: pa.Table, forms: Mapping[str, Form], seed
     for benchmark, given, mine in _benchmarks(items, scores):
         form = forms[benchmark]
         found, longest = (form.outcomes(given, _column(given, mine, name)) for name in ("goodness", "characters"))
-        random = doubt.chance(given, form, seed)
+        random = chance(given, form, seed)
         for measure in pc.unique(found["measure"]).to_pylist():
-            values, by_length = (doubt.by_subset(t.filter(pc.equal(t["measure"], measure))) for t in (found, longest))
-            counts = doubt.counts_of(values)
+            values, by_length = (
+                bootstrap.by_subset(t.filter(pc.equal(t["measure"], measure))) for t in (found, longest)
+            )
+            counts = bootstrap.counts_of(values)
             of_subsets: dict[str, dict[str, Any]] = {
                 "accuracy": {s: float(v.mean()) for s, v in values.items()},
-                "drawn": doubt.drawn_subsets(values, seed, benchmark, measure),
+                "drawn": bootstrap.drawn_subsets(values, seed, benchmark, measure),
                 "longest_accuracy": {s: float(v.mean()) for s, v in by_length.items()},
                 "random_accuracy": random[measure],
             }
@@ -61,7 +66,7 @@ def summarise(items: pa.Table, scores: pa.Table, forms: Mapping[str, Form], seed
                 for name in parts["accuracy"]:
                     units = _units(form, counts, level, name)
                     row = {"benchmark": benchmark, "level": level, "name": name, "measure": measure, "units": units}
-                    low, high = doubt.interval(parts["drawn"][name])
+                    low, high = bootstrap.interval(parts["drawn"][name])
                     row |= {figure: float(part[name]) for figure, part in parts.items() if figure != "drawn"}
                     rows.append(row | {"low": low, "high": high})
     return pa.Table.from_pylist(rows, schema=SUMMARY)
@@ -78,7 +83,7 @@ def contamination(items: pa.Table, scores: pa.Table, forms: Mapping[str, Form], 
         value, low, high = None, None, None
         if clean[0].any():
             rest, scored = (table.filter(pa.array(mask)) for table, mask in zip((given, mine), clean, strict=True))
-            value, low, high = doubt.overall_with_interval(
+            value, low, high = bootstrap.overall_with_interval(
                 _accuracy(form.outcomes(rest, _column(rest, scored, "goodness"))), form, seed
             )
         rows.append(
@@ -86,7 +91,7 @@ def contamination(items: pa.Table, scores: pa.Table, forms: Mapping[str, Form], 
                 "benchmark": benchmark,
                 "items": len(given),
                 "contaminated": len(hit),
-                "accuracy": doubt.overall_with_interval(_accuracy(whole), form, seed)[0],
+                "accuracy": bootstrap.overall_with_interval(_accuracy(whole), form, seed)[0],
                 "without": value,
                 "without_low": low,
                 "without_high": high,

@@ -9,11 +9,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.evaluation import doubt
-from pipeline.evaluation.benchmarks import Form
+from pipeline.benchmarks.loading import Form
+from pipeline.evaluation.doubt import bootstrap
 from pipeline.evaluation.schema import WEIGHT_ACCURACY, WEIGHTS
-from pipeline.reward_model.schema import OUTPUTS
-from pipeline.settings import ATTRIBUTES
+from pipeline.vocabulary import ATTRIBUTES, OUTPUTS
 
 Floats = npt.NDArray[np.float64]
 
@@ -126,7 +125,7 @@ def accuracies_of(preferences: pa.Table, seed: int) -> pa.Table:
     rows = []
     for name, goodness in _contenders(outputs, differences, groups):
         won = np.bincount(groups, goodness > 0) / np.bincount(groups)
-        low, high = doubt.interval(doubt.drawn_means(won, doubt.generator_of(seed, "weights", name)))
+        low, high = bootstrap.interval(bootstrap.drawn_means(won, bootstrap.generator_of(seed, "weights", name)))
         rows.append({"weights": name, "prompts": len(won), "accuracy": float(won.mean()), "low": low, "high": high})
     return pa.Table.from_pylist([row | {"pairs": len(differences)} for row in rows], schema=WEIGHT_ACCURACY)
 
@@ -183,8 +182,8 @@ def _climb(items: pa.Table, predicted: Floats, start: Floats, form: Form) -> tup
 
 def _figure(items: pa.Table, goodness: Floats, form: Form) -> float:
     outcomes = form.outcomes(items, goodness)
-    values = doubt.by_subset(outcomes.filter(pc.equal(outcomes["measure"], "accuracy")))
-    return float(doubt.overall(form, {s: v.mean() for s, v in values.items()}, doubt.counts_of(values)))
+    values = bootstrap.by_subset(outcomes.filter(pc.equal(outcomes["measure"], "accuracy")))
+    return float(bootstrap.overall(form, {s: v.mean() for s, v in values.items()}, bootstrap.counts_of(values)))
 
 
 def _differences(preferences: pa.Table, outputs: Sequence[str] | None = None) -> tuple[list[str], Floats]:

@@ -1,6 +1,6 @@
 """The stage's worker: scores every response of benchmarks' items. What was scored before is not scored again.
 
-Spec: scorer (see `pipeline.evaluation.scorers.ScorerSpec`), input (URI of a table in the schema ITEMS), work (URI of the scores that are
+Spec: scorer (see `pipeline.evaluation.scorers.starting.ScorerSpec`), input (URI of a table in the schema ITEMS), work (URI of the scores that are
 kept), weights (of the scorer's outputs), processes. Writes `scores.parquet`, in the schema SCORES.
 """
 
@@ -8,7 +8,8 @@ from typing import Any
 
 from upath import UPath
 
-from pipeline.evaluation.scorers import SPEC, scorer_of
+from pipeline.evaluation.scorers.specs import SPEC
+from pipeline.evaluation.scorers.starting import scorer_of
 from pipeline.evaluation.scoring import in_processes, score
 from pipeline.store import read_table, write_table
 from pipeline.worker import Log, Spec, run_worker

@@ -30,7 +30,7 @@ PART = r"[,;+]"
 CONSTRAINT_DENSITY, PART_DENSITY = 1.0, 2.0
 """A hundred characters: with fewer constraints than that each counts for less, by the square; with more parts than that they begin to count."""
 LEVELS = (2.0, 3.5, 6.0, 10.0)
-"""Least score of levels 2 to 5. These and the densities were chosen on one half of labelled prompts (benchmarks/complexity.py)."""
+"""Least score of levels 2 to 5. These and the densities were chosen on one half of labelled prompts (measurements/complexity.py)."""
 
 
 def complexity(turns: pa.ChunkedArray | pa.Array) -> pa.Array:

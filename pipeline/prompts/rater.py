@@ -14,8 +14,9 @@ from typing import Any
 import pyarrow as pa
 from upath import UPath
 
-from pipeline.responses.engines import engine_of
-from pipeline.responses.requests import FinishedRequests, Message, Request, finish, outcomes, request_key
+from pipeline.engines.finished import FinishedRequests, finish, outcomes
+from pipeline.engines.requests import Message, Request, request_key
+from pipeline.engines.starting import engine_of
 from pipeline.settings import Sampling
 from pipeline.store import read_table, write_table
 from pipeline.worker import Log, Spec, run_worker

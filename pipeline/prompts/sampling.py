@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.draws import uniforms
-from pipeline.prompts.near_duplicates import near_to
 from pipeline.prompts.schema import PROMPTS, SHORTFALL
 from pipeline.settings import Sample
+from pipeline.texts.near_duplicates import near_to
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -102,7 +102,7 @@ def free(pool: pa.Table, sample: Sample, taken: Collection[str]) -> pa.Table:
 def taken(pool: pa.Table, others: Iterable[pa.Table], similarity: float | None) -> set[str]:
     """prompt_ids of other deliveries' prompts, and of the pool's that are near-duplicates of one of them.
 
-    others: tables with prompt_id and turns, a delivery each. similarity: see `pipeline.prompts.near_duplicates`; None: equal prompts alone.
+    others: tables with prompt_id and turns, a delivery each. similarity: see `pipeline.texts.near_duplicates`; None: equal prompts alone.
     The pool's prompts are not near to each other, so that only what has left the pool since it was delivered is compared.
     """
     ids, gone = set[str](), [pa.array([], pa.string())]

@@ -28,7 +28,7 @@ FIT_QUANTILE = 0.05
 """A new candidate fits a topic where it is as near to its centre as all but this share of the pool that topics were found in is to theirs."""
 NEIGHBOURS, DIMENSIONS = 5, 5
 """UMAP's. BERTopic has 15 and 5; many small topics need fewer neighbours: of 5, 10 and 15, against human topics, 5 did best, which is where
-they were chosen (benchmarks/topics.py)."""
+they were chosen (measurements/topics.py)."""
 CHUNK = 8192
 """Prompts that are compared with all centres at a time."""
 

@@ -12,8 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.draws import seeds
-from pipeline.responses.engines import LazyEngine
-from pipeline.responses.requests import REFUSED, FinishedRequests, Message, Request, finish, outcomes
+from pipeline.engines.finished import FinishedRequests, finish, outcomes
+from pipeline.engines.requests import REFUSED, Message, Request
+from pipeline.engines.starting import LazyEngine
 from pipeline.responses.schema import CANDIDATES, CONTEXTS, REJECTED_CONTEXTS
 from pipeline.settings import Contexts
 from pipeline.worker import Log

@@ -70,7 +70,6 @@ RESPONSE_PAIRS = (
          {"column": "kept_share", "min_value": 0.8}, view="totals"),
 )  # fmt: skip
 
-
 RECORDED_PAIRS = tuple(rule for rule in RESPONSE_PAIRS if rule.name != "different_generators")
 """Of recorded responses nobody says which model wrote which."""
 

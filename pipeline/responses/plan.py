@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.draws import seeds, uniforms
-from pipeline.responses.schema import MESSAGES, PLAN, REQUESTS, RESPONSE_PAIRS, RESPONSES
-from pipeline.settings import ATTRIBUTES, Generator
+from pipeline.responses.schema import PLAN, REQUESTS, RESPONSE_PAIRS, RESPONSES
+from pipeline.settings import Generator
+from pipeline.vocabulary import ATTRIBUTES, MESSAGES
 
 PART = 4096
 """Requests that are written out at a time."""

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+from pipeline.vocabulary import MESSAGES
 
 CONTEXTS = pa.schema(
     [
@@ -46,27 +46,6 @@ REQUESTS = pa.schema(
         ("seed", pa.int64()),
     ]
 )
-
-ANSWERS = pa.schema(
-    [
-        ("request_key", pa.string()),
-        ("text", pa.string()),
-        ("finish_reason", pa.string()),  # stop | length | refused
-        ("detail", pa.string()),  # why a request was refused
-        ("prompt_tokens", pa.int32()),
-        ("output_tokens", pa.int32()),
-    ]
-)
-
-FAILURES = pa.schema(
-    [
-        ("request_key", pa.string()),
-        ("reason", pa.string()),  # refused | failed
-        ("detail", pa.string()),
-        ("at", pa.timestamp("us", "UTC")),
-    ]
-)
-"""Requests without an answer: recorded, and tried again."""
 
 RESPONSES = pa.schema(
     [

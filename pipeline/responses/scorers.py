@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.checkpoints import resolve
+from pipeline.engines.requests import Message
+from pipeline.models.batching import batches
+from pipeline.models.checkpoints import resolve
+from pipeline.models.encoding import encode, set_padding
+from pipeline.models.scoring import pad, score
 from pipeline.responses.contexts import Scorer, Scores
-from pipeline.responses.requests import Message
-from pipeline.reward_model.batching import batches
-from pipeline.reward_model.encoding import encode, set_padding
-from pipeline.reward_model.scoring import pad, score
 from pipeline.settings import Checkpoint, NextTurnScorer, RewardScorer
 from pipeline.worker import Log, Progress
 

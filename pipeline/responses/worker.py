@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from upath import UPath
 
+from pipeline.engines.finished import FinishedRequests, finish, outcomes
+from pipeline.engines.requests import Message, Request, request_key
+from pipeline.engines.starting import LazyEngine, engine_of
 from pipeline.responses.contexts import Scorer, write_contexts
-from pipeline.responses.engines import LazyEngine, engine_of
-from pipeline.responses.requests import FinishedRequests, Message, Request, finish, outcomes, request_key
 from pipeline.settings import Checkpoint, Contexts, Sampling
 from pipeline.store import read_table, write_table
 from pipeline.worker import Log, Spec, run_worker

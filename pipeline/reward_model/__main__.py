@@ -17,16 +17,26 @@ from rich.console import Console
 from rich.table import Column, Table
 from upath import UPath
 
-from pipeline.annotations import formats
-from pipeline.annotations.formats import Quarantine
-from pipeline.dataset.build import messages_of
 from pipeline.dataset.schema import DATASET
+from pipeline.forms import ratings
+from pipeline.forms.helpsteer import messages_of
+from pipeline.forms.ratings import Quarantine
 from pipeline.records import FileError
-from pipeline.reward_model import plan
+from pipeline.reward_model.planning import plan
+from pipeline.reward_model.planning.published import (
+    CHARACTERS,
+    CHARACTERS_A_TOKEN,
+    DEVICES,
+    GPUS_A_NODE,
+    ROWS,
+    Device,
+    published,
+)
 from pipeline.reward_model.sources import RATED_ROWS, Source, preferences_of
 from pipeline.reward_model.training_data import prepare
-from pipeline.settings import ATTRIBUTES, load_profile
+from pipeline.settings import load_profile
 from pipeline.store import write_table
+from pipeline.vocabulary import ATTRIBUTES
 from pipeline.worker import Progress
 
 console = Console(highlight=False, soft_wrap=True)
@@ -56,13 +66,11 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument(
         "--characters-per-token",
         type=float,
-        default=plan.CHARACTERS_A_TOKEN,
+        default=CHARACTERS_A_TOKEN,
         metavar="C",
         help="for FILE (%(default)s, English under Llama 3's tokenizer)",
     )
-    command.add_argument(
-        "--device", default="H100", help=f"{', '.join(plan.DEVICES)}, or another with the figures below"
-    )
+    command.add_argument("--device", default="H100", help=f"{', '.join(DEVICES)}, or another with the figures below")
     command.add_argument("--peak-tflops", type=float, metavar="X", help="of the device in bfloat16, measured, say")
     command.add_argument(
         "--float32-tflops", type=float, metavar="X", help="in float32, in which the published model is scored"
@@ -74,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--json", action="store_true", help="print JSON instead of tables")
     command = commands.add_parser("train", help="train a recipe of a profile on a file")
     command.set_defaults(run=_train)
-    command.add_argument("input", type=Path, metavar="IN", help=", ".join(formats.ENDINGS))
+    command.add_argument("input", type=Path, metavar="IN", help=", ".join(ratings.ENDINGS))
     command.add_argument("output", type=Path, metavar="FOLDER", help="of the model; must not exist")
     command.add_argument("--profile", help="name or path; else the one that PIPELINE_PROFILE names")
     command.add_argument("--recipe", help="of the profile; else its first")
@@ -83,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("score", help="predictions of a trained model for the responses of a file")
     command.set_defaults(run=_score)
     command.add_argument("model", type=Path, metavar="MODEL", help="a model's folder")
-    command.add_argument("input", type=Path, metavar="IN", help=", ".join(formats.ENDINGS))
+    command.add_argument("input", type=Path, metavar="IN", help=", ".join(ratings.ENDINGS))
     command.add_argument("output", type=Path, metavar="OUT.parquet", help="a row a response, in their order")
     command.add_argument("--max-tokens", type=int, default=4096, help="longer conversations lose their oldest turns")
     command = commands.add_parser("fold", help="make a model of one output, the weighted sum of a trained model's")
@@ -106,7 +114,7 @@ def rows_of(path: Path) -> pa.Table:
     Ids are hashes of the texts, so that a prompt's responses stand together wherever they are in the file.
     """
     quarantine = Quarantine()
-    table = pa.concat_tables(formats.read(path, "helpsteer", quarantine))
+    table = pa.concat_tables(ratings.read(path, "helpsteer", quarantine))
     if quarantine.rows:
         first = quarantine.rows[0]
         place = f"{path}:{first['line']}" if first["line"] else str(path)
@@ -156,7 +164,7 @@ def _plan(options: argparse.Namespace) -> None:
         _show(stages, device, options.share, [profile.checkpoints[profile.recipes[name].base].hub for name in names])
 
 
-def _show(stages: list[plan.Stage], device: plan.Device, share: float, hubs: list[str | None]) -> None:
+def _show(stages: list[plan.Stage], device: Device, share: float, hubs: list[str | None]) -> None:
     def table(title: str, *columns: str) -> Table:
         return Table(
             Column("recipe", no_wrap=True), *(Column(c, overflow="fold") for c in ("stage", *columns)), title=title
@@ -183,14 +191,14 @@ def _show(stages: list[plan.Stage], device: plan.Device, share: float, hubs: lis
         console.print(shown)
     console.print(
         f"{device.name}: {device.bfloat16 / 1e12:g} teraFLOPS in bfloat16, {device.float32 / 1e12:g} in float32 (the published model's predictions), "
-        f"{device.memory / 1e9:g} GB, of which {plan.HEADROOM:.0%} stay free; {share:.0%} of peak assumed. A node has {plan.GPUS_A_NODE}."
+        f"{device.memory / 1e9:g} GB, of which {plan.HEADROOM:.0%} stay free; {share:.0%} of peak assumed. A node has {GPUS_A_NODE}."
     )
     if any(s.memory.gpus is None for s in stages):
         console.print(
             "No number of GPUs holds it: what doesn't shrink with their number (whole, activations) is too large. Turn on gradient_checkpointing, "
             "or lower micro_batch_tokens or max_tokens."
         )
-    if any(hub in p.hubs for hub in hubs for p in plan.published()):
+    if any(hub in p.hubs for hub in hubs for p in published()):
         _show_published()
 
 
@@ -205,14 +213,14 @@ def _show_published() -> None:
         "share of peak",
         title="HelpSteer2's own reward models, by their stated hours (H100-equivalents)",
     )
-    for p in plan.published():
+    for p in published():
         hours = (f"{p.node_hours:,.0f}", f"{p.gpu_hours:,.0f}")
         shown.add_row(
             p.model, *hours, f"{p.training:.2e}", f"{p.share:.2%}", f"{p.padded:.2e}", f"{p.padded_share:.1%}"
         )
     console.print(shown)
     console.print(
-        f"Operations are of two epochs over {plan.ROWS:,} rows of {plan.CHARACTERS / plan.CHARACTERS_A_TOKEN:.0f} tokens, the mean, and no more. "
+        f"Operations are of two epochs over {ROWS:,} rows of {CHARACTERS / CHARACTERS_A_TOKEN:.0f} tokens, the mean, and no more. "
         "What else the hours hold is not stated (the search over five learning rates, validation, padding, starting, saving), so these shares "
         "are the least that the GPUs did: neither a speed to plan by, nor a check of this plan."
     )
@@ -278,11 +286,12 @@ def _train(options: argparse.Namespace) -> None:
 def _score(options: argparse.Namespace) -> None:
     from transformers import AutoTokenizer
 
-    from pipeline.reward_model.encoding import encode
-    from pipeline.reward_model.model import outputs_of
-    from pipeline.reward_model.scoring import load_scorer, score
-    from pipeline.reward_model.training import rating_figures
-    from pipeline.reward_model.worker import labels_of
+    from pipeline.models.classifier import outputs_of
+    from pipeline.models.encoding import encode
+    from pipeline.models.loading import load_scorer
+    from pipeline.models.scoring import score
+    from pipeline.reward_model.figures import rating_figures
+    from pipeline.reward_model.sides import labels_of
 
     table = rows_of(options.input)
     model = load_scorer(options.model)
@@ -309,8 +318,9 @@ def _score(options: argparse.Namespace) -> None:
 def _fold(options: argparse.Namespace) -> None:
     from transformers import AutoConfig
 
-    from pipeline.reward_model.export import fold, parse_weights
-    from pipeline.reward_model.model import outputs_of
+    from pipeline.models.classifier import outputs_of
+    from pipeline.models.outputs import parse_weights
+    from pipeline.reward_model.export import fold
 
     if options.output.exists():
         raise FileError(f"{options.output} exists: name a folder that doesn't")

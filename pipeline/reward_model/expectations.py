@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.reward_model.decontamination import keys_of, prompt_texts
 from pipeline.rules import Rule
-from pipeline.settings import ATTRIBUTES
+from pipeline.texts.words import keys_of, prompt_texts
+from pipeline.vocabulary import ATTRIBUTES
 
 NONE = {"value_set": [0]}
 
@@ -60,7 +60,6 @@ REWARD_MODEL = (
     Rule("better_than_nothing", "Its development loss is lower than that of the training mean, or of equal rewards.",
          "ExpectColumnValuesToBeBetween", {"column": "loss_over_baseline", "max_value": 1.0}, gating=False, view="totals"),
 )  # fmt: skip
-
 
 EXPORTED_MODEL = (
     Rule("one_output", "The model has one output.", "ExpectColumnValuesToBeInSet", {"column": "outputs", "value_set": [1]}, view="totals"),

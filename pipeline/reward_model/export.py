@@ -4,7 +4,7 @@ As a worker: spec has model (local folder), weights (output -> weight), rated an
 to compare scores on), max_tokens, name, licences, scores (rows of the card's table), rated_by, ratings_note. Writes a model folder.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ def fold(folder: Path, out: Path, weights: Mapping[str, float]) -> Any:
     """
     from transformers import AutoTokenizer
 
-    from pipeline.reward_model import model as models
-    from pipeline.reward_model.scoring import load_scorer
+    from pipeline.models import classifier as models
+    from pipeline.models.loading import load_scorer
 
     model = load_scorer(folder)
     outputs = models.outputs_of(model.config)
@@ -44,9 +44,10 @@ def work(spec: Spec, log: Log) -> dict[str, Any]:
     """Fold, and compare the scores; see the module's description."""
     from transformers import AutoTokenizer
 
-    from pipeline.reward_model.encoding import encode
-    from pipeline.reward_model.model import outputs_of
-    from pipeline.reward_model.scoring import load_scorer, score
+    from pipeline.models.classifier import outputs_of
+    from pipeline.models.encoding import encode
+    from pipeline.models.loading import load_scorer
+    from pipeline.models.scoring import score
 
     folder, out = Path(spec["model"]), local_path(UPath(spec["out"]))
     fold(folder, out, spec["weights"])
@@ -74,20 +75,6 @@ def _card(spec: Spec, original: str) -> str:
     template = environment.from_string((Path(__file__).parent / "export_card.md.jinja").read_text())
     front, _, rest = original.removeprefix("---\n").partition("\n---\n")
     return template.render(spec=spec, front=front, original=rest.partition("\n")[2].strip())
-
-
-def parse_weights(text: str, outputs: Sequence[str]) -> dict[str, float]:
-    """Weights from `helpfulness=0.65,correctness=0.8`. Raises ValueError with what is wrong."""
-    weights = {}
-    for part in text.split(","):
-        name, _, value = part.partition("=")
-        if name.strip() not in outputs:
-            raise ValueError(f"weights: {name.strip()!r} is no output of the model; it has {', '.join(outputs)}")
-        try:
-            weights[name.strip()] = float(value)
-        except ValueError:
-            raise ValueError(f"weights: {part!r} is not NAME=NUMBER") from None
-    return weights
 
 
 if __name__ == "__main__":

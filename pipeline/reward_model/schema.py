@@ -2,8 +2,7 @@
 
 import pyarrow as pa
 
-from pipeline.responses.schema import MESSAGES
-from pipeline.settings import ATTRIBUTES
+from pipeline.vocabulary import ATTRIBUTES, MESSAGES, OUTPUTS
 
 RATED = pa.schema(
     [
@@ -66,9 +65,6 @@ STEPS = pa.schema(
     ]
 )
 """Optimiser steps. Their speed is not here: the same data and recipe give the same table."""
-
-OUTPUTS = (*ATTRIBUTES, "reward")
-"""What a reward model may predict."""
 
 PREDICTIONS = pa.schema(
     [

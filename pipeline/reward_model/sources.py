@@ -28,14 +28,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.annotations import formats
-from pipeline.annotations.formats import FieldError, Quarantine
-from pipeline.dataset.build import messages_of
+from pipeline.forms import ratings
+from pipeline.forms.helpsteer import messages_of
+from pipeline.forms.ratings import FieldError, Quarantine
 from pipeline.records import FileError, Unreadable, records
-from pipeline.responses.schema import MESSAGES
 from pipeline.reward_model.schema import PREFERRED, RATED
 from pipeline.settings import (
-    ATTRIBUTES,
     COLLECTED,
     PROJECT,
     FileData,
@@ -45,6 +43,7 @@ from pipeline.settings import (
     OasstData,
     TrainingData,
 )
+from pipeline.vocabulary import ATTRIBUTES, MESSAGES
 
 Labels = Literal["rounded", "mean"]
 
@@ -238,16 +237,16 @@ def _helpsteer(
     """Files in HelpSteer2's form (method E). People's preferences where their file is there, else those that the ratings give."""
     prompts = _Prompts(limit)
     if rows:
-        parts = [_rated_rows(t, prompts) for t in formats.read(_there(rows), "helpsteer", source.quarantine)]
+        parts = [_rated_rows(t, prompts) for t in ratings.read(_there(rows), "helpsteer", source.quarantine)]
         source.rated = pa.concat_tables([RATED_ROWS.empty_table(), *parts])
     held_out: list[Any] = []
     if validation and validation.is_file():
-        for table in formats.read(validation, "helpsteer", source.quarantine):
+        for table in ratings.read(validation, "helpsteer", source.quarantine):
             source.counts[VALIDATION_ROWS] += len(table)
             held_out += [messages_of(p) for p in pc.unique(table["prompt"]).to_pylist()]
     if preferences and preferences.is_file():
         pairs = [PREFERRED_ROWS.empty_table()]
-        for table in formats.read(preferences, "preference", source.quarantine):
+        for table in ratings.read(preferences, "preference", source.quarantine):
             val = table.filter(pc.equal(table["split"], "val"))
             source.counts[VALIDATION_PAIRS] += len(val)
             held_out += [messages_of(p) for p in pc.unique(val["prompt"]).to_pylist()]

@@ -6,8 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.reward_model.schema import OUTPUTS
-from pipeline.settings import ATTRIBUTES
+from pipeline.vocabulary import ATTRIBUTES, OUTPUTS
 
 
 def attribute_figures(curve: pa.Table, baseline: Sequence[float | None]) -> pa.Table:

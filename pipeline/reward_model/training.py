@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,148 +14,14 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from pipeline.reward_model.batching import plan_steps
+from pipeline.models.batching import plan_steps
+from pipeline.models.scoring import autocast, pad, score
+from pipeline.models.speed import matmul_rate, training_flops
+from pipeline.reward_model.examples import Examples, Trained
+from pipeline.reward_model.figures import curve_of, figures_of, steps_of
 from pipeline.reward_model.objectives import masked_squares, preference_losses
-from pipeline.reward_model.scoring import autocast, pad, score
-from pipeline.settings import ATTRIBUTES, Recipe
+from pipeline.settings import Recipe
 from pipeline.worker import Log, Progress
-
-Labels = npt.NDArray[np.float64]
-RIDGE = 10.0 ** np.arange(-7, 2)
-"""Strengths of the head's ridge regression that are tried, in units of the largest squared singular value of the states."""
-
-
-@dataclass(frozen=True)
-class Examples:
-    """What is trained on, or picks the checkpoint.
-
-    encoded: conversations as token ids; units: rows of `encoded` that a loss needs at once, shape (units, 1) for rated responses,
-    (units, 2), the chosen first, for preferences; targets: labels (units, outputs; NaN: not rated), or strengths (units, 1);
-    pairs: rows of `encoded`, the better response first, shape (pairs, 2), by which order is judged.
-    """
-
-    encoded: Sequence[Sequence[int]]
-    units: npt.NDArray[np.int64]
-    targets: Labels
-    pairs: npt.NDArray[np.int64]
-
-    @property
-    def lengths(self) -> npt.NDArray[np.int64]:
-        """Tokens of each conversation."""
-        return np.array([len(row) for row in self.encoded], dtype=np.int64)
-
-    @property
-    def tokens(self) -> int:
-        """Tokens that an epoch sees."""
-        return int(self.lengths[self.units].sum())
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A training: its curve (a row an evaluation), its log (a row a step), the trained weights of the chosen checkpoint, seconds of this run."""
-
-    curve: list[dict[str, Any]]
-    steps: list[dict[str, Any]]
-    best: Path
-    seconds: float
-
-
-def ridge_head(
-    states: npt.NDArray[np.float64], labels: Labels, folds: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
-    """Head weights (attributes, width) by ridge regression of labels (rows, attributes; NaN: missing) on frozen states (rows, width).
-
-    One strength for all attributes, the one with the least squared error in cross-validation over `folds` (a number a row; the responses
-    of a prompt must share theirs). A strength for each attribute fits the noise of a few hundred ratings, and so does leaving out single
-    rows, whose prompt stays. The development prompts have no say, so that the loss before training can be compared with the others
-    of the curve. Training starts from here: from zero, the first hundreds of steps only find the mean. An attribute without labels
-    gets zeros.
-    """
-    errors = np.zeros(len(RIDGE))
-    for fold in np.unique(folds):
-        held = folds == fold
-        predicted = np.einsum("rw,saw->sra", states[held], _ridges(states[~held], labels[~held]))
-        errors += np.nansum((predicted - labels[held]) ** 2, axis=(1, 2))
-    weights: npt.NDArray[np.float64] = _ridges(states, labels)[int(errors.argmin())]
-    return weights
-
-
-def _ridges(states: npt.NDArray[np.float64], labels: Labels) -> npt.NDArray[np.float64]:
-    """Ridge solutions for every strength: shape (strengths, attributes, width). Attributes with the same rows rated share a decomposition."""
-    weights = np.zeros((len(RIDGE), labels.shape[1], states.shape[1]))
-    patterns, pattern_of = np.unique(np.isfinite(labels), axis=1, return_inverse=True)
-    for number, rated in enumerate(patterns.T):
-        if not rated.any():
-            continue
-        attributes = np.flatnonzero(pattern_of == number)
-        left, scale, right = np.linalg.svd(states[rated], full_matrices=False)
-        projected = left.T @ labels[rated][:, attributes]
-        shrunk = scale / (scale**2 + RIDGE[:, None] * max(scale[0] ** 2, np.finfo(float).tiny))
-        weights[:, attributes] = np.einsum("sk,ka,kw->saw", shrunk, projected, right, optimize=True)
-    return weights
-
-
-def rating_figures(predictions: Labels, labels: Labels, attributes: Sequence[str] = ATTRIBUTES) -> dict[str, float]:
-    """Masked loss, and error and Pearson correlation of each attribute (NaN where there is no variance)."""
-    figures = {"loss": float(np.nanmean((predictions - labels) ** 2))}
-    for n, attribute in enumerate(attributes):
-        rated = np.isfinite(labels[:, n])
-        p, y = predictions[rated, n], labels[rated, n]
-        varied = len(y) > 1 and p.std() > 0 and y.std() > 0
-        figures[f"{attribute}_mse"] = float(np.mean((p - y) ** 2)) if len(y) else float("nan")
-        figures[f"{attribute}_pearson"] = float(np.corrcoef(p, y)[0, 1]) if varied else float("nan")
-    return figures
-
-
-def figures_of(recipe: Recipe, outputs: Labels, examples: Examples) -> dict[str, float]:
-    """Loss and metrics of a model's outputs for examples: `loss`, `pair_accuracy` (of the first output; a tie loses), and of each attribute."""
-    if recipe.pairs:
-        strength = torch.tensor(examples.targets[:, 0])
-        chosen, rejected = (torch.tensor(outputs[examples.units[:, n], 0]) for n in (0, 1))
-        figures = {"loss": float(preference_losses(recipe.objective, chosen, rejected, strength).mean())}  # type: ignore[arg-type]
-    else:
-        figures = rating_figures(outputs[examples.units[:, 0]], examples.targets, recipe.attributes)
-    better, worse = outputs[examples.pairs].T[0] if len(examples.pairs) else np.empty((2, 0))
-    figures["pair_accuracy"] = float((better > worse).mean()) if len(better) else float("nan")
-    return figures
-
-
-def baseline_of(recipe: Recipe, train: Examples, development: Examples) -> dict[str, float]:
-    """Figures of knowing nothing of a response: each attribute's mean among the training labels; for preferences, equal rewards."""
-    if recipe.pairs:
-        outputs = np.zeros((len(development.encoded), 1))
-    else:
-        outputs = np.broadcast_to(np.nanmean(train.targets, axis=0), (len(development.encoded), len(recipe.attributes)))
-    return figures_of(recipe, outputs, development)
-
-
-def matmul_rate(dtype: torch.dtype, seconds: float = 0.5) -> float:
-    """Floating-point operations a second that this process' device reaches in multiplying two square matrices of 2,048."""
-    on = "cuda" if torch.cuda.is_available() else "cpu"
-    left, right = (torch.randn(2048, 2048, device=on).to(dtype) for _ in range(2))
-    wait = torch.cuda.synchronize if on == "cuda" else lambda: None
-    for _ in range(2):
-        left @ right
-    wait()
-    count, begun = 0, time.perf_counter()
-    while time.perf_counter() - begun < seconds:
-        left @ right
-        wait()
-        count += 1
-    return 2 * 2048**3 * count / (time.perf_counter() - begun)
-
-
-def training_flops(model: Any, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Floating-point operations of a training step's forward and backward pass for conversations of these lengths.
-
-    6 for every weight that multiplies and token, 4 where it is frozen (no gradient of its own), and 12 layers x width x length for
-    attention (PaLM, arXiv 2204.02311, appendix B). What gradient checkpointing computes again is not counted.
-    """
-    config = model.config
-    linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear)]
-    per_token = sum((6 if m.weight.requires_grad else 4) * m.weight.numel() for m in linear)
-    attention = 12 * config.num_hidden_layers * config.hidden_size
-    return lengths * (per_token + attention * lengths.astype(np.float64))
 
 
 class RewardTrainer(Trainer):
@@ -396,29 +261,3 @@ def sharding() -> dict[str, Any]:
     if not (distributed.is_initialized() and distributed.get_world_size() > 1):
         return {}
     return {"fsdp": True, "fsdp_config": {"version": 2, "state_dict_type": "SHARDED_STATE_DICT"}}
-
-
-def curve_of(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of CURVE from the trainer's log: an evaluation each, with the mean training loss since the one before."""
-    curve: list[dict[str, Any]] = []
-    losses: list[float] = []
-    for entry in history:
-        if "loss" in entry:
-            losses.append(entry["loss"])
-        elif "eval_loss" in entry and not any(row["step"] == entry["step"] for row in curve):
-            figures = {name.removeprefix("eval_"): value for name, value in entry.items() if name.startswith("eval_")}
-            row = {"step": entry["step"], "train_loss": float(np.mean(losses)) if losses else None}
-            row |= {"development_loss": figures["loss"], "pair_accuracy": figures["pair_accuracy"]}
-            row |= {f"{a}_{f}": figures.get(f"{a}_{f}") for a in ATTRIBUTES for f in ("mse", "pearson")}
-            curve.append(row)
-            losses = []
-    return curve
-
-
-PUBLISHED = ("loss", "learning_rate", "grad_norm", "tokens", "flops")
-SPEED = ("tokens_per_second", "share_of_peak")
-
-
-def steps_of(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Optimiser steps of the trainer's log: a row each, with the columns of STEPS, and with its speed."""
-    return [{"step": e["step"], **{name: e[name] for name in (*PUBLISHED, *SPEED)}} for e in history if "loss" in e]

@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.draws import uniforms
-from pipeline.reward_model.decontamination import keys_of, overlaps, prompt_texts
 from pipeline.reward_model.schema import DROPPED, PREFERRED, RATED
 from pipeline.reward_model.sources import Source
 from pipeline.settings import Decontamination, Recipe
+from pipeline.texts.decontamination import overlaps
+from pipeline.texts.words import keys_of, prompt_texts
 
 OURS, THEIRS = "validation split of the data set", "validation split of the source"
 """What stands for a benchmark in DROPPED where a training prompt is in a validation split."""

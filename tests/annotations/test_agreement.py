@@ -22,8 +22,8 @@ from pipeline.annotations.agreement import (
     weighted_kappa_from_counts,
 )
 from pipeline.annotations.consensus import MISSING, Ratings, agreed_tasks, most_agreeing, votes
-from pipeline.annotations.schema import ANNOTATIONS
-from pipeline.settings import ATTRIBUTES
+from pipeline.forms.rows import ANNOTATIONS
+from pipeline.vocabulary import ATTRIBUTES
 
 # The data's README: helpfulness, correctness, coherence, complexity, verbosity
 KNOWN = {

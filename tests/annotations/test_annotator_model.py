@@ -22,8 +22,8 @@ from pipeline.annotations.annotator_model import (
     annotator_model,
     model_labels,
 )
-from pipeline.annotations.schema import ANNOTATIONS
-from pipeline.settings import ATTRIBUTES
+from pipeline.forms.rows import ANNOTATIONS
+from pipeline.vocabulary import ATTRIBUTES
 
 Rows = list[tuple[str, str, int | None]]
 

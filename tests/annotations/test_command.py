@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.annotations import formats
 from pipeline.annotations.__main__ import main
-from pipeline.settings import ATTRIBUTES
+from pipeline.forms import ratings as formats
+from pipeline.vocabulary import ATTRIBUTES
 
 
 def row(prompt: str, response: str, *ratings: int) -> dict[str, Any]:

@@ -14,13 +14,13 @@ from pipeline.annotations.consensus import (
     Totals,
     agreed_tasks,
     consensus_labels,
-    in_whole_prompts,
     labels_of_stream,
     most_agreeing,
     spreads,
 )
-from pipeline.annotations.schema import ANNOTATIONS
-from pipeline.settings import ATTRIBUTES
+from pipeline.forms.rows import ANNOTATIONS
+from pipeline.forms.streams import in_whole_prompts
+from pipeline.vocabulary import ATTRIBUTES
 
 Rows = list[tuple[str, list[int | None]]]
 rating = st.one_of(st.none(), st.integers(0, 4))

@@ -11,11 +11,13 @@ import pytest
 
 from pipeline.annotations.consensus import spreads
 from pipeline.annotations.files import NotFinishedError, read_ratings, write_tasks
-from pipeline.annotations.schema import ANNOTATIONS, TASKS
+from pipeline.annotations.schema import TASKS
 from pipeline.annotations.simulated import qualities, rate
 from pipeline.annotations.tasks import escalated, tasks_of, wanted_at_first
+from pipeline.forms.rows import ANNOTATIONS
 from pipeline.responses.schema import RESPONSE_PAIRS
-from pipeline.settings import ATTRIBUTES, SimulatedDesk
+from pipeline.settings import SimulatedDesk
+from pipeline.vocabulary import ATTRIBUTES
 
 PANEL = SimulatedDesk(kind="simulated")
 GOOD = "The library lends books to the people of the town, and it keeps a list of what they have. You can ask for a card at the desk."

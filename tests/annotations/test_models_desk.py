@@ -19,16 +19,18 @@ from upath import UPath
 from assets import annotations, dataset
 from pipeline.annotations import panel, rater
 from pipeline.annotations.rater import FORM, UNREADABLE, question, ratings_in
-from pipeline.annotations.schema import ANNOTATIONS, MODEL_RATINGS, QUESTIONS, WANTED
+from pipeline.annotations.schema import MODEL_RATINGS, QUESTIONS, WANTED
 from pipeline.annotations.tasks import wanted_at_first
 from pipeline.dataset.push import objections, statement
-from pipeline.report import write_report
-from pipeline.responses.engines import LazyEngine
-from pipeline.responses.requests import Answer, Request
-from pipeline.settings import ATTRIBUTES, Panelist, Profile, ProfileError, Push, load_profile
+from pipeline.engines.requests import Answer, Request
+from pipeline.engines.starting import LazyEngine
+from pipeline.forms.rows import ANNOTATIONS
+from pipeline.operating.report import write_report
+from pipeline.settings import Panelist, Profile, ProfileError, Push, load_profile
 from pipeline.store import DATA, Store, write_table
-from resources.annotation_desk import desk_of
+from pipeline.vocabulary import ATTRIBUTES
 from resources.compute import LocalCompute
+from resources.desks.starting import desk_of
 from resources.hub import Hub
 from resources.storage import Storage
 from tests.annotations.test_desks import tasks
@@ -321,7 +323,7 @@ def test_what_has_no_licence_to_rate_for_publication_is_not_pushed(tmp_path: Pat
 def test_the_report_says_who_rated(judged: tuple[Profile, Store, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     profile, store, _ = judged
     for part in ("_pool", "_recipe", "_draw"):
-        monkeypatch.setattr(f"pipeline.report.{part}", lambda *_: None)
+        monkeypatch.setattr(f"pipeline.operating.report.{part}", lambda *_: None)
     publish_leaderboard(store, profile.rated_by)
     page = write_report(store, profile, []).read_text()
     assert f"<b>{profile.ratings_note}</b>" in page

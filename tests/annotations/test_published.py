@@ -11,20 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.annotations.agreement import weighted_kappa
-from pipeline.annotations.consensus import (
-    MISSING,
-    Ratings,
-    Totals,
-    agreed_tasks,
-    consensus_labels,
-    most_agreeing,
-)
+from pipeline.annotations.consensus import MISSING, Ratings, Totals, agreed_tasks, consensus_labels, most_agreeing
 from pipeline.annotations.published import helpsteer_rows, levels_of, ratings_of_stream, recorded, tasks_in
-from pipeline.annotations.schema import ANNOTATIONS
-from pipeline.dataset.build import flatten, messages_of
-from pipeline.dataset.schema import DISAGREEMENTS, HELPSTEER
+from pipeline.forms.helpsteer import DISAGREEMENTS, HELPSTEER, flatten, messages_of
+from pipeline.forms.rows import ANNOTATIONS
 from pipeline.responses.schema import RESPONSE_PAIRS
-from pipeline.settings import ATTRIBUTES
+from pipeline.vocabulary import ATTRIBUTES
 
 KNOWN = {"helpfulness": 0.415, "correctness": 0.431, "coherence": 0.167, "complexity": 0.269, "verbosity": 0.420}
 lists = st.lists(st.one_of(st.none(), st.integers(0, 4)), min_size=1, max_size=6)

@@ -12,10 +12,11 @@ import pytest
 from assets import annotations, dataset, responses
 from pipeline.annotations.published import load
 from pipeline.records import FileError
-from pipeline.settings import ATTRIBUTES, Profile, load_profile
+from pipeline.settings import Profile, load_profile
 from pipeline.store import Store
-from resources.annotation_desk import desk_of
+from pipeline.vocabulary import ATTRIBUTES
 from resources.compute import LocalCompute
+from resources.desks.starting import desk_of
 from resources.storage import Storage
 
 MULTI = "What is rice?\n<extra_id_1>Assistant\nA grain.\n<extra_id_1>User\nAnd wheat?"

@@ -16,7 +16,7 @@ import yaml
 from huggingface_hub import HfApi
 
 from assets import dataset
-from pipeline import automation
+from pipeline.automation import jobs
 from pipeline.definitions import build_defs
 from pipeline.prompts.schema import PROMPTS
 from pipeline.settings import Profile, ProfileError, Push, load_profile
@@ -378,9 +378,9 @@ def test_the_push_is_in_the_graph_where_a_repository_is_named_and_in_no_delivery
     definitions = build_defs(wanted)
     dg.Definitions.validate_loadable(definitions)
     graph = definitions.resolve_asset_graph()
-    members = {j.name: {k.to_user_string() for k in j.selection.resolve(graph)} for j in automation.jobs(wanted)}
-    assert members[automation.PUSH] == {"hub_dataset"}
-    assert [name for name, keys in members.items() if "hub_dataset" in keys] == [automation.PUSH]
+    members = {j.name: {k.to_user_string() for k in j.selection.resolve(graph)} for j in jobs.jobs(wanted)}
+    assert members[jobs.PUSH] == {"hub_dataset"}
+    assert [name for name, keys in members.items() if "hub_dataset" in keys] == [jobs.PUSH]
 
 
 def test_naming_a_repository_makes_nothing_stale() -> None:

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.annotations.schema import AGREED
-from pipeline.dataset.build import RECORDED, flatten, helpsteer_rows, in_order, jsonl_gz, rows_of, split_of
+from pipeline.dataset.build import helpsteer_rows, in_order, jsonl_gz, rows_of, split_of
 from pipeline.dataset.expectations import dataset_views
-from pipeline.dataset.schema import DATASET, HELPSTEER
-from pipeline.responses.schema import MESSAGES, RESPONSE_PAIRS
-from pipeline.settings import ATTRIBUTES
+from pipeline.dataset.schema import DATASET
+from pipeline.forms.helpsteer import HELPSTEER, RECORDED, flatten
+from pipeline.responses.schema import RESPONSE_PAIRS
+from pipeline.vocabulary import ATTRIBUTES, MESSAGES
 
 
 def delivery(prompts: dict[str, list[str]], texts: tuple[str, str] = ("one", "two")) -> tuple[pa.Table, pa.Table]:

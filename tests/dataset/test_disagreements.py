@@ -3,11 +3,11 @@ from itertools import groupby
 import pyarrow as pa
 import pytest
 
-from pipeline.annotations.schema import ANNOTATIONS
 from pipeline.dataset.disagreements import disagreement_rows
 from pipeline.dataset.expectations import disagreement_views
-from pipeline.dataset.schema import DISAGREEMENTS
-from pipeline.settings import ATTRIBUTES
+from pipeline.forms.helpsteer import DISAGREEMENTS
+from pipeline.forms.rows import ANNOTATIONS
+from pipeline.vocabulary import ATTRIBUTES
 from tests.dataset.collected import annotations, response_pairs
 
 PAIRS = response_pairs("d", 30)

@@ -3,12 +3,13 @@ import pyarrow.compute as pc
 import pytest
 
 from pipeline.annotations.consensus import consensus_labels, most_agreeing
-from pipeline.annotations.schema import AGREED, ANNOTATIONS
+from pipeline.annotations.schema import AGREED
 from pipeline.dataset.build import helpsteer_rows, in_order, rows_of
 from pipeline.dataset.expectations import preference_views
 from pipeline.dataset.preference import TOO_FEW, TOO_WIDE, preference_rows
-from pipeline.dataset.schema import PREFERENCE
-from pipeline.settings import ATTRIBUTES
+from pipeline.forms.helpsteer import PREFERENCE
+from pipeline.forms.rows import ANNOTATIONS
+from pipeline.vocabulary import ATTRIBUTES
 from tests.dataset.collected import annotations, response_pairs
 
 PAIRS = response_pairs("d", 40)

@@ -6,10 +6,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from pipeline.dataset.build import flatten
 from pipeline.dataset.schema import DATASET, STATISTICS
 from pipeline.dataset.statistics import PUBLISHED, statistics
-from pipeline.settings import ATTRIBUTES
+from pipeline.forms.helpsteer import flatten
+from pipeline.vocabulary import ATTRIBUTES
 from tests.dataset.collected import response_pairs
 
 

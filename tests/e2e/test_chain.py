@@ -23,8 +23,9 @@ from pipeline.annotations.consensus import spreads
 from pipeline.columns import describe, descriptions
 from pipeline.dataset.schema import PUSHED
 from pipeline.prompts.sources import _sharegpt_file
-from pipeline.settings import ATTRIBUTES, PROJECT
+from pipeline.settings import PROJECT
 from pipeline.store import Store
+from pipeline.vocabulary import ATTRIBUTES
 
 pytestmark = pytest.mark.engine
 
@@ -65,7 +66,7 @@ class Demo:
 
     def run(self) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "pipeline.demo"],
+            [sys.executable, "-m", "pipeline.operating.run"],
             env=self.env,
             cwd=PROJECT,
             capture_output=True,

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.evaluation.benchmarks import pairs
+from pipeline.benchmarks import pairs
+from pipeline.benchmarks.schema import ITEMS
 from pipeline.evaluation.history import provenance
 from pipeline.evaluation.leaderboard import Evaluated
-from pipeline.evaluation.schema import ITEMS, LEADERBOARD, SCORES
+from pipeline.evaluation.schema import LEADERBOARD, SCORES
 from pipeline.evaluation.summary import figures
 from pipeline.store import DATA, Store, write_table
 

@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline.evaluation.schema import ITEMS
-from pipeline.reward_model.encoding import prepare_tokenizer
-from pipeline.reward_model.model import new_model, set_head
+from pipeline.benchmarks.schema import ITEMS
+from pipeline.models.classifier import new_model, set_head
+from pipeline.models.encoding import prepare_tokenizer
 from tests.reward_model.small import WORDS, save_small_model, small_tokenizer
 
 QUESTION = [{"role": "user", "content": "one two"}]

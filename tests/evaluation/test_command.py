@@ -15,8 +15,9 @@ from upath import UPath
 from pipeline.evaluation.__main__ import main
 from pipeline.evaluation.schema import SCORES
 from pipeline.reward_model.schema import PREFERENCE_PREDICTIONS
-from pipeline.settings import ATTRIBUTES, PROJECT
+from pipeline.settings import PROJECT
 from pipeline.store import write_table
+from pipeline.vocabulary import ATTRIBUTES
 from tests.evaluation.models import drawn_pairs, save_reward_model
 from tests.evaluation.test_weights import as_people_prefer, preferences
 from tests.reward_model.small import save_small_model

@@ -14,10 +14,15 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.linear_model import LinearRegression
 
+from pipeline.benchmarks import judgebench, pairs, rewardbench2, rm_bench
+from pipeline.benchmarks.loading import load
+from pipeline.benchmarks.schema import OUTCOMES
 from pipeline.dataset.schema import DATASET
-from pipeline.evaluation import doubt
-from pipeline.evaluation.benchmarks import judgebench, load, pairs, rewardbench2, rm_bench
-from pipeline.evaluation.schema import OUTCOMES
+from pipeline.evaluation.doubt import bootstrap
+from pipeline.evaluation.doubt.calibration import BINS, calibration
+from pipeline.evaluation.doubt.chance import chance
+from pipeline.evaluation.doubt.contamination import contaminated
+from pipeline.evaluation.doubt.length import length_bias, weighted_pearson, weighted_ranks
 from pipeline.evaluation.summary import contamination, outcomes_of
 from pipeline.reward_model.schema import PREDICTIONS
 from pipeline.settings import Decontamination, FileBenchmark
@@ -46,7 +51,7 @@ def outcomes(values: dict[str, list[float]]) -> pa.Table:
 )
 def test_draws_are_distributed_as_means_of_samples_with_replacement(values: list[float], seed: int) -> None:
     given_values = np.array(values)
-    drawn = doubt.drawn_means(given_values, np.random.default_rng(seed), draws=4000)
+    drawn = bootstrap.drawn_means(given_values, np.random.default_rng(seed), draws=4000)
     # the bootstrap mean has the sample's mean, and the population variance over n
     spread = given_values.std() / math.sqrt(len(values))
     assert drawn.mean() == pytest.approx(given_values.mean(), abs=5 * spread / math.sqrt(4000) + 1e-12)
@@ -58,35 +63,37 @@ def test_draws_are_distributed_as_means_of_samples_with_replacement(values: list
 def test_the_interval_is_that_of_plain_resampling() -> None:
     values = np.random.default_rng(1).choice([0, 0.25, 0.5, 1, 0.731], size=150)
     plain = np.array([np.random.default_rng(n).choice(values, size=150).mean() for n in range(4000)])
-    ours = doubt.interval(doubt.drawn_means(values, np.random.default_rng(2), draws=4000))
+    ours = bootstrap.interval(bootstrap.drawn_means(values, np.random.default_rng(2), draws=4000))
     assert ours == pytest.approx(np.quantile(plain, [0.025, 0.975]), abs=0.006)
 
 
 def test_wins_and_losses_are_binomial() -> None:
-    drawn = np.round(doubt.drawn_means(np.array([1.0] * 60 + [0.0] * 40), np.random.default_rng(0), draws=20000) * 100)
+    drawn = np.round(
+        bootstrap.drawn_means(np.array([1.0] * 60 + [0.0] * 40), np.random.default_rng(0), draws=20000) * 100
+    )
     assert stats.ks_2samp(drawn, stats.binom(100, 0.6).rvs(20000, random_state=1)).pvalue > 0.01
 
 
 def test_a_matrix_of_draws_in_parts_is_as_good_as_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doubt, "CELLS", 64)
-    drawn = doubt.drawn_means(np.random.default_rng(0).random(30), np.random.default_rng(1), draws=3001)
+    monkeypatch.setattr(bootstrap, "CELLS", 64)
+    drawn = bootstrap.drawn_means(np.random.default_rng(0).random(30), np.random.default_rng(1), draws=3001)
     assert drawn.shape == (3001,)
-    parts = list(doubt.drawn_units(np.array([0, 0, 1, 1, 1]), np.random.default_rng(1), width=30, draws=101))
+    parts = list(bootstrap.drawn_units(np.array([0, 0, 1, 1, 1]), np.random.default_rng(1), width=30, draws=101))
     assert [len(part) for part in parts] == [2] * 50 + [1]
 
 
 def test_units_are_drawn_within_their_stratum() -> None:
     strata = np.array([0, 1, 0, 1, 1])
-    drawn = np.concatenate(list(doubt.drawn_units(strata, np.random.default_rng(0), width=5, draws=50)))
+    drawn = np.concatenate(list(bootstrap.drawn_units(strata, np.random.default_rng(0), width=5, draws=50)))
     assert (drawn[:, strata == 0].sum(axis=1) == 2).all()
     assert (drawn[:, strata == 1].sum(axis=1) == 3).all()
 
 
 def test_another_subset_moves_nobody_elses_draws() -> None:
     values = {"a": np.array([0.0, 1, 1]), "b": np.array([1.0, 0])}
-    alone = doubt.drawn_subsets({"a": values["a"]}, 7, "x")
-    assert np.array_equal(doubt.drawn_subsets(values, 7, "x")["a"], alone["a"])
-    assert not np.array_equal(doubt.drawn_subsets(values, 8, "x")["a"], alone["a"])
+    alone = bootstrap.drawn_subsets({"a": values["a"]}, 7, "x")
+    assert np.array_equal(bootstrap.drawn_subsets(values, 7, "x")["a"], alone["a"])
+    assert not np.array_equal(bootstrap.drawn_subsets(values, 8, "x")["a"], alone["a"])
 
 
 # ------------------------------------------------------------------------------------------------------------------------ two models
@@ -98,13 +105,13 @@ UNITS = st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 1.
 @given(st.fixed_dictionaries({"math-prm": UNITS, "hep-cpp": UNITS, "other": UNITS}))
 def test_the_paired_difference_is_that_of_the_two_figures(values: dict[str, list[tuple[float, float]]]) -> None:
     sides = [outcomes({s: [pair[n] for pair in found] for s, found in values.items()}) for n in (0, 1)]
-    found = doubt.difference(*sides, pairs, seed=1)
-    alone = [doubt.overall_with_interval(side, pairs, 1)[0] for side in sides]
+    found = bootstrap.difference(*sides, pairs, seed=1)
+    alone = [bootstrap.overall_with_interval(side, pairs, 1)[0] for side in sides]
     assert (found.before, found.after) == pytest.approx(tuple(alone))
     assert found.difference == pytest.approx(alone[1] - alone[0])
     assert found.low - 1e-9 <= found.high
     assert found.units == sum(map(len, values.values()))
-    back = doubt.difference(*sides[::-1], pairs, seed=1)
+    back = bootstrap.difference(*sides[::-1], pairs, seed=1)
     assert back.difference == pytest.approx(-found.difference)
 
 
@@ -112,21 +119,21 @@ def test_the_interval_of_a_paired_difference_is_that_of_plain_resampling() -> No
     generator = np.random.default_rng(3)
     before = (generator.random(200) < 0.6).astype(float)
     after = np.where(generator.random(200) < 0.8, before, 1 - before)
-    found = doubt.difference(outcomes({"s": before.tolist()}), outcomes({"s": after.tolist()}), pairs, seed=1)
+    found = bootstrap.difference(outcomes({"s": before.tolist()}), outcomes({"s": after.tolist()}), pairs, seed=1)
     picks = np.random.default_rng(4).integers(0, 200, (4000, 200))
     plain = (after[picks] - before[picks]).mean(axis=1)
     assert (found.low, found.high) == pytest.approx(np.quantile(plain, [0.025, 0.975]), abs=0.008)
-    independent = doubt.apart(outcomes({"s": before.tolist()}), outcomes({"s": after.tolist()}), pairs, seed=1)
+    independent = bootstrap.apart(outcomes({"s": before.tolist()}), outcomes({"s": after.tolist()}), pairs, seed=1)
     assert independent.high - independent.low > found.high - found.low
     assert independent.p_value is None
 
 
 def test_only_units_of_both_sides_count_whatever_their_order() -> None:
     before, after = outcomes({"s": [1.0, 0.0, 1.0]}), outcomes({"s": [0.0, 1.0, 1.0, 0.0]})
-    found = doubt.difference(before, after.take([3, 2, 1, 0]), pairs, seed=1)
+    found = bootstrap.difference(before, after.take([3, 2, 1, 0]), pairs, seed=1)
     assert (found.units, found.before, found.after) == (3, pytest.approx(2 / 3), pytest.approx(2 / 3))
     with pytest.raises(ValueError, match="nothing to compare"):
-        doubt.difference(before, outcomes({"t": [1.0]}), pairs, seed=1)
+        bootstrap.difference(before, outcomes({"t": [1.0]}), pairs, seed=1)
 
 
 @settings(max_examples=50, deadline=None)
@@ -134,13 +141,13 @@ def test_only_units_of_both_sides_count_whatever_their_order() -> None:
 def test_the_p_value_counts_draws_on_the_smaller_side_with_one_added(draws: list[float]) -> None:
     below, above = sum(d <= 0 for d in draws), sum(d >= 0 for d in draws)
     plain = min(1.0, 2 * (min(below, above) + 1) / (len(draws) + 1))
-    assert doubt.p_value(np.array(draws)) == pytest.approx(plain)
-    assert doubt.p_value(np.ones(1999)) == 2 / 2000
+    assert bootstrap.p_value(np.array(draws)) == pytest.approx(plain)
+    assert bootstrap.p_value(np.ones(1999)) == 2 / 2000
 
 
 def test_equal_models_have_no_difference_and_p_1() -> None:
     same = outcomes({"s": [1.0, 0.0, 1.0]})
-    found = doubt.difference(same, same, pairs, seed=1)
+    found = bootstrap.difference(same, same, pairs, seed=1)
     assert (found.difference, found.low, found.high, found.p_value) == (0, 0, 0, 1)
 
 
@@ -149,7 +156,7 @@ def test_p_values_of_models_that_are_alike_are_even() -> None:
     found = []
     for _ in range(120):
         sides = [outcomes({"s": (generator.random(150) < 0.7).astype(float).tolist()}) for _ in range(2)]
-        found.append(doubt.difference(*sides, pairs, seed=int(generator.integers(2**31))).p_value)
+        found.append(bootstrap.difference(*sides, pairs, seed=int(generator.integers(2**31))).p_value)
     assert np.mean(np.array(found) < 0.05) < 0.12
     assert np.mean(found) == pytest.approx(0.5, abs=0.1)
 
@@ -158,15 +165,15 @@ def test_p_values_of_models_that_are_alike_are_even() -> None:
 
 
 def test_chance_gets_half_of_pairs_a_quarter_of_best_of_four_and_half_of_each_style() -> None:
-    assert doubt.chance(pairs_of(3), pairs, 0) == {"accuracy": {"s": 0.5}}
+    assert chance(pairs_of(3), pairs, 0) == {"accuracy": {"s": 0.5}}
     four = items_of(("Math", "0", "abcd", 1), ("Math", "1", "abc", 1))
-    assert doubt.chance(four, rewardbench2, 0)["accuracy"]["Math"] == pytest.approx((1 / 4 + 1 / 3) / 2)
+    assert chance(four, rewardbench2, 0)["accuracy"]["Math"] == pytest.approx((1 / 4 + 1 / 3) / 2)
     styles = items_of(("chat", "0", "abcdef", 3))
-    assert {m: v["chat"] for m, v in doubt.chance(styles, rm_bench, 0).items()} == pytest.approx(
+    assert {m: v["chat"] for m, v in chance(styles, rm_bench, 0).items()} == pytest.approx(
         dict.fromkeys(("accuracy", "easy", "normal", "hard"), 0.5)
     )
     judged = items_of(("mmlu-pro-law", "0", "ab", 1))
-    assert doubt.chance(judged, judgebench, 0) == {"accuracy": {"mmlu-pro-law": 0.5}}
+    assert chance(judged, judgebench, 0) == {"accuracy": {"mmlu-pro-law": 0.5}}
 
 
 def test_chance_in_ties_is_near_what_rank_and_spacings_say() -> None:
@@ -178,13 +185,13 @@ def test_chance_in_ties_is_near_what_rank_and_spacings_say() -> None:
             for kind, size, good in (("ref", 4, 1), ("tied", 7, 2))
         )
     )
-    found = doubt.chance(ties, rewardbench2, 0)["accuracy"]["Ties"]
+    found = chance(ties, rewardbench2, 0)["accuracy"]["Ties"]
     least = 0.3 / 4 + 0.3 / 21 + 0.2 / 21 / 2 - 0.01
     assert least < found < least + 0.02
 
 
 def test_chance_in_a_part_of_ties_is_drawn_too() -> None:
-    (found,) = doubt.chance(items_of(("Ties", "tied:3", "abc", 2)), rewardbench2, 0)["accuracy"].values()
+    (found,) = chance(items_of(("Ties", "tied:3", "abc", 2)), rewardbench2, 0)["accuracy"].values()
     assert found == pytest.approx(0.3 / 3, abs=0.1)  # the right two of three are best, and no ref:3 to compare with
 
 
@@ -196,7 +203,7 @@ def test_chance_is_what_random_scorers_get_in_the_mean(form: Any, items: pa.Tabl
     generator = np.random.default_rng(0)
     responses = sum(map(len, items["responses"].to_pylist()))
     got = [np.mean(form.outcomes(items, generator.random(responses))["value"].to_pylist()) for _ in range(200)]
-    (subset,) = doubt.chance(items, form, 0)["accuracy"].values()
+    (subset,) = chance(items, form, 0)["accuracy"].values()
     assert subset == pytest.approx(np.mean(got), abs=0.02)
 
 
@@ -217,7 +224,7 @@ def test_length_figures_of_pairs_are_plain_means_and_scipys_correlations(
     rows: list[tuple[str, str, float, float]],
 ) -> None:
     items = items_of(*(("s", str(n), row[:2], 1) for n, row in enumerate(rows)))
-    found = doubt.length_bias(scores_of(items, [g for row in rows for g in row[2:]]), seed=1)
+    found = length_bias(scores_of(items, [g for row in rows for g in row[2:]]), seed=1)
     longer = np.array([len(chosen) - len(other) for chosen, other, _, _ in rows])
     margin = np.array([good - bad for _, _, good, bad in rows])
     for name, part in (("longer", longer > 0), ("shorter", longer < 0), ("equal", longer == 0)):
@@ -237,10 +244,10 @@ def test_length_figures_of_pairs_are_plain_means_and_scipys_correlations(
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 3)), min_size=2, max_size=12))
 def test_weighted_correlations_are_those_of_a_sample_that_has_each_so_often(rows: list[tuple[int, int, int]]) -> None:
     x, y, times = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
-    ranks = [doubt.weighted_ranks(values, times[None]) for values in (x, y)]
+    ranks = [weighted_ranks(values, times[None]) for values in (x, y)]
     got = {
-        "pearson": doubt.weighted_pearson(x[None], y[None], times[None]),
-        "spearman": doubt.weighted_pearson(*ranks, times[None]),
+        "pearson": weighted_pearson(x[None], y[None], times[None]),
+        "spearman": weighted_pearson(*ranks, times[None]),
     }
     sample = [np.repeat(values, times.astype(int)) for values in (x, y)]
     varied = all(len(values) and np.ptp(values) for values in sample)
@@ -256,23 +263,21 @@ def test_weighted_correlations_are_those_of_a_sample_that_has_each_so_often(rows
 def test_a_scorer_of_length_alone_is_told_as_such() -> None:
     items = items_of(*(("s", str(n), ("x" * (n % 7 + 1), "x" * (n % 5 + 1)), 1) for n in range(60)))
     lengths = [float(len(text)) for item in items.to_pylist() for text in item["responses"]]
-    found = doubt.length_bias(scores_of(items, lengths), seed=1)
+    found = length_bias(scores_of(items, lengths), seed=1)
     assert [figure(found, name)["value"] for name in ("longer", "shorter", "equal")] == [1, 0, 0]
     assert [figure(found, name)["value"] for name in ("pearson", "spearman")] == pytest.approx([1, 1])
 
 
 def test_an_item_counts_once_however_many_responses_it_has() -> None:
     items = items_of(("s", "0", ("xx", "x"), 1), ("s", "1", ("xx", "xx", "xx", "x", "x", "x"), 3))
-    found = doubt.length_bias(scores_of(items, [1, 0, 0, 0, 0, 1, 1, 1]), seed=1)
+    found = length_bias(scores_of(items, [1, 0, 0, 0, 0, 1, 1, 1]), seed=1)
     assert figure(found, "longer")["value"] == pytest.approx(0.5)
     assert figure(found, "longer")["comparisons"] == 10
 
 
 def test_a_score_that_is_not_finite_loses_and_has_no_say_in_the_correlation() -> None:
     items = pairs_of(6)
-    found = doubt.length_bias(
-        scores_of(items, [math.inf, 0, 1, 0, math.nan, 0, math.inf, math.inf, 2, 0, 3, 0]), seed=1
-    )
+    found = length_bias(scores_of(items, [math.inf, 0, 1, 0, math.nan, 0, math.inf, math.inf, 2, 0, 3, 0]), seed=1)
     assert figure(found, "longer")["value"] == pytest.approx(0.5)
     assert figure(found, "pearson")["comparisons"] == 3
 
@@ -287,7 +292,7 @@ def test_intervals_of_length_figures_are_those_of_plain_resampling_of_items() ->
     )
     lengths = np.array([[len(text) for text in item["responses"]] for item in items.to_pylist()])
     goodness = 0.05 * lengths + generator.normal(size=lengths.shape)
-    found = doubt.length_bias(scores_of(items, goodness.ravel()), seed=1)
+    found = length_bias(scores_of(items, goodness.ravel()), seed=1)
     longer, margin = lengths @ [1, -1], goodness @ [1, -1]
     picks = generator.integers(0, 120, (1500, 120))
     plain = {
@@ -321,7 +326,7 @@ def test_the_line_is_the_least_squares_line_and_its_interval_that_of_resampled_p
     generator = np.random.default_rng(0)
     rated = generator.integers(0, 5, 160).astype(float)
     predicted = 1 + 0.5 * rated + generator.normal(size=160)
-    table, _ = doubt.calibration(predictions(predicted, rated), {"helpfulness": 2.5}, seed=1)
+    table, _ = calibration(predictions(predicted, rated), {"helpfulness": 2.5}, seed=1)
     (row,) = table.to_pylist()
     line = LinearRegression().fit(predicted[:, None], rated)
     assert (row["slope"], row["intercept"]) == pytest.approx((line.coef_[0], line.intercept_))
@@ -339,10 +344,10 @@ def test_the_line_is_the_least_squares_line_and_its_interval_that_of_resampled_p
 )
 def test_bins_hold_every_response_once_in_the_order_of_predictions(rows: list[tuple[float, int]]) -> None:
     predicted, rated = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
-    table, bins = doubt.calibration(predictions(predicted, rated), {"helpfulness": 2.0}, seed=1)
+    table, bins = calibration(predictions(predicted, rated), {"helpfulness": 2.0}, seed=1)
     found = bins.to_pylist()
     assert sum(b["responses"] for b in found) == len(rows)
-    assert len(found) <= doubt.BINS
+    assert len(found) <= BINS
     assert all(before["high"] < after["low"] for before, after in pairwise(found))
     plain = 0.0
     for b in found:
@@ -354,10 +359,10 @@ def test_bins_hold_every_response_once_in_the_order_of_predictions(rows: list[tu
 
 def test_perfect_predictions_are_calibrated_and_a_constant_has_no_line() -> None:
     rated = np.arange(20) % 5.0
-    (row,) = doubt.calibration(predictions(rated, rated), {"helpfulness": 2.0}, seed=1)[0].to_pylist()
+    (row,) = calibration(predictions(rated, rated), {"helpfulness": 2.0}, seed=1)[0].to_pylist()
     assert (row["slope"], row["intercept"], row["mse"], row["expected_error"]) == pytest.approx((1, 0, 0, 0), abs=1e-9)
     for constant in (2.0, 0.3):
-        (row,) = doubt.calibration(predictions(np.full(20, constant), rated), {"helpfulness": constant}, seed=1)[
+        (row,) = calibration(predictions(np.full(20, constant), rated), {"helpfulness": constant}, seed=1)[
             0
         ].to_pylist()
         assert (row["slope"], row["slope_low"]) == (None, None)
@@ -368,7 +373,7 @@ def test_a_model_of_preferences_has_no_calibration() -> None:
     nothing = pa.Table.from_pylist(
         [{"prompt_id": "p", "response_id": "r", "position": 1, "reward": 0.5}], schema=PREDICTIONS
     )
-    assert [len(table) for table in doubt.calibration(nothing, {}, seed=1)] == [0, 0]
+    assert [len(table) for table in calibration(nothing, {}, seed=1)] == [0, 0]
 
 
 # ----------------------------------------------------------------------------------------------------------------------- contamination
@@ -385,7 +390,7 @@ def test_items_whose_prompt_was_trained_on_are_found_and_accuracy_is_given_witho
     items = pairs_of(4)
     items = items.set_column(3, "messages", messages(words, "something else altogether", f"{words} eleven", "s 3"))
     trained = [messages("s 3!", "nothing like it"), messages(f"before that {words} and after")]
-    found = doubt.contaminated(items, trained, Decontamination())
+    found = contaminated(items, trained, Decontamination())
     assert [(row["item_id"], row["overlap"]) for row in found.to_pylist()] == [
         ("0", 1.0),
         ("2", pytest.approx(10 / 11)),
@@ -396,9 +401,9 @@ def test_items_whose_prompt_was_trained_on_are_found_and_accuracy_is_given_witho
     assert {name: row[name] for name in ("items", "contaminated", "accuracy", "without")} == {
         "items": 4, "contaminated": 3, "accuracy": 0.75, "without": 0.0
     }  # fmt: skip
-    everything = doubt.contaminated(items, [items["messages"]], Decontamination())
+    everything = contaminated(items, [items["messages"]], Decontamination())
     assert contamination(items, scores, FORMS, everything, seed=1)["without"].to_pylist() == [None]
-    assert len(doubt.contaminated(items, [messages("unlike")], Decontamination())) == 0
+    assert len(contaminated(items, [messages("unlike")], Decontamination())) == 0
 
 
 def test_without_contaminated_items_is_what_the_others_alone_reach() -> None:
@@ -406,11 +411,11 @@ def test_without_contaminated_items_is_what_the_others_alone_reach() -> None:
     generator = np.random.default_rng(0)
     scores = scores_of(items, generator.random(48))
     hit = items.filter(pa.array(generator.random(24) < 0.4))
-    found = doubt.contaminated(items, [hit["messages"]], Decontamination())
+    found = contaminated(items, [hit["messages"]], Decontamination())
     assert len(found) == len(hit)
     rest = pa.array([name not in hit["messages"].to_pylist() for name in items["messages"].to_pylist()])
     clean = scores.filter(pa.array(np.repeat(np.asarray(rest), 2)))
-    wanted = doubt.overall_with_interval(outcomes_of(items.filter(rest), clean, FORMS), pairs, 1)
+    wanted = bootstrap.overall_with_interval(outcomes_of(items.filter(rest), clean, FORMS), pairs, 1)
     (row,) = contamination(items, scores, FORMS, found, seed=1).to_pylist()
     assert (row["without"], row["without_low"], row["without_high"]) == pytest.approx(wanted)
 
@@ -420,6 +425,6 @@ def test_one_prompt_of_the_real_part_of_rewardbench_stands_in_helpsteer2(shared_
     items = load("part", file, DATASET.empty_table()).items
     with (shared_data / "helpsteer2" / "labelled_1000.jsonl").open() as lines:
         trained = messages(*(json.loads(line)["prompt"] for line in lines))
-    assert doubt.contaminated(items, [trained], Decontamination()).to_pylist() == [
+    assert contaminated(items, [trained], Decontamination()).to_pylist() == [
         {"benchmark": "part", "subset": "llmbar-adver-neighbor", "item_id": "llmbar-adver-neighbor-111", "overlap": 1.0}
     ]

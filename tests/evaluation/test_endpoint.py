@@ -12,17 +12,18 @@ import pytest
 from transformers import AutoTokenizer
 from upath import UPath
 
-from pipeline.checkpoints import resolve
-from pipeline.evaluation.scorers import Conversation, EndpointSpec, ModelSpec
-from pipeline.evaluation.scorers_endpoint import PROBES, Endpoint, EndpointError
-from pipeline.evaluation.scorers_model import LocalModel
+from pipeline.evaluation.scorers.endpoint import PROBES, Endpoint, EndpointError
+from pipeline.evaluation.scorers.model import LocalModel
+from pipeline.evaluation.scorers.scorer import Conversation
+from pipeline.evaluation.scorers.specs import EndpointSpec, ModelSpec
 from pipeline.evaluation.scoring import score
-from pipeline.reward_model.encoding import prepare_tokenizer
-from pipeline.reward_model.model import new_model, set_head
+from pipeline.models.checkpoints import resolve
+from pipeline.models.classifier import new_model, set_head
+from pipeline.models.encoding import prepare_tokenizer
 from pipeline.settings import load_profile
+from tests.engines.test_engines import FaultyServer
+from tests.engines.test_server import VLLMServer
 from tests.evaluation.models import QUESTION, items_of
-from tests.responses.test_engines import FaultyServer
-from tests.responses.test_server import VLLMServer
 
 CARD = {"id": "smol", "root": "organisation/smol", "max_model_len": 64}
 PROBED = {probe.response for probe in PROBES}
@@ -63,8 +64,8 @@ class ScoringServer(FaultyServer):
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.responses.engines.openai.FIRST_WAIT", 0.02)
-    monkeypatch.setattr("pipeline.responses.engines.openai.LONGEST_WAIT", 0.1)
+    monkeypatch.setattr("pipeline.engines.openai.FIRST_WAIT", 0.02)
+    monkeypatch.setattr("pipeline.engines.openai.LONGEST_WAIT", 0.1)
 
 
 @pytest.fixture

@@ -6,14 +6,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from pipeline.benchmarks import pairs
+from pipeline.benchmarks.schema import REJECTED
 from pipeline.evaluation import expectations
-from pipeline.evaluation.benchmarks import pairs
 from pipeline.evaluation.leaderboard import board
-from pipeline.evaluation.schema import CONTAMINATION, HISTORY, REJECTED, SCORES, WEIGHTS
+from pipeline.evaluation.schema import CONTAMINATION, HISTORY, SCORES, WEIGHTS
 from pipeline.evaluation.summary import summarise
 from pipeline.gate import evaluate
 from pipeline.rules import ROWS, Rule
-from pipeline.settings import ATTRIBUTES
+from pipeline.vocabulary import ATTRIBUTES
 from tests.evaluation.made import evaluated, pairs_of, scores_of, won
 
 N = 60

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 import pytest
 
 from pipeline import plots
+from pipeline.benchmarks import pairs, rm_bench
 from pipeline.evaluation import history
-from pipeline.evaluation.benchmarks import pairs, rm_bench
 from pipeline.evaluation.history import Run, compare, fingerprints, last_published, provenance
 from pipeline.evaluation.leaderboard import board, is_rewardbench, of_recipe, wide
 from pipeline.evaluation.published import PUBLISHED

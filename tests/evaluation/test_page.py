@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.evaluation import doubt, page
-from pipeline.evaluation.benchmarks import pairs, rm_bench
+from pipeline.benchmarks import pairs, rm_bench
+from pipeline.evaluation import page
+from pipeline.evaluation.doubt.calibration import calibration
 from pipeline.evaluation.schema import CONTAMINATION, HISTORY
 from tests.evaluation.made import evaluated, items_of, pairs_of
 from tests.evaluation.test_doubt import predictions
@@ -52,7 +53,7 @@ def full(name: str = "model", **more: Any) -> Any:
     )
     items = pa.concat_tables([pairs_of(12, "hep-go"), pairs_of(9, "llmbar-natural"), styles])
     rated = np.arange(40) % 5.0
-    calibration, bins = doubt.calibration(predictions(rated * 0.7 + 1, rated), {"helpfulness": 2.0}, seed=1)
+    calibrated, bins = calibration(predictions(rated * 0.7 + 1, rated), {"helpfulness": 2.0}, seed=1)
     contaminated = {
         "benchmark": "b",
         "items": 21,
@@ -65,7 +66,7 @@ def full(name: str = "model", **more: Any) -> Any:
     worse = {"benchmark": "b", "units": 21, "paired": True, "before": 0.7, "after": 0.5, "difference": -0.2, "low": -0.3, "high": -0.1,
              "p_value": 0.001, "regression": True, "before_version": "v1"}  # fmt: skip
     tables = {
-        "calibration": calibration,
+        "calibration": calibrated,
         "calibration_bins": bins,
         "contamination": pa.Table.from_pylist([contaminated], schema=CONTAMINATION),
         "history": pa.Table.from_pylist([worse], schema=HISTORY),

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.benchmarks import pairs, rewardbench2, rm_bench
+from pipeline.benchmarks.loading import load
+from pipeline.benchmarks.schema import OUTCOMES
 from pipeline.dataset.schema import DATASET
-from pipeline.evaluation.benchmarks import load, pairs, rewardbench2, rm_bench
-from pipeline.evaluation.schema import LENGTH_BIAS, OUTCOMES, SUMMARY
+from pipeline.evaluation.schema import LENGTH_BIAS, SUMMARY
 from pipeline.evaluation.summary import figures, outcomes_of, summarise
 from pipeline.settings import FileBenchmark
 from tests.evaluation.made import items_of, pairs_of, scores_of, won

@@ -17,33 +17,20 @@ from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertForSequenceClassification
 from upath import UPath
 
-from pipeline.checkpoints import CheckpointError
-from pipeline.evaluation import scorers_model, scoring
+from pipeline.evaluation import scoring
 from pipeline.evaluation.schema import SCORES
-from pipeline.evaluation.scorers import (
-    BASELINES,
-    BaselineSpec,
-    Conversation,
-    EndpointSpec,
-    ModelSpec,
-    Scored,
-    kept_outputs,
-    scorer_of,
-    spec_of,
-)
-from pipeline.evaluation.scorers_model import LocalModel, scored_template
-from pipeline.evaluation.scoring import (
-    ScoreStore,
-    ScoreStoreError,
-    conversations,
-    in_processes,
-    keys_of,
-    reweighed,
-    score,
-)
-from pipeline.reward_model.encoding import encode
-from pipeline.reward_model.scoring import without_padding_mask
-from pipeline.settings import ATTRIBUTES, PROJECT
+from pipeline.evaluation.score_store import ScoreStore, ScoreStoreError
+from pipeline.evaluation.scorers import model as scorers_model
+from pipeline.evaluation.scorers.model import LocalModel, scored_template
+from pipeline.evaluation.scorers.scorer import Conversation, Scored, kept_outputs
+from pipeline.evaluation.scorers.specs import BASELINES, BaselineSpec, EndpointSpec, ModelSpec, spec_of
+from pipeline.evaluation.scorers.starting import scorer_of
+from pipeline.evaluation.scoring import conversations, in_processes, keys_of, reweighed, score
+from pipeline.models.checkpoints import CheckpointError
+from pipeline.models.encoding import encode
+from pipeline.models.loading import without_padding_mask
+from pipeline.settings import PROJECT
+from pipeline.vocabulary import ATTRIBUTES
 from tests.evaluation.models import QUESTION, drawn_pairs, items_of, save_reward_model
 from tests.reward_model.small import save_small_model
 

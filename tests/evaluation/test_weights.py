@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from pipeline.evaluation.benchmarks import pairs
-from pipeline.evaluation.schema import ITEMS, SCORES, WEIGHT_ACCURACY, WEIGHTS
+from pipeline.benchmarks import pairs
+from pipeline.benchmarks.schema import ITEMS
+from pipeline.evaluation.schema import SCORES, WEIGHT_ACCURACY, WEIGHTS
 from pipeline.evaluation.weights import (
     HELD_OUT,
     PUBLISHED_70B,
@@ -18,8 +19,8 @@ from pipeline.evaluation.weights import (
     searched,
     weights_of,
 )
-from pipeline.reward_model.schema import OUTPUTS, PREFERENCE_PREDICTIONS
-from pipeline.settings import ATTRIBUTES
+from pipeline.reward_model.schema import PREFERENCE_PREDICTIONS
+from pipeline.vocabulary import ATTRIBUTES, OUTPUTS
 
 Floats = npt.NDArray[np.float64]
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import dagster as dg
 import pyarrow as pa
 
-from assets import DELIVERIES, options
+from assets import options
 from pipeline import gate
+from pipeline.partitions import DELIVERIES
 from pipeline.rules import Rule
 from resources.storage import Storage
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from assets import DELIVERIES
-from pipeline import automation
+from pipeline.automation import jobs
+from pipeline.automation.schedules import schedules
 from pipeline.definitions import build_defs
+from pipeline.partitions import DELIVERIES
 from pipeline.settings import PROFILES, Compute, Price, load_profile
 
 HEAVY = (
@@ -101,7 +102,7 @@ def test_what_answers_cost_and_where_they_are_made_makes_nothing_stale() -> None
 
 def test_the_weekly_schedule_opens_a_delivery_named_by_its_date(tmp_path: Path) -> None:
     definitions = build_defs(load_profile("tiny"))
-    (schedule,) = automation.schedules(load_profile("tiny"))
+    (schedule,) = schedules(load_profile("tiny"))
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         context = dg.build_schedule_context(
             instance=instance,
@@ -116,7 +117,7 @@ def test_the_weekly_schedule_opens_a_delivery_named_by_its_date(tmp_path: Path) 
 def test_jobs_cover_every_asset_once() -> None:
     definitions = build_defs(load_profile("tiny"))
     resolved = definitions.resolve_asset_graph()
-    members = [key for job in automation.jobs(load_profile("tiny")) for key in job.selection.resolve(resolved)]
+    members = [key for job in jobs.jobs(load_profile("tiny")) for key in job.selection.resolve(resolved)]
     assert sorted(members) == sorted(resolved.get_all_asset_keys())
 
 

@@ -5,7 +5,7 @@ import re
 import string
 from collections.abc import Callable
 
-from pipeline.prompts.personal_data import IBAN_LENGTHS, mod_97
+from pipeline.texts.personal_data import IBAN_LENGTHS, mod_97
 
 FIRST = "lena omar priya jonas mei carla idris noor felix tara bruno yuki".split()
 LAST = "vogt adeyemi rao lind zhou costa haddad brandt moss ferri tanaka".split()

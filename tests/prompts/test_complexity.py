@@ -95,7 +95,7 @@ def test_levels_of_labelled_prompts_agree_with_the_labels() -> None:
         part = [(e["complexity"], f) for e, f in zip(examples, found, strict=True) if e["length_tells"] == length_tells]
         return agreement([a for a, _ in part], [b for _, b in part])[0]["weighted kappa"] or 0
 
-    # what was measured is in benchmarks/complexity.py; far below, something has been broken
+    # what was measured is in measurements/complexity.py; far below, something has been broken
     assert kappa(True) > 0.8
     assert kappa(False) > 0.4
 

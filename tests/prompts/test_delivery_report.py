@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.prompts.delivery_report import ORIGINAL, against_original, by_level, by_topic, by_turns
+from pipeline.operating.report import write_report
+from pipeline.prompts.delivery_figures import ORIGINAL, against_original, by_level, by_topic, by_turns
 from pipeline.prompts.sampling import draw
-from pipeline.report import write_report
 from pipeline.settings import Sample, load_profile
 from pipeline.store import DATA, Store, write_table
 from tests.evaluation.made import publish_leaderboard
@@ -74,7 +74,7 @@ def test_the_report_shows_the_draw_beside_the_originals_figures(
     delivery = {"key": "d1", **rest, "generators": [], "kappa": [], "samples": []}
     doubles = {"_pool": None, "_delivery": delivery, "_recipe": None, "_dataset": {"path": "", "splits": {}}}
     for part, double in doubles.items():
-        monkeypatch.setattr(f"pipeline.report.{part}", lambda *_, double=double: double)
+        monkeypatch.setattr(f"pipeline.operating.report.{part}", lambda *_, double=double: double)
     partitions = Store.partitions
     monkeypatch.setattr(Store, "partitions", lambda s, a: ["d1"] if a == "agreed_tasks" else partitions(s, a))
     publish_leaderboard(store, "people")

@@ -3,8 +3,8 @@ from collections import Counter
 
 import pytest
 
-from benchmarks.filters import EXAMPLES, held_out, on_examples
-from pipeline.prompts.personal_data import KINDS
+from measurements.filters import EXAMPLES, held_out, on_examples
+from pipeline.texts.personal_data import KINDS
 
 
 @pytest.fixture(scope="module")

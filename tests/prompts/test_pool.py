@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from assets import prompts
-from pipeline.prompts.personal_data import KINDS
 from pipeline.prompts.pool import REJECTED_FILE, benchmark_prompts, describe, within_pool, write_candidates
 from pipeline.prompts.schema import CANDIDATES, REJECTED
-from pipeline.reward_model.decontamination import overlaps
 from pipeline.settings import Decontamination, FilesSource, PromptFilters, Prompts, Sample, load_profile
 from pipeline.store import DATA, Store, read_batches, read_table
+from pipeline.texts.decontamination import overlaps
+from pipeline.texts.personal_data import KINDS
 from resources.storage import Storage
 from tests.prompts.planted import planted
 from tests.prompts.test_filters import pool
@@ -196,7 +196,7 @@ def test_nothing_published_has_an_assistants_words_or_personal_data_that_was_fou
     assert SECRET not in str(published) + str(events)
     shown = str(published["candidate_prompts"]) + str(events)
     left = [item for item in items if item in shown]
-    assert len(left) <= 0.02 * len(items)  # those that the rules miss; see benchmarks/filters.py
+    assert len(left) <= 0.02 * len(items)  # those that the rules miss; see measurements/filters.py
     found = Counter(
         f
         for row in read_batches(folders["candidate_prompts"] / REJECTED_FILE)

@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from assets import prompts
+from pipeline.engines.openai import OpenAIEngine
+from pipeline.engines.requests import Answer, Request, request_key
+from pipeline.engines.starting import LazyEngine
 from pipeline.prompts import rater
 from pipeline.prompts.rater import FORM, MOST_CHARACTERS, level_of, question, work
 from pipeline.prompts.schema import TOPICS
-from pipeline.responses.engines import LazyEngine
-from pipeline.responses.engines.openai import OpenAIEngine
-from pipeline.responses.requests import Answer, Request, request_key
 from pipeline.settings import Checkpoint, Complexity, Recording, Sampling, Server, load_profile
 from pipeline.store import DATA, Store, write_table
 from resources.compute import LocalCompute

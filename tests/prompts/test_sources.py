@@ -13,13 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.prompts import sources
 from pipeline.prompts.schema import CONVERSATIONS, REJECTED_RECORDS
-from pipeline.prompts.sources import (
-    ReadReport,
-    SourceError,
-    UnusableError,
-    read_source,
-    user_turns,
-)
+from pipeline.prompts.sources import ReadReport, SourceError, UnusableError, read_source, user_turns
 from pipeline.settings import FilesSource, HubSource, ShareGPTSource
 
 USER, ANSWER = "What is a prime number?", "SECRET ANSWER OF AN ASSISTANT"

@@ -15,9 +15,10 @@ from scipy.stats import rankdata
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from upath import UPath
 
+from pipeline.engines.finished import FinishedRequests
+from pipeline.engines.requests import Answer, Request, request_key
+from pipeline.engines.starting import LazyEngine
 from pipeline.responses.contexts import best_by_rank, write_contexts
-from pipeline.responses.engines import LazyEngine
-from pipeline.responses.requests import Answer, FinishedRequests, Request, request_key
 from pipeline.responses.schema import CANDIDATES, CONTEXTS
 from pipeline.responses.scorers import NextUserTurn
 from pipeline.settings import Contexts, Sampling

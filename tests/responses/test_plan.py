@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.engines.schema import ANSWERS
 from pipeline.responses.expectations import PLAN, plan_views
 from pipeline.responses.plan import assign_generators, pair_responses, requests_of, responses_of
-from pipeline.responses.schema import ANSWERS, CONTEXTS
+from pipeline.responses.schema import CONTEXTS
 from pipeline.settings import Generator, Sampling
 
 SHARES = {"a": 0.3, "b": 0.25, "c": 0.2, "d": 0.15, "e": 0.07, "f": 0.03}

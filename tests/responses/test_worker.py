@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from upath import UPath
 
-from pipeline.responses.requests import FinishedRequests
+from pipeline.engines.finished import FinishedRequests
 from pipeline.responses.schema import REQUESTS
 from pipeline.settings import Sampling, load_profile
 

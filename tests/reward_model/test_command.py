@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from pipeline.reward_model.__main__ import main, rows_of
-from pipeline.settings import ATTRIBUTES
+from pipeline.vocabulary import ATTRIBUTES
 from tests.reward_model.small import WORDS, save_small_model
 
 MULTI = "one two\n<extra_id_1>Assistant\nthree\n<extra_id_1>User\nfour"

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import reward_models
+from measurements import reward_models
 from pipeline.reward_model.__main__ import main as reward_model
-from pipeline.settings import ATTRIBUTES, load_profile
+from pipeline.settings import load_profile
+from pipeline.vocabulary import ATTRIBUTES
 from tests.reward_model.small import WORDS, save_small_model
 
 PROMPTS = 40

@@ -18,7 +18,7 @@ from pipeline.reward_model.schema import (
     TRAINING_PROMPTS,
 )
 from pipeline.rules import ROWS
-from pipeline.settings import ATTRIBUTES
+from pipeline.vocabulary import ATTRIBUTES
 
 NAN = float("nan")
 # every prediction is one off: a development loss of 1

@@ -13,18 +13,9 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from pipeline.reward_model.__main__ import main
-from pipeline.reward_model.plan import (
-    CONFIGS,
-    DEVICES,
-    Data,
-    PlanError,
-    Shape,
-    device_of,
-    padded_tokens,
-    plan,
-    published,
-    shape_of,
-)
+from pipeline.reward_model.planning.plan import Data, device_of, padded_tokens, plan
+from pipeline.reward_model.planning.published import DEVICES, published
+from pipeline.reward_model.planning.shapes import CONFIGS, PlanError, Shape, shape_of
 from pipeline.settings import PROFILES, Lora, Profile, Recipe, load_profile
 
 H100 = DEVICES["H100"]

@@ -13,14 +13,17 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from pipeline.checkpoints import resolve
-from pipeline.reward_model import probe, training
-from pipeline.reward_model.encoding import encode, prepare_tokenizer
-from pipeline.reward_model.export import fold, parse_weights
-from pipeline.reward_model.model import keep_outputs, load_model, merged, new_model, set_head, with_adapters
-from pipeline.reward_model.scoring import load_scorer, score
+from pipeline.models.checkpoints import resolve
+from pipeline.models.classifier import keep_outputs, load_model, merged, new_model, set_head, with_adapters
+from pipeline.models.encoding import encode, prepare_tokenizer
+from pipeline.models.loading import load_scorer
+from pipeline.models.outputs import parse_weights
+from pipeline.models.scoring import score
+from pipeline.reward_model import fit_probe, training
+from pipeline.reward_model.export import fold
 from pipeline.reward_model.worker import work
-from pipeline.settings import ATTRIBUTES, Lora, PreferenceStage, Recipe, load_profile
+from pipeline.settings import Lora, PreferenceStage, Recipe, load_profile
+from pipeline.vocabulary import ATTRIBUTES
 from tests.reward_model.small import save_small_model
 from tests.reward_model.test_training import RECIPE, quiet, spec, tables
 
@@ -101,7 +104,7 @@ def test_a_probes_weights_are_plain_ridge_regression_with_an_intercept(shape: tu
     generator = np.random.default_rng(0)
     states, labels = generator.normal(2, 3, (rows, width)), generator.normal(size=(rows, outputs))
     labels[: rows // 3, 0] = np.nan
-    weights, bias = probe.ridge(states, labels, 0.3)
+    weights, bias = fit_probe.ridge(states, labels, 0.3)
     scaled = StandardScaler().fit(states).transform(states)
     for n in range(outputs):
         rated = np.isfinite(labels[:, n])
@@ -118,8 +121,8 @@ def test_the_errors_that_choose_a_probe_are_those_of_left_out_folds() -> None:
     states, labels = generator.normal(size=(40, 6)), generator.normal(size=(40, 2))
     labels[::4, 1] = np.nan
     folds = np.arange(40) // 2 % 4
-    found = probe.cross_validated(states @ states.T / 6, labels, folds)
-    for n, strength in enumerate(probe.STRENGTHS):
+    found = fit_probe.cross_validated(states @ states.T / 6, labels, folds)
+    for n, strength in enumerate(fit_probe.STRENGTHS):
         squares = []
         for part in range(4):
             for a in range(2):
@@ -134,9 +137,9 @@ def test_a_choice_of_states_that_knows_the_answer_is_found() -> None:
     generator = np.random.default_rng(0)
     states = generator.normal(size=(120, 4, 2, 8)).astype(np.float32)
     labels = states[:, 2, 1] @ generator.normal(size=(8, 2))
-    chosen, weights, bias, tried = probe.fit(states, labels, np.arange(120) // 2 % 5, (5, 10, 15, 20))
+    chosen, weights, bias, tried = fit_probe.fit(states, labels, np.arange(120) // 2 % 5, (5, 10, 15, 20))
     assert (chosen.layers, chosen.poolings) == ((15,), ("mean",))
-    assert len(tried) == len(list(probe.choices(4))) == 18
+    assert len(tried) == len(list(fit_probe.choices(4))) == 18
     assert states[:, 2, 1] @ weights.T + bias == pytest.approx(labels, abs=0.1)
 
 

@@ -19,13 +19,11 @@ from assets import reward_model
 from pipeline.dataset.schema import DATASET
 from pipeline.draws import uniforms
 from pipeline.records import FileError
-from pipeline.responses.schema import MESSAGES
 from pipeline.reward_model import sources
 from pipeline.reward_model.schema import RATED
 from pipeline.reward_model.sources import PREFERRED_ROWS, RATED_ROWS, Labels, Source, collected, preferences_of, read
 from pipeline.reward_model.training_data import OURS, THEIRS, Prepared, prepare
 from pipeline.settings import (
-    ATTRIBUTES,
     Decontamination,
     FileBenchmark,
     FileData,
@@ -39,6 +37,7 @@ from pipeline.settings import (
     load_profile,
 )
 from pipeline.store import DATA, Store, write_table
+from pipeline.vocabulary import ATTRIBUTES, MESSAGES
 from resources.compute import LocalCompute
 from resources.storage import Storage
 from resources.tracking import TensorBoard

@@ -13,12 +13,13 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from upath import UPath
 
 from pipeline.dataset.schema import DATASET
+from pipeline.models.scoring import score
 from pipeline.reward_model import training
 from pipeline.reward_model.schema import PREFERRED, RATED
-from pipeline.reward_model.scoring import score
 from pipeline.reward_model.worker import work
-from pipeline.settings import ATTRIBUTES, Recipe
+from pipeline.settings import Recipe
 from pipeline.store import write_table
+from pipeline.vocabulary import ATTRIBUTES
 from tests.reward_model.small import WORDS, save_small_model
 
 RECIPE = Recipe(base="small", epochs=2, batch_size=8, micro_batch_tokens=128, learning_rate=1e-3, warmup_steps=1, evaluations=2, max_tokens=64,

@@ -7,14 +7,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.reward_model.batching import batches, plan_steps
-from pipeline.reward_model.encoding import SYSTEM, encode, prepare_tokenizer
+from pipeline.models.batching import batches, plan_steps
+from pipeline.models.encoding import SYSTEM, encode, prepare_tokenizer
+from pipeline.models.scoring import pad
+from pipeline.reward_model.examples import Examples
+from pipeline.reward_model.figures import baseline_of, curve_of, rating_figures
 from pipeline.reward_model.objectives import masked_mse, preference_losses
+from pipeline.reward_model.ridge import RIDGE, ridge_head
 from pipeline.reward_model.schema import CURVE, PREDICTIONS
-from pipeline.reward_model.scoring import pad
 from pipeline.reward_model.summary import attribute_figures, best_and_worst
-from pipeline.reward_model.training import RIDGE, Examples, baseline_of, curve_of, rating_figures, ridge_head
-from pipeline.settings import ATTRIBUTES, Recipe
+from pipeline.settings import Recipe
+from pipeline.vocabulary import ATTRIBUTES
 from tests.reward_model.small import CHATML, small_tokenizer
 
 CONVERSATION = [

@@ -1,0 +1,281 @@
+"""The store of finished requests, and the loop that asks for what is missing: no finished answer is asked for twice."""
+
+import errno
+import json
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from upath import UPath
+
+from pipeline.engines.requests import FAILED, REFUSED, Answer, Engine, Request
+from pipeline.engines.schema import ANSWERS, FAILURES
+from pipeline.records import storable
+from pipeline.store import LOCAL, local_path, read_table, write_table
+from pipeline.worker import Log, Progress
+
+_KEYS = pa.schema([ANSWERS.field("request_key")])
+
+
+class FinishedRequests:
+    """An append-only set of finished answers, and a record of what went wrong: a folder of Parquet parts, each whole or absent."""
+
+    def __init__(self, folder: UPath) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def append(self, answers: Sequence[Answer]) -> None:
+        """Add answers as one part. Raises OSError where it can't be written: then none of them counts as finished."""
+        self._write("part", [{**vars(answer), "text": storable(answer.text)} for answer in answers], ANSWERS)
+
+    def journal(self) -> "Journal":
+        """A new journal: what is in it and in no part yet is not lost when its process is killed."""
+        return Journal(self.folder)
+
+    def recover(self) -> int:
+        """Make a part of what journals of dead processes hold, and remove them; how many answers that were. A line that was cut off is dropped."""
+        answers, journals = list[Answer](), sorted(self.folder.glob("journal-*.jsonl"), key=str)
+        for path in journals:
+            for line in path.read_bytes().split(b"\n")[:-1]:
+                with suppress(
+                    ValueError, TypeError
+                ):  # half a line, before one that was written after the disk was full
+                    answers.append(Answer(**json.loads(line)))
+        known = set(self.keys().to_pylist())
+        lost = list({a.request_key: a for a in answers if a.request_key not in known}.values())
+        if lost:
+            self.append(lost)
+        for path in journals:
+            path.unlink()
+        return len(lost)
+
+    def keys(self) -> pa.Array:
+        """Keys of all finished answers."""
+        return pc.unique(self._tables(self._parts("part"), _KEYS)["request_key"])
+
+    def read(self) -> pa.Table:
+        """All finished answers, one a key."""
+        answers = self._tables(self._parts("part"), ANSWERS)
+        first = _first_of_key(answers)
+        return answers if first.all() else answers.filter(pa.array(first))
+
+    def record_failures(self, failures: Sequence[Answer]) -> None:
+        """Keep why requests were not answered: for people, never as answers."""
+        now = datetime.now(UTC)
+        rows = [
+            {
+                "request_key": f.request_key,
+                "reason": f.finish_reason,
+                "detail": f.detail and storable(f.detail),
+                "at": now,
+            }
+            for f in failures
+        ]
+        self._write("failures", rows, FAILURES)
+
+    def failures(self) -> pa.Table:
+        """What went wrong so far, in the schema FAILURES, oldest first; also of requests that were answered later."""
+        return self._tables(self._parts("failures"), FAILURES).sort_by("at")
+
+    def compact(self, parts: int = 64) -> None:
+        """Put finished answers of more than so many parts into one, part by part; they go when it is whole."""
+        old = self._parts("part")
+        if len(old) > parts:
+            first = _first_of_key(self._tables(old, _KEYS))
+            batches = pa.RecordBatchReader.from_batches(ANSWERS, self._batches(old, first))
+            write_table(batches, self.folder / f"part-{uuid.uuid4().hex}.parquet")
+            for path in old:
+                path.unlink()
+
+    @staticmethod
+    def _batches(parts: Sequence[UPath], kept: npt.NDArray[np.bool_]) -> Iterator[pa.RecordBatch]:
+        """The answers of parts that are kept: one flag for each, in their order."""
+        at = 0
+        for path in parts:
+            table = read_table(path, ANSWERS.names).cast(ANSWERS)
+            yield from table.filter(pa.array(kept[at : at + len(table)])).to_batches()
+            at += len(table)
+
+    def _write(self, kind: str, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
+        write_table(pa.Table.from_pylist(list(rows), schema=schema), self.folder / f"{kind}-{uuid.uuid4().hex}.parquet")
+
+    def _parts(self, kind: str) -> list[UPath]:
+        return sorted(self.folder.glob(f"{kind}-*.parquet"), key=str)
+
+    @staticmethod
+    def _tables(parts: Sequence[UPath], schema: pa.Schema) -> pa.Table:
+        tables = [schema.empty_table()]
+        for path in parts:
+            tables.append(read_table(path, schema.names).cast(schema))
+        return pa.concat_tables(tables)
+
+
+def _first_of_key(answers: pa.Table) -> npt.NDArray[np.bool_]:
+    """Of every answer, whether it is the first with its key."""
+    codes = answers["request_key"].combine_chunks().dictionary_encode().indices.to_numpy()
+    first = np.zeros(len(codes), dtype=bool)
+    first[np.unique(codes, return_index=True)[1]] = True
+    return first
+
+
+class Journal:
+    """Answers as lines of JSON, each handed to the operating system at once. On a store that isn't a local disk it keeps nothing."""
+
+    def __init__(self, folder: UPath) -> None:
+        self._folder, self._path, self._file = folder, Path(), None
+        if folder.protocol in LOCAL:
+            self._path = local_path(folder) / f"journal-{uuid.uuid4().hex}.jsonl"
+            self._file = self._path.open("ab", buffering=0)
+
+    def add(self, answer: Answer) -> None:
+        """Write an answer down. Raises OSError where the disk doesn't take it whole."""
+        if self._file:
+            line = json.dumps(vars(answer)).encode() + b"\n"
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, "half an answer was written", str(self._path))
+
+    def close(self) -> None:
+        """Remove it: its answers stand in a part."""
+        if self._file:
+            self._file.close()
+            self._path.unlink(missing_ok=True)
+
+
+def outcomes(keys: Sequence[str], finished: FinishedRequests, refused: Mapping[str, str]) -> pa.Table:
+    """What became of every request, in order, in the schema ANSWERS: its finished answer, or REFUSED with the reason."""
+    reasons = [Answer(key, "", REFUSED, reason, 0, 0) for key, reason in refused.items()]
+    known = pa.concat_tables([pa.Table.from_pylist([vars(r) for r in reasons], schema=ANSWERS), finished.read()])
+    known = known.combine_chunks()  # `take` would do so itself, beside the chunks: a further copy of all texts
+    found = pc.index_in(pa.array(keys, pa.string()), known["request_key"].combine_chunks())
+    if found.null_count:
+        raise KeyError(f"{found.null_count} of {len(keys)} requests have neither an answer nor a reason")
+    return known.take(found)
+
+
+class _Keeper:
+    """Writes answers to the store when there are `every` of them, and every `seconds` where there are any, also while none comes.
+
+    Until then they stand in a journal.
+    """
+
+    def __init__(self, finished: FinishedRequests, every: int, seconds: float) -> None:
+        self._finished, self._every, self._seconds = finished, every, seconds
+        self._pending: list[Answer] = []
+        self._journal = finished.journal()
+        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._error: OSError | None = None
+        self._thread = threading.Thread(target=self._now_and_then, daemon=True)
+
+    def __enter__(self) -> "_Keeper":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Write what is left."""
+        self._stop.set()
+        self._thread.join()
+        self._write()
+        self._journal.close()
+
+    def keep(self, answer: Answer) -> None:
+        """Take an answer. Raises OSError where those before could not be written."""
+        if self._error:
+            raise self._error
+        with self._lock:
+            self._journal.add(answer)
+            self._pending.append(answer)
+            full = len(self._pending) >= self._every
+        if full:
+            self._write()
+
+    def _now_and_then(self) -> None:
+        while not self._stop.wait(self._seconds):
+            try:
+                self._write()
+            except OSError as error:  # told to whoever brings the next answer
+                self._error = error
+
+    def _write(self) -> None:
+        with self._lock:
+            if self._pending:
+                following = self._finished.journal()  # first: where there can be none, nothing has been let go
+                batch, self._pending = self._pending, []
+                journal, self._journal = self._journal, following
+                self._finished.append(batch)
+                journal.close()
+
+
+def finish(
+    requests: Sequence[Request],
+    engine: Iterable[Engine],
+    finished: FinishedRequests,
+    log: Log,
+    every: int = 512,
+    seconds: float = 5.0,
+    give_up: int = 64,
+) -> dict[str, Any]:
+    """Answer what is not finished yet, and keep each answer: at once in a journal, after `every` answers or `seconds` as Parquet.
+
+    engine: an iterable of one engine, started when it is first needed. Requests that were refused or failed are recorded with their reason
+    and not kept, so that they are tried again. Returns figures: reused, answered, refused (key to reason; also of those that failed),
+    tokens, seconds of generation and of engine start. Raises RuntimeError where `give_up` requests in a row fail, or the engine ends early.
+    """
+    if recovered := finished.recover():
+        log(f"{recovered} answers of a run that was cut off are recovered")
+    unique = {r.key: r for r in requests}
+    known = pc.is_in(pa.array(list(unique), pa.string()), finished.keys()).to_pylist()
+    todo = [request for request, k in zip(unique.values(), known, strict=True) if not k]
+    figures: dict[str, Any] = {
+        "reused": len(unique) - len(todo),
+        "answered": 0,
+        "refused": {},
+        "prompt_tokens": 0,
+        "output_tokens": 0,
+    }
+    figures |= {"seconds": 0.0, "start_seconds": 0.0}
+    if not todo:
+        return figures
+    begun = time.monotonic()
+    running = next(iter(engine))
+    figures["start_seconds"] = round(time.monotonic() - begun, 2)
+    log(
+        f"engine ready after {figures['start_seconds']:.0f} s; {len(todo)} requests to answer, {figures['reused']} already answered"
+    )
+    progress, begun = Progress(log, "answers", len(todo)), time.monotonic()
+    failures, in_a_row = list[Answer](), 0
+    try:
+        with _Keeper(finished, every, seconds) as keeper:
+            for count, answer in enumerate(running.answer(todo), start=1):
+                if answer.finish_reason in (REFUSED, FAILED):
+                    figures["refused"][answer.request_key] = answer.detail
+                    failures.append(answer)
+                    in_a_row += answer.finish_reason == FAILED
+                    if in_a_row >= give_up:
+                        raise RuntimeError(
+                            f"{in_a_row} requests in a row failed, the last one: {answer.detail}; what was answered is kept"
+                        )
+                else:
+                    in_a_row = 0
+                    keeper.keep(answer)
+                    figures["answered"] += 1
+                    figures["prompt_tokens"] += answer.prompt_tokens
+                    figures["output_tokens"] += answer.output_tokens
+                progress.update(count, f"{figures['output_tokens'] / (time.monotonic() - begun):.0f} tokens/s")
+    finally:
+        if failures:
+            finished.record_failures(failures)
+    figures["seconds"] = round(time.monotonic() - begun, 2)
+    missing = len(todo) - figures["answered"] - len(figures["refused"])
+    if missing:
+        raise RuntimeError(f"the engine ended with {missing} of {len(todo)} requests unanswered; the others are kept")
+    finished.compact()
+    return figures

@@ -1,0 +1,135 @@
+"""vLLM in this process. Imported only by the worker."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.engines.requests import REFUSED, Answer, Request
+from pipeline.settings import Checkpoint
+
+PLAIN_TEMPLATE = Path(__file__).parent / "plain.jinja"
+
+
+class VLLMEngine:
+    """One checkpoint, loaded once. All requests are queued at once and answers come as they finish: no drain between chunks."""
+
+    def __init__(self, model: Path, checkpoint: Checkpoint, device: str, seed: int) -> None:
+        # in this process: the worker is a process of its own already, and its end frees the memory
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        from vllm import LLM
+
+        self._checkpoint = checkpoint
+        self._llm = LLM(
+            model=str(model),
+            dtype=checkpoint.dtype,
+            max_model_len=checkpoint.max_context,
+            tensor_parallel_size=checkpoint.tensor_parallel,
+            distributed_executor_backend="mp"
+            if checkpoint.tensor_parallel > 1
+            else None,  # also where Ray has started us
+            enforce_eager=device == "cpu",
+            # vLLM 0.32 on a CPU dies when it splits the prefill of a request with a seed ("CPU Generator does not use offset")
+            enable_chunked_prefill=device != "cpu",
+            max_num_batched_tokens=max(4096, checkpoint.max_context) if device == "cpu" else None,
+            enable_prefix_caching=True,
+            trust_remote_code=False,
+            generation_config="vllm",
+            seed=seed,
+            disable_log_stats=True,
+        )
+        self._tokenizer: Any = self._llm.get_tokenizer()
+
+        self._lengths = dict[str, int]()
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[Answer]:
+        """See `Engine.answer`. A conversation that doesn't fit into the context with its answer is refused, alone."""
+        yield from self.add(requests)
+        while self.busy:
+            yield from self.step()
+
+    def add(self, requests: Sequence[Request]) -> list[Answer]:
+        """Queue requests behind those that are in work; those that are refused come back at once."""
+        from vllm import SamplingParams, TokensPrompt
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+        prompts, refused = list[tuple[Request, list[int]]](), list[Answer]()
+        for request in requests:
+            ids = render(self._tokenizer, request.messages, self._checkpoint)
+            if reason := self._refusal(request, ids):
+                refused.append(Answer(request.key, "", REFUSED, reason, len(ids), 0))
+            else:
+                prompts.append((request, ids))
+        prompts.sort(
+            key=lambda p: len(p[1]) + p[0].sampling.max_tokens, reverse=True
+        )  # the longest first: none is left over alone
+        for request, ids in prompts:
+            sampling = request.sampling.model_dump(exclude={"stop", "top_k"})
+            params = SamplingParams(
+                **sampling,
+                top_k=request.sampling.top_k or -1,
+                stop=list(request.sampling.stop) or None,
+                seed=request.seed,
+                structured_outputs=StructuredOutputsParams(json=request.form) if request.form else None,
+                output_kind=RequestOutputKind.FINAL_ONLY,  # nobody reads along: else each step makes an output of each request
+            )
+            self._llm.llm_engine.add_request(request.key, TokensPrompt(prompt_token_ids=ids), params)
+            self._lengths[request.key] = len(ids)
+        return refused
+
+    @property
+    def busy(self) -> bool:
+        """Whether requests are in work."""
+        return bool(self._llm.llm_engine.has_unfinished_requests())
+
+    def step(self) -> list[Answer]:
+        """One step of everything that is in work; what it finished."""
+        answers = list[Answer]()
+        for output in self._llm.llm_engine.step():
+            if output.finished:
+                best, key = output.outputs[0], output.request_id
+                length = self._lengths.pop(key)
+                answers.append(Answer(key, best.text.strip(), best.finish_reason, None, length, len(best.token_ids)))
+        return answers
+
+    def _refusal(self, request: Request, ids: list[int]) -> str | None:
+        """Why a request is not sent: it has outgrown the context, or a stranger's text would forge turns."""
+        control = [t for t in self._tokenizer.all_special_tokens if any(t in m["content"] for m in request.messages)]
+        if control:
+            return f"control tokens of the model in the text: {' '.join(control)}"
+        room = self._checkpoint.max_context - len(ids)
+        if room < request.sampling.max_tokens:
+            return (
+                f"context overflow: {len(ids)} prompt tokens leave {room} of {self._checkpoint.max_context} for the answer, "
+                f"{request.sampling.max_tokens} are asked for"
+            )
+        return None
+
+
+def template_of(tokenizer: Any, checkpoint: Checkpoint) -> str:
+    """The chat template that a checkpoint is asked through. Raises ValueError where its tokenizer has none."""
+    if checkpoint.chat_template == "plain":
+        return PLAIN_TEMPLATE.read_text()
+    if not tokenizer.chat_template:
+        raise ValueError(
+            "the tokenizer has no chat template: a base model? Set `chat_template: plain` for this checkpoint"
+        )
+    return str(tokenizer.chat_template)
+
+
+def render(tokenizer: Any, messages: Sequence[dict[str, str]], checkpoint: Checkpoint) -> list[int]:
+    """Token ids of a conversation that the assistant is to continue."""
+    text = tokenizer.apply_chat_template(
+        list(messages), chat_template=template_of(tokenizer, checkpoint), tokenize=False, add_generation_prompt=True
+    )
+    bos = tokenizer.bos_token or ""
+    return list(
+        tokenizer(
+            text.removeprefix(bos) if _adds_bos(tokenizer) else text, add_special_tokens=_adds_bos(tokenizer)
+        ).input_ids
+    )
+
+
+def _adds_bos(tokenizer: Any) -> bool:
+    """Whether the tokenizer puts a beginning-of-text token itself: then a template's own is taken out, so that there is one."""
+    return bool(tokenizer.bos_token) and tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]

@@ -1,0 +1,1 @@
+"""How far a benchmark's figure can be trusted."""

@@ -1,0 +1,1 @@
+"""Forms of ratings: row contracts, and the files that people have them in."""

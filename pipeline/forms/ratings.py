@@ -1,0 +1,513 @@
+"""Files of ratings in the forms that people have them in: read and written as a stream, bad rows set aside with line, field and reason.
+
+| form | a row | files |
+|---|---|---|
+| `annotations` | one annotator's ratings of one response: the row contract of this project | JSONL, CSV, Parquet |
+| `disagreements` | nvidia/HelpSteer2's: a response with lists of 2 to 6 ratings, without annotators | JSONL, CSV, Parquet |
+| `helpsteer` | nvidia/HelpSteer2's train and validation rows: a response with five labels | JSONL, CSV, Parquet |
+| `preference` | nvidia/HelpSteer2's: two responses and which is better | JSONL, CSV, Parquet |
+| `label_studio` | Label Studio's JSON export; read into rows of `annotations` | JSON |
+
+JSONL and CSV may be gzipped. In CSV an empty cell is null, "" in quotes is an empty text, and lists are JSON. A field that a form doesn't
+have is left out, and named once.
+"""
+
+import gzip
+import io
+import itertools
+import json
+import math
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.forms import label_studio
+from pipeline.forms.helpsteer import DISAGREEMENTS, HELPSTEER, PREFERENCE
+from pipeline.forms.rows import ANNOTATIONS, LABELS, QUARANTINE
+from pipeline.records import (
+    Bytes,
+    FileError,
+    Part,
+    Unreadable,
+    csv_parts,
+    ending_of,
+    json_lines,
+    line_blocks,
+    parquet_parts,
+    records,
+    storable,
+)
+from pipeline.vocabulary import ATTRIBUTES
+
+ENDINGS = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".parquet", ".json", ".json.gz")
+SHOWN = 2000
+"""Characters of a row that the quarantine keeps."""
+
+
+class FieldError(ValueError):
+    """A row that can't be used: its field, and why."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name} {reason}")
+        self.name = name
+
+
+@dataclass(frozen=True)
+class Field:
+    """What a field's values must be beyond their type. low, high: of whole numbers, also of those in lists; also: one more that may stand."""
+
+    required: bool = True
+    low: int | None = None
+    high: int | None = None
+    also: int | None = None
+    among: tuple[str, ...] = ()
+    filled: bool = False  # not empty, not blank
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form: its name, its columns, what each must be; `one_of`: fields of which a row has at least one."""
+
+    name: str
+    schema: pa.Schema
+    fields: Mapping[str, Field]
+    one_of: tuple[str, ...] = ()
+
+
+_ID, _ANY, _LEVEL = Field(filled=True), Field(required=False), Field(low=0, high=4)
+_TEXTS = {"prompt": Field(), "response": Field()}
+FORMS = {
+    form.name: form
+    for form in (
+        Form(
+            "annotations",
+            ANNOTATIONS,
+            dict.fromkeys(ANNOTATIONS.names, _ANY)
+            | dict.fromkeys(("prompt_id", "response_id", "annotator_id"), _ID)
+            | {a: Field(required=False, low=0, high=4) for a in ATTRIBUTES}
+            | {"round": Field(required=False, low=1, high=9), "confidence": Field(required=False, low=1, high=3)},
+            one_of=ATTRIBUTES,
+        ),
+        Form("disagreements", DISAGREEMENTS, _TEXTS | dict.fromkeys(ATTRIBUTES, _LEVEL)),
+        Form("helpsteer", HELPSTEER, _TEXTS | dict.fromkeys(ATTRIBUTES, _LEVEL)),
+        Form(
+            "preference",
+            PREFERENCE,
+            dict.fromkeys(PREFERENCE.names, _ANY)
+            | {name: Field() for name in ("prompt", "response_1", "response_2")}
+            | {"split": Field(among=("train", "val")), "preference_strength": Field(low=-3, high=3)}
+            | {name: Field(required=False, low=-3, high=3, also=-100) for name in PREFERENCE.names[-2:]},
+        ),
+        Form("labels", LABELS, dict.fromkeys(LABELS.names, _ANY) | {"prompt_id": _ID, "response_id": _ID}),
+    )
+}
+"""`label_studio` has no row of its own: it is read into `annotations`. `labels` are what a consensus gives."""
+
+
+@dataclass
+class Quarantine:
+    """What could not be used of a file: counted by reason, and kept, in `rows` or by `sink` where that is given; schema QUARANTINE."""
+
+    sink: Callable[[dict[str, Any]], None] | None = None
+    counts: Counter[str] = field(default_factory=Counter)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    ignored: dict[str, None] = field(default_factory=dict)  # fields that the form doesn't have
+
+    def add(self, file: str, line: int | None, name: str | None, reason: str, row: Any) -> None:
+        """Set a row aside."""
+        text = row if isinstance(row, str) or row is None else json.dumps(row, ensure_ascii=False, default=str)
+        entry = {"file": file, "line": line, "field": name, "reason": reason}
+        entry["row"] = None if text is None else storable(text[:SHOWN])
+        self.counts[reason] += 1
+        (self.sink or self.rows.append)(entry)
+
+    def table(self) -> pa.Table:
+        """The rows in the schema QUARANTINE."""
+        return pa.Table.from_pylist(self.rows, schema=QUARANTINE)
+
+
+# -------------------------------------------------------------------------------------------------------------------------- reading
+
+
+def form_of(path: Path) -> str:
+    """The form of a file, told by the fields of its first record. Raises FileError where it is none that is known."""
+    if ending_of(path, ENDINGS).startswith(".json") and not ending_of(path, ENDINGS).startswith(".jsonl"):
+        return label_studio.NAME
+    first = next((r for _, r in records(path) if isinstance(r, Mapping)), None)
+    if first is None:
+        raise FileError(f"{path}: holds no record, so that its form can't be told: name it (--form)")
+    fields = set(first)
+    if "preference_strength" in fields:
+        return "preference"
+    if {"prompt", "response"} <= fields:
+        value = first.get("helpfulness")
+        return "disagreements" if isinstance(value, list) or str(value).startswith("[") else "helpsteer"
+    if {"response_id", "helpfulness_votes"} <= fields:
+        return "labels"
+    if {"response_id", "annotator_id"} <= fields:
+        return "annotations"
+    raise FileError(
+        f"{path}: of no known form. Fields of its first record: {', '.join(map(str, first))}. Forms: {', '.join(FORMS)}, {label_studio.NAME}"
+    )
+
+
+def read(
+    path: Path, form: str, quarantine: Quarantine, seen: Callable[[int], None] = lambda _: None
+) -> Iterator[pa.Table]:
+    """The rows of a file as tables in the form's schema, in order; what can't be used goes to the quarantine.
+
+    seen: called with the bytes of the file that were taken, for progress. Raises FileError where nothing can be read: another ending, no
+    whole Parquet file, a field that is missing in a whole CSV or Parquet file.
+    """
+    ending = ending_of(path, ENDINGS)
+    if form == label_studio.NAME:
+        found = label_studio.records(path, seen)
+        while rows := list(itertools.islice(found, 8192)):
+            yield from_records(rows, path.name, FORMS["annotations"], quarantine)
+        return
+    wanted = FORMS[form]
+    if ending.startswith(".jsonl"):
+        with Bytes(path, seen) as stream:
+            for first, block in line_blocks(stream):
+                if isinstance(block, Unreadable):
+                    quarantine.add(path.name, first, None, block.reason, block.text)
+                else:
+                    table = _parsed(block, wanted, quarantine)
+                    yield (
+                        table
+                        if table is not None
+                        else from_records(json_lines(first, block), path.name, wanted, quarantine)
+                    )
+    elif ending in (".json", ".json.gz"):
+        raise FileError(
+            f"{path}: a .json file is read as {label_studio.NAME} alone; files with one record a line are named .jsonl"
+        )
+    else:
+        parts = parquet_parts(path, seen) if ending == ".parquet" else csv_parts(path, seen)
+        yield from _checked(parts, path, wanted, quarantine)
+
+
+def _checked(parts: Iterable[Part], path: Path, form: Form, quarantine: Quarantine) -> Iterator[pa.Table]:
+    for part in parts:
+        for line, bad in part.unreadable:
+            quarantine.add(path.name, line, None, bad.reason, bad.text)
+        if not len(part.table):
+            continue
+        missing = [
+            name for name in form.schema.names if form.fields[name].required and name not in part.table.column_names
+        ]
+        if missing:
+            raise FileError(
+                f"{path}: has no column {', '.join(missing)}; columns: {', '.join(part.table.column_names)}"
+            )
+        quarantine.ignored |= dict.fromkeys(n for n in part.table.column_names if n not in form.schema.names)
+        table = typed(part.table, form)
+        if table is None:
+            rows = zip(part.numbers(), part.table.to_pylist(), strict=True)
+            table = from_records(
+                rows, path.name, form, quarantine, cells=path.name.lower().endswith((".csv", ".csv.gz"))
+            )
+        yield table
+
+
+def _parsed(block: bytes, form: Form, quarantine: Quarantine) -> pa.Table | None:
+    """A block of JSON lines in one go, or None where any of it isn't as it should be: then it is read one by one."""
+    import pyarrow.json as pa_json
+
+    expected = pa.schema([f.with_type(pa.string()) if pa.types.is_timestamp(f.type) else f for f in form.schema])
+    options = pa_json.ParseOptions(explicit_schema=expected, unexpected_field_behavior="infer")
+    try:
+        table = pa_json.read_json(io.BytesIO(block), pa_json.ReadOptions(block_size=len(block) + 1), options)
+        table.validate(full=True)
+    except (pa.ArrowInvalid, UnicodeDecodeError):
+        return None
+    lines = sum(1 for line in block.split(b"\n") if line.strip())
+    if len(table) != lines:
+        return None
+    quarantine.ignored |= dict.fromkeys(n for n in table.column_names if n not in form.schema.names)
+    return typed(table, form)
+
+
+def typed(table: pa.Table, form: Form) -> pa.Table | None:
+    """A table in the form's schema, or None where any of its values can't be there; fields that it lacks are null."""
+    columns = []
+    for wanted in form.schema:
+        rule = form.fields[wanted.name]
+        if wanted.name not in table.column_names:
+            if rule.required:
+                return None
+            columns.append(pa.chunked_array([pa.nulls(len(table), wanted.type)]))
+            continue
+        column = _cast(table[wanted.name], wanted.type)
+        if column is None or not _fits(column, rule):
+            return None
+        columns.append(column)
+    result = pa.table(columns, schema=form.schema)
+    if form.one_of and len(result):
+        rated = np.logical_or.reduce([np.asarray(pc.is_valid(result[name])) for name in form.one_of])
+        if not rated.all():
+            return None
+    return result
+
+
+def _cast(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray | None:
+    if column.type == wanted:
+        return column
+    nested = pa.types.is_nested(wanted)
+    if pa.types.is_string(column.type) and (nested or pa.types.is_boolean(wanted)):
+        return None  # cells of CSV: one by one
+    if pa.types.is_boolean(column.type) or (pa.types.is_string(wanted) and not pa.types.is_large_string(column.type)):
+        return None  # true is no 1, and 7 is no text
+    try:
+        return column.cast(wanted)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
+
+
+def _fits(column: pa.ChunkedArray, rule: Field) -> bool:
+    if rule.required and column.null_count:
+        return False
+    if rule.among and not pc.all(pc.is_in(column, pa.array(rule.among))).as_py():
+        return False
+    if (
+        rule.filled
+        and len(column)
+        and not pc.all(pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(column)), 0)).as_py()
+    ):
+        return False
+    if rule.low is None:
+        return True
+    numbers = column.combine_chunks()
+    if pa.types.is_list(column.type):
+        if rule.required and len(numbers) and not pc.all(pc.greater(pc.list_value_length(numbers), 0)).as_py():
+            return False
+        numbers = numbers.flatten()
+        if pa.types.is_struct(numbers.type):
+            numbers = pc.struct_field(numbers, "strength")
+    inside = pc.and_(pc.greater_equal(numbers, rule.low), pc.less_equal(numbers, rule.high))
+    if rule.also is not None:
+        inside = pc.or_(inside, pc.equal(numbers, rule.also))
+    return pc.all(inside, min_count=0).as_py() is not False
+
+
+def from_records(
+    rows: Iterable[tuple[int | None, Any]], file: str, form: Form, quarantine: Quarantine, cells: bool = False
+) -> pa.Table:
+    """Records one by one as a table in the form's schema; the others go to the quarantine. cells: values are the text of CSV cells."""
+    good = []
+    for line, record in rows:
+        if isinstance(record, Unreadable):
+            quarantine.add(file, line, None, record.reason, record.text)
+            continue
+        try:
+            good.append(_row(record, form, cells))
+        except FieldError as error:
+            quarantine.add(file, line, error.name or None, str(error).strip(), record)
+        if isinstance(record, Mapping):
+            quarantine.ignored |= dict.fromkeys(str(n) for n in record if n not in form.schema.names)
+    return pa.Table.from_pylist(good, schema=form.schema)
+
+
+def _row(record: Any, form: Form, cells: bool) -> dict[str, Any]:
+    if not isinstance(record, Mapping):
+        raise FieldError("", f"not a record but a {type(record).__name__}")
+    row: dict[str, Any] = {}
+    for wanted in form.schema:
+        rule, value = form.fields[wanted.name], record.get(wanted.name)
+        if value is None:
+            if rule.required:
+                raise FieldError(wanted.name, "is missing")
+            row[wanted.name] = None
+            continue
+        if cells and not pa.types.is_string(wanted.type):
+            value = _of_cell(value, wanted.type)
+        row[wanted.name] = _value(value, wanted.name, wanted.type, rule)
+    if form.one_of and all(row[name] is None for name in form.one_of):
+        raise FieldError(form.one_of[0], "and the other ratings are missing")
+    return row
+
+
+def _of_cell(text: str, wanted: pa.DataType) -> Any:
+    """What the text of a CSV cell means; the text itself where it means nothing."""
+    if pa.types.is_timestamp(wanted):
+        return text
+    try:
+        return json.loads(text.lower() if text.lower() in ("true", "false") else text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _value(value: Any, name: str, wanted: pa.DataType, rule: Field) -> Any:
+    """A value as its column takes it. Raises FieldError with what is wrong."""
+    if pa.types.is_string(wanted):
+        if not isinstance(value, str):
+            raise FieldError(name, f"is {_kind(value)}, not a text")
+        if value != storable(value):
+            raise FieldError(name, "holds half of a character (a lone surrogate)")
+        if rule.filled and not value.strip():
+            raise FieldError(name, "is blank")
+        if rule.among and value not in rule.among:
+            raise FieldError(name, f"is none of {', '.join(rule.among)}")
+        return value
+    if pa.types.is_boolean(wanted):
+        if not isinstance(value, bool):
+            raise FieldError(name, f"is {_kind(value)}, not true or false")
+        return value
+    if pa.types.is_integer(wanted):
+        return _whole(value, name, rule)
+    if pa.types.is_floating(wanted):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise FieldError(name, f"is {_kind(value)}, not a number")
+        return float(value)
+    if pa.types.is_timestamp(wanted):
+        return _time(value, name)
+    if pa.types.is_struct(wanted):
+        if not isinstance(value, Mapping):
+            raise FieldError(name, f"holds {_kind(value)}, not a record")
+        parts = {f.name: value.get(f.name) for f in wanted}
+        return {
+            f.name: None
+            if parts[f.name] is None
+            else _value(parts[f.name], name, f.type, rule if f.name == "strength" else _ANY)
+            for f in wanted
+        }
+    if not isinstance(value, list | tuple | np.ndarray):
+        raise FieldError(name, f"is {_kind(value)}, not a list")
+    if rule.required and not len(value):
+        raise FieldError(name, "is an empty list")
+    return [None if item is None else _value(item, name, wanted.value_type, rule) for item in value]
+
+
+def _whole(value: Any, name: str, rule: Field) -> int:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole and not (isinstance(value, float) and value.is_integer()):
+        raise FieldError(name, f"is {_kind(value)}, not a whole number{_range(rule)}")
+    number = int(value)
+    if rule.low is not None and rule.high is not None and number != rule.also and not rule.low <= number <= rule.high:
+        raise FieldError(name, f"is not a whole number{_range(rule)}")
+    if abs(number) >= 2**63:
+        raise FieldError(name, "is too large a number")
+    return number
+
+
+def _range(rule: Field) -> str:
+    return "" if rule.low is None else f" from {rule.low} to {rule.high}"
+
+
+def _time(value: Any, name: str) -> datetime:
+    if isinstance(value, datetime) and value.tzinfo:
+        return value
+    try:
+        stamp = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise FieldError(name, f"is {_kind(value)}, not a time (ISO 8601)") from None
+    if stamp.tzinfo is None:
+        raise FieldError(name, "has no time zone")
+    return stamp
+
+
+def _kind(value: Any) -> str:
+    names = {
+        bool: "true or false",
+        int: "a number",
+        float: "a number with a fraction",
+        str: "a text",
+        list: "a list",
+        dict: "a record",
+    }
+    return names.get(type(value), f"a {type(value).__name__}")
+
+
+# -------------------------------------------------------------------------------------------------------------------------- writing
+
+
+def write(path: Path, form: str, tables: Iterable[pa.Table]) -> int:
+    """Write rows of a form to a file by its ending; the number of rows.
+
+    The file appears whole or not at all. The same rows give the same bytes. Raises FileError for an ending that isn't known.
+    """
+    ending = ending_of(path, ENDINGS)
+    if (form == label_studio.NAME) != (ending in (".json", ".json.gz")):
+        raise FileError(f"{path}: form {form} is not written to {ending}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
+    counted = _Counted(tables)
+    try:
+        if form == label_studio.NAME:
+            with _packed(part, ending) as file:
+                label_studio.write(counted, file)
+        elif ending == ".parquet":
+            with pq.ParquetWriter(part, FORMS[form].schema, compression="zstd") as writer:
+                for table in counted:
+                    writer.write_table(table.select(FORMS[form].schema.names).cast(FORMS[form].schema))
+        else:
+            with _packed(part, ending) as file:
+                (_write_csv if ending.startswith(".csv") else _write_jsonl)(counted, FORMS[form], file)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return counted.rows
+
+
+class _Counted:
+    def __init__(self, tables: Iterable[pa.Table]) -> None:
+        self.rows, self._tables = 0, tables
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        for table in self._tables:
+            self.rows += len(table)
+            yield table
+
+
+@contextmanager
+def _packed(path: Path, ending: str) -> Iterator[Any]:
+    with path.open("wb") as raw:
+        if ending.endswith(".gz"):
+            with gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0, compresslevel=6) as file:
+                yield file
+        else:
+            yield raw
+
+
+def _write_jsonl(tables: Iterable[pa.Table], form: Form, file: Any) -> None:
+    for table in tables:
+        for batch in table.select(form.schema.names).to_batches(max_chunksize=4096):
+            rows = batch.to_pylist()
+            file.write("".join(json.dumps(r, ensure_ascii=False, default=_iso) + "\n" for r in rows).encode())
+
+
+def _iso(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"a {type(value).__name__} has no JSON")
+
+
+def _write_csv(tables: Iterable[pa.Table], form: Form, file: Any) -> None:
+    import pyarrow.csv as pa_csv
+
+    header = pa.schema([pa.field(f.name, _cell_type(f.type)) for f in form.schema])
+    with pa_csv.CSVWriter(file, header) as writer:
+        for table in tables:
+            columns = [_cells(table[f.name], f.type) for f in form.schema]
+            writer.write_table(pa.table(columns, schema=header))
+
+
+def _cell_type(wanted: pa.DataType) -> pa.DataType:
+    return pa.string() if pa.types.is_nested(wanted) or pa.types.is_timestamp(wanted) else wanted
+
+
+def _cells(column: pa.ChunkedArray, wanted: pa.DataType) -> Any:
+    if not pa.types.is_nested(wanted) and not pa.types.is_timestamp(wanted):
+        return column
+    write = _iso if pa.types.is_timestamp(wanted) else lambda value: json.dumps(value, ensure_ascii=False)
+    return pa.array([None if value is None else write(value) for value in column.to_pylist()], pa.string())

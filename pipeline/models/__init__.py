@@ -1,0 +1,1 @@
+"""Models: checkpoints, conversations as tokens, classifiers and probes, and their scores."""

@@ -1,0 +1,1 @@
+"""Running, reporting, looking after an installation: what people start from the command line."""

@@ -1,0 +1,1 @@
+"""What a recipe will take, before it runs: steps, operations, memory, devices, hours."""

@@ -1,0 +1,114 @@
+"""A trained model's folder: tables of predictions and a card beside the weights."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from upath import UPath
+
+from pipeline.models.checkpoints import identity
+from pipeline.reward_model.made import Made
+from pipeline.reward_model.schema import CURVE, PREDICTIONS, PREFERENCE_PREDICTIONS, STEPS
+from pipeline.reward_model.sides import Side, prompts_of
+from pipeline.settings import Checkpoint, Recipe
+from pipeline.store import write_table
+from pipeline.vocabulary import ATTRIBUTES, OUTPUTS
+from pipeline.worker import Log, Progress, Spec
+
+
+def publish(
+    spec: Spec, recipe: Recipe, base: Checkpoint, train: Side, development: Side, made: Made, out: Path, log: Log
+) -> dict[str, Any]:
+    """Tables and card beside the model, with predictions of the model as it was written; the figures of the run."""
+    from pipeline.models.loading import load_scorer
+    from pipeline.models.scoring import score
+    from pipeline.reward_model.figures import figures_of
+
+    published = load_scorer(out)
+    progress = Progress(log, "development predictions", len(development.encoded))
+    predictions = score(published, development.encoded, progress.update)
+    again = score(published, development.encoded, lambda done: None, precision=recipe.precision)
+    write_table(pa.Table.from_pylist(made.curve, schema=CURVE), UPath(out / "training_curve.parquet"))
+    write_table(
+        pa.Table.from_pylist([{n: row[n] for n in STEPS.names} for row in made.steps], schema=STEPS),
+        UPath(out / "training_steps.parquet"),
+    )
+    rated, preferred = _predictions(development, recipe.outputs, predictions)
+    last = recipe.stages[-1]
+    published_loss = figures_of(last, again, development.examples(last))["loss"]  # as the curve has it
+    write_table(rated, UPath(out / "development_predictions.parquet"))
+    write_table(preferred, UPath(out / "development_preferences.parquet"))
+    write_table(prompts_of(train), UPath(out / "training_prompts.parquet"))
+    chosen = [row for row in made.curve if row["chosen"]][-1]
+    (out / "README.md").write_text(_card(spec, base, recipe, train, development, chosen, made))
+    return {
+        "lost_oldest_turns": train.lost_oldest_turns + development.lost_oldest_turns,
+        "start_cut": train.start_cut + development.start_cut,
+        "train_responses": len(train.encoded),
+        "train_ratings": len(train.rated),
+        "train_preferences": len(train.preferred),
+        "development_responses": len(development.encoded),
+        "chosen_step": chosen["step"],
+        "development_loss": chosen["development_loss"],
+        "published_loss": published_loss,
+        "baseline_loss": made.baseline["loss"],
+        "baseline_mse": [made.baseline.get(f"{a}_mse") for a in ATTRIBUTES],
+        **made.figures,
+    }
+
+
+def _predictions(side: Side, outputs: Sequence[str], predictions: npt.NDArray[np.float64]) -> tuple[pa.Table, pa.Table]:
+    """Tables of schemas PREDICTIONS and PREFERENCE_PREDICTIONS."""
+
+    def columns(rows: npt.NDArray[np.int64], prefix: str = "") -> dict[str, Any]:
+        found = {f"{prefix}{name}": predictions[rows, n] for n, name in enumerate(outputs)}
+        empty = pa.nulls(len(rows), pa.float64())
+        return {f"{prefix}{name}": found.get(f"{prefix}{name}", empty) for name in OUTPUTS}
+
+    rated = {name: side.rated[name] for name in ("prompt_id", "response_id", "position")} | columns(side.rated_at)
+    rated |= {f"{a}_label": side.rated[a] for a in ATTRIBUTES}
+    preferred = {name: side.preferred[name] for name in ("prompt_id", "strength")}
+    for n, prefix in enumerate(("chosen_", "rejected_")):
+        preferred |= columns(side.preferred_at[:, n], prefix)
+    return pa.table(rated, schema=PREDICTIONS), pa.table(preferred, schema=PREFERENCE_PREDICTIONS)
+
+
+def _card(
+    spec: Spec,
+    base: Checkpoint,
+    recipe: Recipe,
+    train: Side,
+    development: Side,
+    chosen: dict[str, Any],
+    made: Made,
+) -> str:
+    import jinja2
+
+    template = jinja2.Template((Path(__file__).parent / "card.md.jinja").read_text(), undefined=jinja2.StrictUndefined)
+    card: str = template.render(
+        name=spec["recipe_name"],
+        rated_by=spec["rated_by"],
+        ratings_note=spec["ratings_note"],
+        licence=base.licence,
+        base=" ".join(identity(base)),
+        ratings=len(train.rated),
+        preferences=len(train.preferred),
+        prompts=len(prompts_of(train)),
+        data_version=spec["data_version"],
+        recipe=recipe,
+        figures=made.figures,
+        step=chosen["step"],
+        loss=chosen["development_loss"],
+        pair_accuracy=chosen["pair_accuracy"],
+        baseline=made.baseline["loss"],
+        development=len(development.encoded),
+        attributes=[
+            {"attribute": a, "pearson": chosen[f"{a}_pearson"], "mse": chosen[f"{a}_mse"]}
+            for a in recipe.outputs
+            if a in ATTRIBUTES
+        ],
+    )
+    return card

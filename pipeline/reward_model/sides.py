@@ -1,0 +1,99 @@
+"""The two sides of a recipe's data, training and development, as tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.draws import uniforms
+from pipeline.models.encoding import encode
+from pipeline.reward_model.schema import TRAINING_PROMPTS
+from pipeline.settings import Recipe
+
+FOLDS = 5
+"""Folds of prompts that choose the strength of a ridge regression."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """Data of one side, training or development: tables, their conversations as tokens (each once), and where each row's are."""
+
+    rated: pa.Table
+    preferred: pa.Table
+    encoded: list[list[int]]
+    rated_at: npt.NDArray[np.int64]  # (rated,)
+    preferred_at: npt.NDArray[np.int64]  # (preferred, 2): chosen, rejected
+    lost_oldest_turns: int
+    start_cut: int
+
+    def examples(self, stage: Recipe) -> Any:
+        """What a stage of training takes; see `training.Examples`."""
+        from pipeline.reward_model.examples import Examples
+
+        if stage.pairs:
+            strength = np.asarray(self.preferred["strength"], dtype=np.float64)[:, None]
+            return Examples(self.encoded, self.preferred_at, strength, self.preferred_at)
+        return Examples(
+            self.encoded, self.rated_at[:, None], labels_of(self.rated, stage.attributes), self.preferred_at
+        )
+
+    def folds(self, stage: Recipe) -> npt.NDArray[np.int64]:
+        """A fold for each unit of a stage, by a hash of its prompt."""
+        prompts = (self.preferred if stage.pairs else self.rated)["prompt_id"].to_pylist()
+        return (FOLDS * uniforms(prompts, "helpsteer/folds")[:, 0]).astype(np.int64)
+
+
+def enough(stage: Recipe, train: Side, development: Side) -> None:
+    """Raise ValueError where a side has nothing that a stage learns from, or picks its checkpoint by."""
+    for side, what in ((train, "to train on"), (development, "to pick the checkpoint")):
+        if stage.pairs and not len(side.preferred):
+            raise ValueError(f"no preference {what}: objective {stage.objective} needs pairs, or ratings that differ")
+        if not stage.pairs and not np.isfinite(labels_of(side.rated, stage.attributes)).any():
+            raise ValueError(
+                f"no rating {what} of {', '.join(stage.attributes)}: objective {stage.objective} needs them"
+            )
+
+
+def labels_of(table: pa.Table, attributes: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Targets of rated responses: shape (rows, attributes), NaN where not rated."""
+    columns = [pc.fill_null(table[a], float("nan")) for a in attributes]
+    return np.stack([np.asarray(c, dtype=np.float64) for c in columns], axis=1)
+
+
+def side_of(tokenizer: Any, rated: pa.Table, preferred: pa.Table, split: str, max_tokens: int) -> Side:
+    """A side's rows, with every conversation encoded once, wherever it stands."""
+    rated, preferred = (table.filter(pc.equal(table["split"], split)) for table in (rated, preferred))
+    sides = [(rated, "response"), (preferred, "chosen"), (preferred, "rejected")]
+    places: dict[tuple[int, ...], int] = {}
+    at, lost, cut = [], 0, 0
+    for table, column in sides:
+        for messages, response in zip(table["messages"].to_pylist(), table[column].to_pylist(), strict=True):
+            ids, turns, start = encode(tokenizer, messages, response, max_tokens)
+            key = tuple(ids)
+            if key not in places:
+                lost, cut = lost + bool(turns), cut + start
+            at.append(places.setdefault(key, len(places)))
+    where = np.array(at, dtype=np.int64)
+    n, m = len(rated), len(preferred)
+    return Side(
+        rated,
+        preferred,
+        [list(key) for key in places],
+        where[:n],
+        np.stack([where[n : n + m], where[n + m :]], axis=1),
+        lost,
+        cut,
+    )
+
+
+def prompts_of(side: Side) -> pa.Table:
+    """The prompts of a side, each once, in the schema TRAINING_PROMPTS."""
+    prompts = pd.unique(
+        pd.Series([*side.rated["prompt_id"].to_pylist(), *side.preferred["prompt_id"].to_pylist()], dtype=str)
+    )
+    return pa.table({"prompt_id": sorted(prompts)}, schema=TRAINING_PROMPTS)

@@ -1,0 +1,85 @@
+"""Settings of benchmarks and of what becomes of their scores."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.settings.section import Section, Share
+
+BenchmarkForm = Literal["pairs", "rewardbench2", "rm_bench", "judgebench"]
+"""How a benchmark's records look, and what makes one figure of their scores: the modules of `pipeline.evaluation.benchmarks`."""
+
+
+class BuiltinBenchmark(Section):
+    """Pairs that ship with the project: `smoke`."""
+
+    kind: Literal["builtin"]
+    name: Literal["smoke"]
+
+    @property
+    def form(self) -> BenchmarkForm:
+        """Pairs."""
+        return "pairs"
+
+
+class CollectedBenchmark(Section):
+    """The validation pairs of the collected data: the response with the higher helpfulness is the good one."""
+
+    kind: Literal["collected"]
+
+    @property
+    def form(self) -> BenchmarkForm:
+        """Pairs."""
+        return "pairs"
+
+
+class FileBenchmark(Section):
+    """A benchmark in a file, in its published form: JSON lines, a JSON list, CSV or Parquet. `pairs` has RewardBench's fields."""
+
+    kind: Literal["file"]
+    path: str
+    form: BenchmarkForm = "pairs"
+
+
+class HubBenchmark(Section):
+    """A benchmark on the hub. Without `id`: where its form is published (`pairs`: RewardBench)."""
+
+    kind: Literal["hub"]
+    form: BenchmarkForm = "pairs"
+    id: str
+    revision: str | None = Field(None, description="commit of the data set; pin it")
+    split: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        form = values.get("form", "pairs")
+        where = next((published for name, published in PUBLISHED_BENCHMARKS.items() if name == form), None)
+        if where is None:
+            return {"id": "", "split": "", **values}  # the form's own field says what is wrong
+        if values.get("id", where[0]) != where[0] and "split" not in values:
+            raise ValueError(f"split: is missing; only {where[0]} has a default, {where[1]}")
+        return {"id": where[0], "split": where[1], **values}
+
+
+PUBLISHED_BENCHMARKS: dict[str, tuple[str, str]] = {
+    "pairs": ("allenai/reward-bench", "filtered"),
+    "rewardbench2": ("allenai/reward-bench-2", "test"),
+    "rm_bench": ("THU-KEG/RM-Bench", "train"),
+    "judgebench": ("ScalerLab/JudgeBench", "gpt"),  # `claude` is the other; `gpt+claude` takes both
+}
+"""Id on the hub and split of each form's benchmark."""
+
+Benchmark = Annotated[BuiltinBenchmark | CollectedBenchmark | FileBenchmark | HubBenchmark, Field(discriminator="kind")]
+
+
+class Evaluation(Section):
+    """What becomes of scores that are worse than those of the run before."""
+
+    gate: bool = Field(False, description="worse scores are not published; else they are, with a warning")
+    most_lost: Share | None = Field(
+        None,
+        description="losing more than this of a benchmark's accuracy is worse, whatever the interval of the difference",
+    )

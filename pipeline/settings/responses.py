@@ -1,0 +1,57 @@
+"""Settings of contexts and generators."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.settings.checkpoints import Sampling
+from pipeline.settings.section import Name, Section
+from pipeline.vocabulary import Attribute
+
+
+class NextTurnScorer(Section):
+    """Scores a candidate by the log-likelihood of the user's next turn under a language model."""
+
+    kind: Literal["next_user_turn"]
+    checkpoint: Name
+
+
+class RewardScorer(Section):
+    """Scores a candidate by a reward model (a sequence classifier; of several outputs, the first)."""
+
+    kind: Literal["reward_model"]
+    checkpoint: Name
+
+
+class Contexts(Section):
+    """How the earlier assistant turns of a multi-turn prompt are written anew."""
+
+    checkpoint: Name
+    sampling: Sampling = Sampling()
+    system_prompt: str | None = None
+    candidates: int = Field(1, ge=1, le=64, description="written for each turn; HelpSteer2 has 16")
+    scorers: tuple[Annotated[NextTurnScorer | RewardScorer, Field(discriminator="kind")], ...] = Field(
+        (),
+        description="the candidate with the best average rank over these is kept; models of their own beside the one that writes",
+    )
+
+    @model_validator(mode="after")
+    def _something_to_choose_by(self) -> Self:
+        if (self.candidates > 1) != bool(self.scorers):
+            raise ValueError(
+                f"{self.candidates} candidates and {len(self.scorers)} scorers: several need a scorer, one needs none"
+            )
+        return self
+
+
+class Generator(Section):
+    """One of the models that answer: a checkpoint with its decoding settings."""
+
+    checkpoint: Name
+    share: float = Field(gt=0, description="relative share of all responses")
+    sampling: Sampling = Sampling()
+    system_prompt: str | None = None
+    attributes: dict[Attribute, Annotated[int, Field(ge=0, le=4)]] = Field(
+        {}, description="asked for in the system prompt, as SteerLM conditions are (HelpSteer2, section 2.2)"
+    )
+    description: str = ""

@@ -1,0 +1,37 @@
+"""What every section of a profile shares."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+PROFILES = Path(__file__).parents[1] / "profiles"
+PROJECT = Path(__file__).parents[2]
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=60)]
+"""A name that becomes an asset, a partition or a folder: lower-case letters, digits, underscores."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+ENGINE_POOL = "engine"
+"""Pool of the steps that hold an accelerator, or all cores: one at a time by default."""
+
+
+class ProfileError(ValueError):
+    """A profile that can't be used; the message names file, line, place and what is allowed."""
+
+
+class Section(BaseModel):
+    """A part of a profile: immutable, and closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def digest(self) -> str:
+        """Hash of the section's values: 12 hex digits, equal for equal values."""
+        return digest(self.model_dump(mode="json"))
+
+
+def digest(value: object) -> str:
+    """Hash of a JSON value: 12 hex digits, independent of key order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:12]

@@ -1,0 +1,1 @@
+"""Texts: words, near-duplicates, personal data, overlap with benchmarks."""

@@ -1,0 +1,1 @@
+"""Annotation desks: where tasks go and ratings come from."""

@@ -1,0 +1,28 @@
+"""Desk `files`: tasks go out as a file, ratings come back in a folder."""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipeline.annotations import files
+from pipeline.settings import PROJECT
+from resources.desks.desk import AnnotationDesk, Ask
+
+
+class DropFolder(AnnotationDesk):
+    """Tasks as files in `<folder>/<delivery>/round_<n>/`, ratings from its folder `ratings`."""
+
+    folder: str
+
+    def publish(self, delivery: str, round_: int, tasks: pa.Table, wanted: pa.Table) -> str:
+        """Write the tasks' file."""
+        return str(files.write_tasks(tasks, wanted, self._place(delivery, round_)))
+
+    def collect(
+        self, delivery: str, round_: int, tasks: pa.Table, wanted: pa.Table, ask: Ask
+    ) -> tuple[pa.Table, pa.Table]:
+        """Read the ratings' files."""
+        return files.read_ratings(wanted, round_, self._place(delivery, round_))
+
+    def _place(self, delivery: str, round_: int) -> Path:
+        return PROJECT / Path(self.folder).expanduser() / delivery / f"round_{round_}"

@@ -1,0 +1,178 @@
+"""Workers and replicas on a real Ray cluster, of this machine alone."""
+
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from upath import UPath
+
+from pipeline.engines.finished import FinishedRequests
+from pipeline.models.checkpoints import resolve
+from pipeline.responses.schema import REQUESTS
+from pipeline.settings import Checkpoint, RayCluster, Sampling, load_profile
+from resources.compute import RayCompute
+from tests.engines.ray_cluster import Cluster, cluster, free_ports
+
+DOUBLES = "tests.orchestration.doubles"
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[Cluster]:
+    with cluster(cpus=2) as found:
+        yield found
+
+
+def run(address: str, worker: str, spec: dict[str, Any], out: Path) -> dg.ExecuteInProcessResult:
+    out.mkdir(exist_ok=True)
+
+    @dg.asset
+    def worked(context: dg.AssetExecutionContext, compute: RayCompute) -> dg.MaterializeResult:
+        return dg.MaterializeResult(metadata=compute.run(context, worker, spec, UPath(out)))
+
+    compute = RayCompute(address=address, python=sys.executable)
+    return dg.materialize([worked], resources={"compute": compute}, raise_on_error=False)
+
+
+def failure(result: dg.ExecuteInProcessResult) -> str:
+    (event,) = [e for e in result.all_events if e.event_type == dg.DagsterEventType.STEP_FAILURE]
+    return str(event.step_failure_data.user_failure_data.description)
+
+
+def figures(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
+    assert result.success
+    metadata = result.get_asset_materialization_events()[0].step_materialization_data.materialization.metadata
+    return {name: value.value for name, value in metadata.items()}
+
+
+def test_a_jobs_result_and_reasons_come_back(ray_cluster: Cluster, tmp_path: Path) -> None:
+    assert figures(run(ray_cluster.jobs, DOUBLES, {"do": "succeed"}, tmp_path))["n"] == 3
+    said = failure(run(ray_cluster.jobs, DOUBLES, {"do": "raise"}, tmp_path))
+    assert said == f"{DOUBLES} failed: ValueError: the input has no rows: give it some"
+    said = failure(run(ray_cluster.jobs, DOUBLES, {"do": "be killed"}, tmp_path))
+    assert "left no reason. What it had finished is kept." in said
+    assert "the last thing that it said" in said
+
+
+def test_a_job_that_ends_well_without_a_result_has_failed(ray_cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "_result.json").write_text('{"n": 9}')
+    assert "there is no result" in failure(run(ray_cluster.jobs, DOUBLES, {"do": "leave"}, tmp_path))
+
+
+def test_a_job_that_was_left_behind_is_stopped_before_the_next_of_its_place(
+    ray_cluster: Cluster, tmp_path: Path
+) -> None:
+    first = threading.Thread(target=run, args=(ray_cluster.jobs, DOUBLES, {"do": "hang"}, tmp_path), daemon=True)
+    first.start()
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    hanging = psutil.Process(int((tmp_path / "pid").read_text()))
+    assert figures(run(ray_cluster.jobs, DOUBLES, {"do": "succeed"}, tmp_path))["n"] == 3
+    psutil.wait_procs([hanging], timeout=10)
+    assert not hanging.is_running()
+    first.join(60)
+
+
+def test_where_no_cluster_is_the_step_says_what_to_do(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    said = failure(run(f"http://127.0.0.1:{port}", DOUBLES, {"do": "succeed"}, tmp_path))
+    assert said.startswith(f"no Ray cluster takes jobs at http://127.0.0.1:{port}: ")
+    assert "compute.ray.address" in said
+
+
+def test_a_cluster_that_goes_away_is_told(tmp_path: Path) -> None:
+    with cluster(cpus=2) as found:
+        results = list[dg.ExecuteInProcessResult]()
+        step = threading.Thread(
+            target=lambda: results.append(run(found.jobs, DOUBLES, {"do": "hang"}, tmp_path)), daemon=True
+        )
+        step.start()
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "pid").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    step.join(90)
+    assert f"The cluster at {found.jobs} went away: " in failure(results[0])
+
+
+def generation(tmp_path: Path, cache: Path, count: int, checkpoint: Checkpoint, **more: Any) -> dict[str, Any]:
+    """Spec of a worker that answers `count` requests."""
+    rows = [
+        {
+            "prompt_id": f"p{n}",
+            "generator": "g",
+            "messages": [{"role": "user", "content": f"Tell me a story about the number {n}."}],
+            "sampling": Sampling(temperature=0.8, max_tokens=64).model_dump_json(),
+            "seed": n,
+        }
+        for n in range(count)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, schema=REQUESTS), tmp_path / "requests.parquet")
+    return {
+        "task": "responses",
+        "input": str(tmp_path / "requests.parquet"),
+        "work": str(tmp_path / "work"),
+        "cache": str(cache),
+        "checkpoint": checkpoint.model_dump(mode="json"),
+        "device": "cpu",
+        "profile_seed": 1,
+        "cluster": RayCluster(**more).model_dump(mode="json"),
+    }
+
+
+@pytest.mark.engine
+def test_two_replicas_finish_a_plan_though_one_is_killed(
+    ray_cluster: Cluster, tmp_path: Path, checkpoint_cache: Path
+) -> None:
+    checkpoint = load_profile("tiny").checkpoints["smollm2_135m_instruct"].model_copy(update={"replicas": 2})
+    spec = generation(tmp_path, checkpoint_cache, 80, checkpoint, in_flight=24)
+    finished, killed = FinishedRequests(UPath(tmp_path / "work")), list[int]()
+
+    def kill_one() -> None:
+        while True:
+            replicas = [
+                p for p in psutil.process_iter(["cmdline"]) if "ray::Replica" in " ".join(p.info["cmdline"] or [])
+            ]
+            if len(replicas) == 2 and len(finished.keys()) > 10:
+                killed.append(replicas[0].pid)
+                replicas[0].kill()
+                return
+            time.sleep(0.2)
+
+    killer = threading.Thread(target=kill_one, daemon=True)
+    killer.start()
+    done = figures(run(ray_cluster.jobs, "pipeline.responses.worker", spec, tmp_path / "out"))
+    assert killed
+    assert (done["answered"], done["reused"], done["refused"]) == (80, 0, {})
+    answers = pq.read_table(tmp_path / "out" / "answers.parquet")
+    assert len(set(answers["request_key"].to_pylist())) == 80
+    assert all(answers["text"].to_pylist())
+    rows = [pq.read_table(path) for path in sorted((tmp_path / "work").glob("part-*.parquet"))]
+    assert sum(map(len, rows)) == 80, "nothing is kept twice"
+
+    # all is finished: the next run starts no engine
+    again = figures(run(ray_cluster.jobs, "pipeline.responses.worker", spec, tmp_path / "out"))
+    assert (again["answered"], again["reused"], again["start_seconds"]) == (0, 80, 0)
+
+
+@pytest.mark.engine
+def test_replicas_that_never_stand_end_with_the_reason(
+    ray_cluster: Cluster, tmp_path: Path, checkpoint_cache: Path
+) -> None:
+    """A model folder without weights: each replica dies at its start."""
+    whole = resolve(load_profile("tiny").checkpoints["smollm2_135m_instruct"], checkpoint_cache)
+    folder = shutil.copytree(whole, tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors"))
+    spec = generation(tmp_path, tmp_path, 2, Checkpoint(folder=str(folder), licence="none"), deaths=2)
+    said = failure(run(ray_cluster.jobs, "pipeline.responses.worker", spec, tmp_path / "out"))
+    assert "RuntimeError: 2 replicas died in a row and nothing was answered; the last one: " in said
+    assert "Cannot find any model weights" in said

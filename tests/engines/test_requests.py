@@ -1,0 +1,277 @@
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from upath import UPath
+
+from pipeline.engines.finished import FinishedRequests, Journal, finish, outcomes
+from pipeline.engines.requests import Answer, Request, request_key
+from pipeline.settings import PROJECT, Sampling
+
+SAMPLING = Sampling()
+
+
+def request(n: int) -> Request:
+    return Request(f"key-{n}", [{"role": "user", "content": str(n)}], SAMPLING, n)
+
+
+class CountingEngine:
+    """Test double: answers at once, remembers what it was asked, and dies after `die_after` answers."""
+
+    def __init__(self, die_after: int | None = None, refuse: frozenset[str] = frozenset()) -> None:
+        self.asked: list[str] = []
+        self.die_after, self.refuse = die_after, refuse
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[Answer]:
+        for n, r in enumerate(requests):
+            if n == self.die_after:
+                raise RuntimeError("engine died")
+            self.asked.append(r.key)
+            reason = "refused" if r.key in self.refuse else "stop"
+            yield Answer(r.key, f"text of {r.key}", reason, "too long" if reason == "refused" else None, 1, 2)
+
+
+def quiet(message: str) -> None:
+    del message
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> FinishedRequests:
+    return FinishedRequests(UPath(tmp_path / "work"))
+
+
+def test_finished_requests_are_never_asked_again(finished: FinishedRequests) -> None:
+    first, second = CountingEngine(), CountingEngine()
+    finish([request(n) for n in range(10)], [first], finished, quiet)
+    figures = finish([request(n) for n in range(15)], [second], finished, quiet)
+    assert second.asked == [f"key-{n}" for n in range(10, 15)]
+    assert (figures["reused"], figures["answered"]) == (10, 5)
+
+
+def test_an_engine_is_not_started_when_nothing_is_left(finished: FinishedRequests) -> None:
+    finish([request(1)], [CountingEngine()], finished, quiet)
+    assert finish([request(1)], [], finished, quiet)["answered"] == 0
+
+
+def test_an_engine_that_dies_half_way_keeps_what_was_done(finished: FinishedRequests) -> None:
+    requests = [request(n) for n in range(100)]
+    with pytest.raises(RuntimeError, match="engine died"):
+        finish(requests, [CountingEngine(die_after=50)], finished, quiet, every=8)
+    assert len(finished.read()) == 50
+    again = CountingEngine()
+    finish(requests, [again], finished, quiet)
+    assert len(again.asked) == 50
+    assert sorted(finished.read()["request_key"].to_pylist()) == sorted(r.key for r in requests)
+
+
+def test_an_engine_that_ends_early_without_an_error_is_one(finished: FinishedRequests) -> None:
+    class Short(CountingEngine):  # test double
+        def answer(self, requests: Sequence[Request]) -> Iterator[Answer]:
+            yield from super().answer(requests[:3])
+
+    with pytest.raises(RuntimeError, match="2 of 5 requests unanswered"):
+        finish([request(n) for n in range(5)], [Short()], finished, quiet)
+
+
+def test_a_refused_request_is_told_and_tried_again(finished: FinishedRequests) -> None:
+    requests = [request(n) for n in range(3)]
+    figures = finish(requests, [CountingEngine(refuse=frozenset({"key-1"}))], finished, quiet)
+    assert figures["refused"] == {"key-1": "too long"}
+    again = CountingEngine()
+    assert finish(requests, [again], finished, quiet)["refused"] == {}
+    assert again.asked == ["key-1"]
+
+
+def test_a_request_that_stands_twice_is_asked_once(finished: FinishedRequests) -> None:
+    engine = CountingEngine()
+    finish([request(1), request(1)], [engine], finished, quiet)
+    assert engine.asked == ["key-1"]
+
+
+def test_an_answer_kept_twice_is_read_once(finished: FinishedRequests) -> None:
+    answer = Answer("k", "text", "stop", None, 1, 2)
+    finished.append([answer])
+    finished.append([answer])
+    assert len(finished.read()) == 1
+
+
+def test_a_half_written_part_is_not_read(finished: FinishedRequests) -> None:
+    finished.append([Answer("k", "text", "stop", None, 1, 2)])
+    (finished.folder / ".part-x.parquet.tmp").write_bytes(b"PAR1 cut")
+    assert len(finished.read()) == 1
+
+
+@pytest.mark.parametrize("changed", [0, 1, 2, 3, 4, 5])
+def test_the_key_depends_on_everything_that_an_answer_depends_on(changed: int) -> None:
+    base = [[{"role": "user", "content": "a"}], "model", "revision", "template", SAMPLING, 1]
+    other = [[{"role": "user", "content": "b"}], "model2", "revision2", "template2", Sampling(temperature=0.1), 2]
+    mixed = [*base[:changed], other[changed], *base[changed + 1 :]]
+    assert request_key(*base) == request_key(*base)
+    assert request_key(*mixed) != request_key(*base)
+
+
+def test_failures_are_recorded_and_are_no_answers(finished: FinishedRequests) -> None:
+    finish([request(n) for n in range(3)], [CountingEngine(refuse=frozenset({"key-1"}))], finished, quiet)
+    finish([request(n) for n in range(3)], [CountingEngine()], finished, quiet)
+    (failure,) = finished.failures().to_pylist()
+    assert (failure["request_key"], failure["reason"], failure["detail"]) == ("key-1", "refused", "too long")
+    assert len(finished.read()) == 3
+
+
+def test_many_small_parts_become_one(finished: FinishedRequests) -> None:
+    for n in range(70):
+        finished.append([Answer(f"k{n}", f"text {n}", "stop", None, 1, 2)])
+    before = finished.read().sort_by("request_key")
+    finished.compact()
+    assert len(list(finished.folder.glob("part-*"))) == 1
+    assert finished.read().sort_by("request_key").equals(before)
+    assert sorted(finished.keys().to_pylist()) == sorted(f"k{n}" for n in range(70))
+
+
+def test_a_compaction_that_is_cut_off_loses_nothing(
+    finished: FinishedRequests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(70):
+        finished.append([Answer(f"k{n}", "text", "stop", None, 1, 2)])
+
+    def killed(self: UPath, missing_ok: bool = False) -> None:  # test double: the process dies before the old parts go
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(finished.folder), "unlink", killed)
+    with pytest.raises(KeyboardInterrupt):
+        finished.compact()
+    monkeypatch.undo()
+    assert len(finished.read()) == 70
+
+
+def test_outcomes_come_in_the_order_asked_with_reasons_for_the_others(finished: FinishedRequests) -> None:
+    finished.append([Answer(f"k{n}", f"text {n}", "stop", None, 1, 2) for n in range(3)])
+    found = outcomes(["k2", "x", "k0", "k2"], finished, {"x": "too long"}).to_pylist()
+    assert [(a["request_key"], a["text"], a["detail"]) for a in found] == [
+        ("k2", "text 2", None),
+        ("x", "", "too long"),
+        ("k0", "text 0", None),
+        ("k2", "text 2", None),
+    ]
+    with pytest.raises(KeyError, match="1 of 1 requests have neither an answer nor a reason"):
+        outcomes(["gone"], finished, {})
+
+
+def test_a_full_disk_ends_the_run_and_what_was_kept_stays(
+    finished: FinishedRequests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, writes = finished._write, list[int]()
+
+    def full(
+        kind: str, rows: Sequence[dict[str, object]], schema: object
+    ) -> None:  # test double: the third write fails
+        writes.append(len(rows))
+        if len(writes) > 2:
+            raise OSError(28, "No space left on device")
+        real(kind, rows, schema)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(finished, "_write", full)
+    with pytest.raises(OSError, match="No space left"):
+        finish([request(n) for n in range(40)], [CountingEngine()], finished, quiet, every=8)
+    monkeypatch.undo()
+    assert len(finished.read()) == 16
+    again = CountingEngine()
+    finish([request(n) for n in range(40)], [again], finished, quiet)
+    assert len(again.asked) == 16, "those of the part that could not be written stood in the journal"
+
+
+def test_every_answer_that_came_survives_a_kill(tmp_path: Path) -> None:
+    script = """
+import os, signal, sys
+from upath import UPath
+from pipeline.engines.requests import FinishedRequests, finish
+from tests.engines.test_requests import CountingEngine, quiet, request
+
+class Killed(CountingEngine):  # test double: its process is killed before the 14th answer
+    def answer(self, requests):
+        for n, answer in enumerate(super().answer(requests)):
+            if n == 13:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield answer
+
+finish([request(n) for n in range(20)], [Killed()], FinishedRequests(UPath(sys.argv[1])), quiet, every=5)
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=PROJECT, check=False)
+    assert done.returncode == -signal.SIGKILL
+    finished, engine = FinishedRequests(UPath(tmp_path)), CountingEngine()
+    assert len(finished.keys()) == 10, "two parts of five"
+    assert finish([request(n) for n in range(20)], [engine], finished, quiet)["reused"] == 13
+    assert engine.asked == [f"key-{n}" for n in range(13, 20)]
+    assert len(finished.read()) == 20
+    assert not list(tmp_path.glob("journal-*"))
+
+
+def test_a_line_that_was_cut_off_is_asked_again(finished: FinishedRequests) -> None:
+    journal = finished.journal()
+    (first, second) = CountingEngine().answer([request(1), request(2)])
+    journal.add(first)
+    (path,) = finished.folder.glob("journal-*.jsonl")
+    journal.add(second)
+    path.write_bytes(path.read_bytes()[:-2])
+    assert finished.recover() == 1
+    assert finished.keys().to_pylist() == ["key-1"]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_half_of_a_character_blocks_nothing(finished: FinishedRequests, killed: bool) -> None:
+    answer = Answer("key-1", "cut \ud83d", "stop", None, 1, 2)
+    if killed:
+        finished.journal().add(answer)
+        assert finished.recover() == 1
+    else:
+        finished.append([answer])
+    finished.record_failures([Answer("key-2", "", "refused", "cut \ud83d", 0, 0)])
+    assert finished.read()["text"].to_pylist() == ["cut \ufffd"]
+    assert finished.failures()["detail"].to_pylist() == ["cut \ufffd"]
+
+
+def test_answers_stay_in_their_journal_where_no_other_can_be_begun(
+    finished: FinishedRequests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, begun = FinishedRequests.journal, list[int]()
+
+    def one_alone(self: FinishedRequests) -> Journal:  # test double of a disk without room for another file
+        begun.append(1)
+        if len(begun) > 1:
+            raise OSError(28, "No space left on device")
+        return begin(self)
+
+    monkeypatch.setattr(FinishedRequests, "journal", one_alone)
+    with pytest.raises(OSError, match="No space left"):
+        finish([request(n) for n in range(10)], [CountingEngine()], finished, quiet, every=5)
+    assert finished.recover() == 5
+    assert sorted(finished.keys().to_pylist()) == [f"key-{n}" for n in range(5)]
+
+
+def test_answers_are_kept_in_time_while_the_next_one_takes_long(finished: FinishedRequests) -> None:
+    kept = list[int]()
+
+    class Pausing(CountingEngine):  # test double
+        def answer(self, requests: Sequence[Request]) -> Iterator[Answer]:
+            for n, answer in enumerate(super().answer(requests)):
+                if n == 5:
+                    time.sleep(0.5)
+                    kept.append(len(finished.read()))
+                yield answer
+
+    finish([request(n) for n in range(10)], [Pausing()], finished, quiet, seconds=0.1)
+    assert kept == [5], "an engine that is killed now has lost none of them"
+
+
+def test_a_really_full_disk_loses_nothing_that_was_kept(tmp_path: Path) -> None:
+    inside = ["unshare", "--map-root-user", "--mount"]
+    if shutil.which("unshare") is None or subprocess.run([*inside, "true"], check=False).returncode:
+        pytest.skip("no mount namespaces for this user: a small file system can't be made")
+    script = [sys.executable, "-m", "tests.engines.full_disk", str(tmp_path)]
+    done = subprocess.run([*inside, *script], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
