@@ -46,13 +46,6 @@ def options(
     }
 
 
-def engine_compute(profile: Profile) -> dict[str, Any]:
-    """The part of a worker's spec that says on what its engine runs."""
-    compute = profile.compute
-    cluster = {"cluster": compute.ray.model_dump(mode="json")} if compute.kind == "ray" else {}
-    return {"device": compute.device, **cluster}
-
-
 def ratings_of(store: Store, profile: Profile, recipe: str) -> tuple[RatedBy, str]:
     """Who gave the ratings that a recipe learns from, and what is said of them: by the data set's rows, not by the desk that there is now."""
     collected = profile.rated_by

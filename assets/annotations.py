@@ -7,10 +7,12 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets import code_version, count_table, engine_compute, options, sample_table
+from assets import code_version, count_table, options, sample_table
 from pipeline import gate, plots
 from pipeline.annotations import agreement, consensus, expectations, panel, schema, tasks
 from pipeline.annotations.files import NotFinishedError
+from pipeline.annotations.rater import RatingsSpec
+from pipeline.engines.spec import EngineSpec
 from pipeline.forms.rows import ANNOTATIONS, LABELS, QUARANTINE
 from pipeline.partitions import DELIVERIES
 from pipeline.settings import ENGINE_POOL, Profile
@@ -277,16 +279,14 @@ def _ask(
     def ask(checkpoint: str, asked: pa.Table) -> pa.Table:
         out = store.staging(f"ratings/{checkpoint}", context.partition_key)
         write_table(asked, out / "questions.parquet")
-        spec = {
-            "input": str(out / "questions.parquet"),
-            "panel": {panel.annotator_id(name): m.model_dump(mode="json") for name, m in profile.panel.items()},
-            "work": str(store.work(f"ratings/{checkpoint}", context.partition_key)),
-            "checkpoint": profile.checkpoints[checkpoint].model_dump(mode="json"),
-            "cache": str(store.cache()),
-            "profile_seed": profile.seed,
-            **engine_compute(profile),
-        }
-        runs[checkpoint] = compute.run(context, "pipeline.annotations.rater", spec, out)
+        spec = RatingsSpec(
+            input=out / "questions.parquet",
+            work=store.work(f"ratings/{checkpoint}", context.partition_key),
+            engine=EngineSpec.of(profile, checkpoint, store.cache()),
+            panel={panel.annotator_id(name): member for name, member in profile.panel.items()},
+            out=out,
+        )
+        runs[checkpoint] = compute.run(context, spec)
         rated = read_table(out / "ratings.parquet")
         out.fs.rm(str(out), recursive=True)
         return rated

@@ -15,6 +15,7 @@ from pipeline.evaluation.doubt.calibration import calibration
 from pipeline.evaluation.doubt.contamination import contaminated
 from pipeline.evaluation.leaderboard import REWARDBENCH, board, of_recipe, unequal, wide
 from pipeline.evaluation.scorers.specs import ModelSpec
+from pipeline.evaluation.worker import ScoringSpec
 from pipeline.settings import ENGINE_POOL, Profile
 from pipeline.store import Store, local_path, read_table, write_table
 from pipeline.vocabulary import ATTRIBUTES
@@ -98,14 +99,15 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         )
         out = store.staging("benchmark_scores", recipe)
         write_table(items, out / "items.parquet")
-        spec = {
-            "scorer": model.model_dump(mode="json"),
-            "input": str(out / "items.parquet"),
-            "work": str(store.work("benchmark_scores", recipe)),
-            "weights": factors,
-            "processes": profile.compute.processes,
-        }
-        facts = compute.run(context, "pipeline.evaluation.worker", spec, out)
+        spec = ScoringSpec(
+            scorer=model,
+            input=out / "items.parquet",
+            work=store.work("benchmark_scores", recipe),
+            weights=factors,
+            processes=profile.compute.processes,
+            out=out,
+        )
+        facts = compute.run(context, spec)
         scores = read_table(out / "scores.parquet")
         out.fs.rm(str(out), recursive=True)
         forms = {name: loading.form(benchmark) for name, benchmark in profile.benchmarks.items()}

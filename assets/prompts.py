@@ -9,13 +9,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets import code_version, count_table, engine_compute, options, sample_table
+from assets import code_version, count_table, options, sample_table
 from pipeline import gate, plots
 from pipeline.benchmarks import loading
+from pipeline.engines.spec import EngineSpec
 from pipeline.partitions import DELIVERIES
 from pipeline.prompts import complexity, delivery_figures, expectations, pool, sampling, schema, sources
+from pipeline.prompts.rater import ComplexitySpec
 from pipeline.prompts.topics import MAP
-from pipeline.settings import ENGINE_POOL, Checkpoint, Profile, digest
+from pipeline.prompts.worker import TopicsSpec
+from pipeline.settings import ENGINE_POOL, Profile, digest
 from pipeline.store import DATA, Store, read_batches, read_table, write_table
 from pipeline.texts import personal_data
 from pipeline.texts.words import prompt_texts
@@ -141,16 +144,17 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         store, found_by = storage.store(), digest([wanted.topics.model_dump(), profile.seed])
         candidates, before = store.read("candidate_prompts"), store.manifest("prompt_topics")
         earlier = before if before and before.info.get("found_by") == found_by else None
-        spec = {
-            "input": str(store.path("candidate_prompts", None, DATA)),
-            "work": str(store.work("prompt_topics")),
-            "earlier": str(store.path("prompt_topics")) if earlier else None,
-            "weights": earlier.info["embedder's weights"] if earlier else None,
-            "seed": profile.seed,
-            **wanted.topics.model_dump(),
-        }
         out = store.staging("prompt_topics")
-        figures = compute.run(context, "pipeline.prompts.worker", spec, out)
+        spec = TopicsSpec(
+            input=store.path("candidate_prompts", None, DATA),
+            work=store.work("prompt_topics"),
+            earlier=store.path("prompt_topics") if earlier else None,
+            weights=earlier.info["embedder's weights"] if earlier else None,
+            topics=wanted.topics,
+            seed=profile.seed,
+            out=out,
+        )
+        figures = compute.run(context, spec)
         topics, map_, places = read_table(out / "topics.parquet"), read_table(out / MAP), figures.pop("map")
         out.fs.rm(str(out), recursive=True)
         table, found = candidates, pc.index_in(candidates["prompt_id"], topics["prompt_id"].combine_chunks())
@@ -205,7 +209,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         table, shown = topics.append_column("complexity", counted), {}
         unrated = topics.slice(0, 0).append_column("detail", pa.chunked_array([], pa.string()))
         if rater:
-            ratings, figures = _rated(context, store, compute, rater, profile)
+            ratings, figures = _rated(context, store, compute, wanted.complexity.checkpoint, profile)
             ratings = ratings.take(pc.index_in(topics["prompt_id"], ratings["prompt_id"].combine_chunks()))
             levels, rated = ratings["complexity"], pc.is_valid(ratings["complexity"])
             agreed, confusion = complexity.agreement(counted.filter(rated), levels.filter(rated))
@@ -298,19 +302,17 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
 
 
 def _rated(
-    context: dg.AssetExecutionContext, store: Store, compute: Compute, rater: Checkpoint, profile: Profile
+    context: dg.AssetExecutionContext, store: Store, compute: Compute, rater: str, profile: Profile
 ) -> tuple[pa.Table, dict[str, Any]]:
     """Ratings of the pool by a model, and figures of its run."""
     out = store.staging("prompt_complexity")
-    spec = {
-        "input": str(store.path("prompt_topics", None, DATA)),
-        "work": str(store.work("prompt_complexity")),
-        "checkpoint": rater.model_dump(mode="json"),
-        "cache": str(store.cache()),
-        "profile_seed": profile.seed,
-        **engine_compute(profile),
-    }
-    figures = compute.run(context, "pipeline.prompts.rater", spec, out)
+    spec = ComplexitySpec(
+        input=store.path("prompt_topics", None, DATA),
+        work=store.work("prompt_complexity"),
+        engine=EngineSpec.of(profile, rater, store.cache()),
+        out=out,
+    )
+    figures = compute.run(context, spec)
     ratings = read_table(out / "ratings.parquet")
     out.fs.rm(str(out), recursive=True)
     return ratings, figures

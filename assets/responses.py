@@ -7,19 +7,20 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets import OWNERS, code_version, count_table, engine_compute, options, sample_table
+from assets import OWNERS, code_version, count_table, options, sample_table
 from pipeline import gate, plots
+from pipeline.engines.spec import EngineSpec
 from pipeline.partitions import DELIVERIES
 from pipeline.responses import expectations, plan, schema
 from pipeline.responses.accounts import account
+from pipeline.responses.context_worker import ContextsSpec
+from pipeline.responses.worker import ResponsesSpec
 from pipeline.settings import Profile
-from pipeline.store import Store, read_table, write_table
+from pipeline.store import read_table, write_table
 from resources.compute import Compute
 from resources.desks.desk import AnnotationDesk
 from resources.desks.recorded import RecordedRatings
 from resources.storage import Storage
-
-WORKER = "pipeline.responses.worker"
 
 
 def build(profile: Profile) -> list[dg.AssetsDefinition]:
@@ -45,16 +46,16 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     def contexts(context: dg.AssetExecutionContext, storage: Storage, compute: Compute) -> Iterator[gate.Event]:
         """Conversations up to the user turn that is to be answered; the assistant turns in between are written anew by a model."""
         store, delivery = storage.store(), context.partition_key
-        spec = {
-            "task": "contexts",
-            "input": str(store.path("prompts", delivery, "data.parquet")),
-            "work": str(store.work("contexts", delivery)),
-            "contexts": asked.model_dump(mode="json"),
-            "scorers": {name: checkpoint.model_dump(mode="json") for name, checkpoint in scorers.items()},
-            **_engine(profile, asked.checkpoint, store),
-        }
         out = store.staging("contexts", delivery)
-        figures = compute.run(context, WORKER, spec, out)
+        spec = ContextsSpec(
+            input=store.path("prompts", delivery, "data.parquet"),
+            work=store.work("contexts", delivery),
+            engine=EngineSpec.of(profile, asked.checkpoint, store.cache()),
+            contexts=asked,
+            scorers=scorers,
+            out=out,
+        )
+        figures = compute.run(context, spec)
         table, rejected, candidates = (
             read_table(out / f"{name}.parquet") for name in ("contexts", "rejected", "candidates")
         )
@@ -241,13 +242,13 @@ def _generators(profile: Profile, checkpoint: str) -> dg.AssetsDefinition:
         )
         out = store.staging(f"responses/{checkpoint}", delivery)
         write_table(asked, out / "requests.parquet")
-        spec = {
-            "task": "responses",
-            "input": str(out / "requests.parquet"),
-            "work": str(store.work(f"responses/{checkpoint}", delivery)),
-            **_engine(profile, checkpoint, store),
-        }
-        figures = compute.run(context, WORKER, spec, out)
+        spec = ResponsesSpec(
+            input=out / "requests.parquet",
+            work=store.work(f"responses/{checkpoint}", delivery),
+            engine=EngineSpec.of(profile, checkpoint, store.cache()),
+            out=out,
+        )
+        figures = compute.run(context, spec)
         answered = plan.responses_of(
             asked, read_table(out / "answers.parquet"), figures, profile.checkpoints[checkpoint].licence
         )
@@ -281,16 +282,6 @@ def _lengths(responses: pa.Table) -> dict[str, pa.ChunkedArray]:
     """Output tokens by finish reason."""
     reasons = sorted(pc.unique(responses["finish_reason"]).to_pylist())
     return {r: responses.filter(pc.equal(responses["finish_reason"], r))["output_tokens"] for r in reasons}
-
-
-def _engine(profile: Profile, checkpoint: str, store: Store) -> dict[str, Any]:
-    """The part of a worker's spec that says which model it loads, and how."""
-    return {
-        "checkpoint": profile.checkpoints[checkpoint].model_dump(mode="json"),
-        "cache": str(store.cache()),
-        "profile_seed": profile.seed,
-        **engine_compute(profile),
-    }
 
 
 def _speeds(figures: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from assets import code_version, count_table, options, ratings_of, sample_table
 from pipeline import gate, plots
 from pipeline.benchmarks import loading
 from pipeline.reward_model import expectations, schema, sources, summary, training_data
+from pipeline.reward_model.export import Accuracy, ExportSpec
+from pipeline.reward_model.spec import TrainingSpec
 from pipeline.settings import COLLECTED, ENGINE_POOL, Profile
 from pipeline.store import DATA, NotPublishedError, local_path, read_table
 from resources.compute import Compute
@@ -55,23 +57,24 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         store, name = storage.store(), context.partition_key
         recipe, (by, said) = profile.recipes[name], ratings_of(store, profile, name)
         given, work = store.manifest("training_data", name), store.work("reward_model", name)
-        spec = {
-            "rated": str(store.path("training_data", name, DATA)),
-            "preferred": str(store.path("training_data", name, "preferred.parquet")),
-            "data_version": given.version if given else "",
-            "work": str(local_path(work)),
-            "cache": str(store.cache()),
-            "checkpoint": profile.checkpoints[recipe.base].model_dump(mode="json"),
-            "recipe": recipe.model_dump(mode="json"),
-            "recipe_name": name,
-            "seed": profile.seed,
-            "processes": profile.compute.processes,
-            "tracking": tracking.place(name, context.run.run_id),
-            "rated_by": by,
-            "ratings_note": said,
-        }
         out = store.staging("reward_model", name)
-        figures = compute.run(context, "pipeline.reward_model.worker", spec, out)
+        spec = TrainingSpec(
+            rated=store.path("training_data", name, DATA),
+            preferred=store.path("training_data", name, "preferred.parquet"),
+            data_version=given.version if given else "",
+            work=local_path(work),
+            cache=str(store.cache()),
+            checkpoint=profile.checkpoints[recipe.base],
+            recipe=recipe,
+            recipe_name=name,
+            seed=profile.seed,
+            processes=profile.compute.processes,
+            tracking=tracking.place(name, context.run.run_id),
+            rated_by=by,
+            ratings_note=said,
+            out=out,
+        )
+        figures = compute.run(context, spec)
         tables = {table: read_table(out / f"{table}.parquet") for table in TABLES}
         split = store.read("helpsteer_dataset", columns=["split", "prompt_id"])
         speed, baseline = figures.pop("speed", {}), figures.pop("baseline_mse")
@@ -87,7 +90,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             metadata={
                 **figures,
                 "rated by": said or by,
-                "TensorBoard": spec["tracking"] or "nothing is tracked: the profile names no folder",
+                "TensorBoard": str(spec.tracking or "nothing is tracked: the profile names no folder"),
                 **_curves(tables["training_curve"], tables["training_steps"], speed),
                 "development": sample_table(summary.attribute_figures(tables["training_curve"], baseline)),
                 "highest and lowest": sample_table(summary.best_and_worst(tables["development_predictions"], texts)),
@@ -119,20 +122,25 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         given = store.manifest("training_data", name)
         if given is None:
             raise NotPublishedError(f"training_data of {name} is not in the store: materialize it first")
-        spec = {
-            "model": str(local_path(store.path("reward_model", name))),
-            "weights": {row["attribute"]: row["weight"] for row in weights},
-            "rated": str(store.path("training_data", name, DATA)),
-            "preferred": str(store.path("training_data", name, "preferred.parquet")),
-            "max_tokens": recipe.max_tokens,
-            "name": name,
-            "licences": [profile.checkpoints[recipe.base].licence, given.info["licence"]],
-            "scores": [row for row in scores if (row["level"], row["measure"]) == ("overall", "accuracy")],
-            "rated_by": by,
-            "ratings_note": said,
-        }
         out = store.staging("exported_model", name)
-        figures = compute.run(context, "pipeline.reward_model.export", spec, out)
+        spec = ExportSpec(
+            model=local_path(store.path("reward_model", name)),
+            weights={row["attribute"]: row["weight"] for row in weights},
+            rated=store.path("training_data", name, DATA),
+            preferred=store.path("training_data", name, "preferred.parquet"),
+            max_tokens=recipe.max_tokens,
+            name=name,
+            licences=(profile.checkpoints[recipe.base].licence, given.info["licence"]),
+            scores=[
+                Accuracy(**{field: row[field] for field in Accuracy.model_fields})
+                for row in scores
+                if (row["level"], row["measure"]) == ("overall", "accuracy")
+            ],
+            rated_by=by,
+            ratings_note=said,
+            out=out,
+        )
+        figures = compute.run(context, spec)
         yield from gate.publish_folder(
             context,
             store,

@@ -20,8 +20,9 @@ from rich.console import Console
 from rich.table import Table
 from upath import UPath
 
+from pipeline.engines.spec import EngineSpec
 from pipeline.prompts.complexity import agreement, complexity
-from pipeline.prompts.rater import work
+from pipeline.prompts.rater import ComplexitySpec, work
 from pipeline.settings import load_profile
 from pipeline.store import read_table, write_table
 
@@ -44,9 +45,9 @@ def rated(turns: list[list[str]], checkpoint: str, console: Console) -> Levels:
     with tempfile.TemporaryDirectory() as folder:
         ids = [str(n) for n in range(len(turns))]
         write_table(pa.table({"prompt_id": ids, "turns": turns}), UPath(folder) / "prompts.parquet")
-        spec = {"input": f"{folder}/prompts.parquet", "work": f"{folder}/work", "cache": f"{folder}/cache", "out": folder,
-                "checkpoint": profile.checkpoints[checkpoint].model_dump(mode="json"), "device": profile.compute.device,
-                "profile_seed": profile.seed}  # fmt: skip
+        place = UPath(folder)
+        engine = EngineSpec.of(profile, checkpoint, place / "cache")
+        spec = ComplexitySpec(input=place / "prompts.parquet", work=place / "work", engine=engine, out=place)
         work(spec, console.print)
         return np.asarray(read_table(UPath(folder) / "ratings.parquet")["complexity"].fill_null(0), dtype=np.int64)
 

@@ -5,9 +5,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-from pipeline.worker import Log, Spec
+from pipeline.worker import Figures, Log, Spec
 
 
 def rank() -> int:
@@ -33,13 +32,13 @@ def silent(message: str) -> None:
     del message
 
 
-def together(spec: Spec, log: Log) -> dict[str, Any]:
+def together(spec: Spec, log: Log) -> Figures:
     """Train in several processes of this machine, started by torchrun. Raises RuntimeError with the end of what they said."""
-    place = Path(spec["work"])
+    place = Path(str(spec.work))
     place.mkdir(parents=True, exist_ok=True)
     given, found = place.with_name(f"{place.name}.spec.json"), place.with_name(f"{place.name}.figures.json")
-    given.write_text(json.dumps({**spec, "out": str(spec["out"])}))
-    command = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(spec["processes"])]
+    given.write_text(spec.model_dump_json())
+    command = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(spec.processes)]
     process = subprocess.Popen(
         [sys.executable, "-m", *command, "-m", "pipeline.reward_model.process", str(given), str(found)],
         stdout=subprocess.PIPE,
@@ -53,8 +52,8 @@ def together(spec: Spec, log: Log) -> dict[str, Any]:
             log(line[2:].rstrip())
     if process.wait():
         reasons = [line[2:] for line in said if line.startswith("! ")] or said[-40:]
-        raise RuntimeError(f"training in {spec['processes']} processes failed:\n" + "\n".join(reasons))
-    figures: dict[str, Any] = json.loads(found.read_text())
+        raise RuntimeError(f"training in {spec.processes} processes failed:\n" + "\n".join(reasons))
+    figures: Figures = json.loads(found.read_text())
     given.unlink()
     found.unlink()
     return figures

@@ -1,7 +1,7 @@
 """What every worker process shares: the spec that it is given, progress, its manifest, its last words.
 
 A worker is `python -m pipeline.<stage>.worker`. It opens Dagster Pipes, finds its spec in the extras, writes its files into
-`spec["out"]`, and closes with `_result.json` (figures) there; on an error it leaves `_error.json`, and exits with 1.
+`spec.out`, and closes with `_result.json` (figures) there; on an error it leaves `_error.json`, and exits with 1.
 A worker whose parent has died stops too.
 """
 
@@ -11,17 +11,49 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, ClassVar, Self, TypeVar
 
 from dagster_pipes import open_dagster_pipes
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PlainSerializer, ValidationError
 from upath import UPath
 
 from pipeline.store import write_json
 
 RESULT = "_result.json"
 ERROR = "_error.json"
-Spec = dict[str, Any]
 Log = Callable[[str], None]
+Figures = dict[str, JsonValue]
+"""What a worker gives back: a JSON object."""
+Uri = Annotated[UPath, PlainSerializer(str)]
+"""A file or folder on any storage; text in JSON."""
+
+
+class Spec(BaseModel):
+    """What a worker is to do: made by an asset or a command, sent as JSON, read by the worker. Each worker has a subclass of its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    worker: ClassVar[str]
+    """The module that does it: `python -m MODULE`."""
+    out: Uri = Field(description="folder that it writes into")
+    work: Uri | None = Field(None, description="folder of what it resumes from; the same at every run")
+    processes: int = Field(1, ge=1, description="that work together on its machine, one an accelerator")
+
+    @classmethod
+    def read(cls, given: object) -> Self:
+        """A spec as it came, a JSON object. Raises ValueError with every field that can't be used."""
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            raise ValueError(f"{cls.worker} can't use its {cls.__name__}: {faults(error)}") from None
+
+
+def faults(error: ValidationError) -> str:
+    """What is wrong with a model's fields, without the values: they may be long, or secret."""
+    return "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
+
+
+S = TypeVar("S", bound=Spec)
 
 
 class Progress:
@@ -43,17 +75,17 @@ class Progress:
         self._log(f"{self._what}: {done}/{self._total}{f', {note}' if note else ''}{ahead}")
 
 
-def run_worker(work: Callable[[Spec, Log], dict[str, Any]]) -> None:
-    """Run a worker's function on the spec that came through Pipes; its return value, a JSON object, is the result.
+def run_worker(work: Callable[[S, Log], Figures], kind: type[S]) -> None:
+    """Run a worker's function on the spec that came through Pipes, of its `kind`; what it returns is the result.
 
     Exits with 1 on an error, with the error's type and message in `_error.json`.
     """
     stop_with_parent()
     with open_dagster_pipes() as pipes:
-        spec: Spec = pipes.extras["spec"]
-        out = UPath(spec["out"])
+        given = pipes.extras["spec"]
+        out = UPath(given["out"])
         try:
-            write_json(out / RESULT, work(spec, pipes.log.info))
+            write_json(out / RESULT, work(kind.read(given), pipes.log.info))
         except BaseException as error:
             traceback.print_exc()
             write_json(out / ERROR, {"type": type(error).__name__, "message": str(error)})

@@ -1,4 +1,4 @@
-"""Where workers run. One verb: `run(context, worker, spec, out)`."""
+"""Where workers run. One verb: `run(context, spec)`; the spec names its worker."""
 
 import json
 import os
@@ -17,8 +17,9 @@ import dagster as dg
 import psutil
 from upath import UPath
 
+from pipeline.engines.spec import AskingSpec
 from pipeline.settings import Profile
-from pipeline.worker import ERROR, RESULT
+from pipeline.worker import ERROR, RESULT, Figures, Spec
 
 QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -39,8 +40,8 @@ class Compute(dg.ConfigurableResource, ABC):
     kv_cache_gib: int = 1
 
     @abstractmethod
-    def run(self, context: dg.AssetExecutionContext, worker: str, spec: dict[str, Any], out: UPath) -> dict[str, Any]:
-        """Run `python -m WORKER` on a spec until it ends; the result that it left in `out`. Its progress goes to the run's log through Pipes.
+    def run(self, context: dg.AssetExecutionContext, spec: Spec) -> Figures:
+        """Run the worker of a spec until it ends; the result that it left in `spec.out`. Its progress goes to the run's log through Pipes.
 
         Raises `dg.Failure` with the worker's own reason, or with how it ended and its last lines where it could give none.
         """
@@ -67,23 +68,23 @@ def compute_of(profile: Profile) -> Compute:
 class LocalCompute(Compute):
     """Runs a worker as a subprocess on this machine, in a process group of its own that ends with it."""
 
-    def run(self, context: dg.AssetExecutionContext, worker: str, spec: dict[str, Any], out: UPath) -> dict[str, Any]:
+    def run(self, context: dg.AssetExecutionContext, spec: Spec) -> Figures:
         """See `Compute.run`. What it prints goes to `worker.log` in a hidden folder of `out`."""
-        log = Path(out.path) / ".log" / "worker.log"
+        log, given = Path(spec.out.path) / ".log" / "worker.log", spec.model_dump(mode="json")
         log.parent.mkdir(exist_ok=True)
-        _forget(out)
+        _forget(spec.out)
         with dg.open_pipes_session(
             context=context.op_execution_context,
             context_injector=dg.PipesEnvContextInjector()
-            if len(json.dumps(spec)) < 50_000
+            if len(json.dumps(given)) < 50_000
             else dg.PipesTempFileContextInjector(),
             message_reader=dg.PipesTempFileMessageReader(),
-            extras={"spec": {**spec, "out": str(out)}},
+            extras={"spec": given},
         ) as session:
             env = {**os.environ, **self._environment(), **session.get_bootstrap_env_vars()}
             with log.open("wb") as output:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", worker],
+                    [sys.executable, "-m", spec.worker],
                     env=env,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
@@ -91,10 +92,10 @@ class LocalCompute(Compute):
                     start_new_session=True,
                 )
                 peak = _wait(process)
-        if process.returncode != 0 or not (out / RESULT).exists():
-            raise dg.Failure(description=_reason(worker, process.returncode, out, log), allow_retries=False)
-        result = _result(out)
-        context.log.info(f"{worker}: done, peak memory {peak / 2**30:.2f} GiB")
+        if process.returncode != 0 or not (spec.out / RESULT).exists():
+            raise dg.Failure(description=_reason(spec, process.returncode, log), allow_retries=False)
+        result = _result(spec.out)
+        context.log.info(f"{spec.worker}: done, peak memory {peak / 2**30:.2f} GiB")
         return {**result, "peak_memory_gib": round(peak / 2**30, 3)}
 
 
@@ -106,12 +107,12 @@ class RayCompute(Compute):
     cpus: int = 2
     gpu: bool = False
 
-    def run(self, context: dg.AssetExecutionContext, worker: str, spec: dict[str, Any], out: UPath) -> dict[str, Any]:
+    def run(self, context: dg.AssetExecutionContext, spec: Spec) -> Figures:
         """See `Compute.run`. What it prints is the job's log, on the cluster's dashboard and in the step's standard output."""
         from dagster_ray import PipesRayJobClient
 
-        _forget(out)
-        place = spec.get("work", str(out))
+        _forget(spec.out)
+        place = str(spec.work or spec.out)
         try:
             client = PipesRayJobClient(address=self.address)
             self._stop_earlier(context, client.client, place)
@@ -121,32 +122,29 @@ class RayCompute(Compute):
                 "the profile under compute.ray.address",
                 allow_retries=False,
             ) from None
-        waits = "cluster" in spec  # for replicas, which have what an engine needs
+        # for replicas, which have what an engine needs
+        waits = isinstance(spec, AskingSpec) and spec.engine.cluster is not None
         job: dict[str, Any] = {
-            "entrypoint": shlex.join([self.python, "-m", worker]),
+            "entrypoint": shlex.join([self.python, "-m", spec.worker]),
             "runtime_env": {"env_vars": {**self._environment(), "OMP_NUM_THREADS": str(self.cpus)}},
             "metadata": {PLACE: place},
             "entrypoint_num_cpus": 0 if waits else self.cpus,
-            "entrypoint_num_gpus": 0 if waits or not self.gpu else spec.get("processes", 1),
+            "entrypoint_num_gpus": 0 if waits or not self.gpu else spec.processes,
         }
         said = ""
         try:
-            client.run(
-                context=context.op_execution_context, submit_job_params=job, extras={"spec": {**spec, "out": str(out)}}
-            )
+            given = spec.model_dump(mode="json")
+            client.run(context=context.op_execution_context, submit_job_params=job, extras={"spec": given})
         except RuntimeError as error:
             said = str(error)
         except OSError as error:
             said = (
                 f"The cluster at {self.address} went away: {error}. A job that goes on there is stopped by the next run"
             )
-        if said or not (out / RESULT).exists():
-            known = _known(worker, out)
-            raise dg.Failure(
-                description=known or f"{worker} left no reason. What it had finished is kept. {said or NO_RESULT}",
-                allow_retries=False,
-            )
-        return _result(out)
+        if said or not (spec.out / RESULT).exists():
+            why = f"{spec.worker} left no reason. What it had finished is kept. {said or NO_RESULT}"
+            raise dg.Failure(description=_known(spec) or why, allow_retries=False)
+        return _result(spec.out)
 
     def _stop_earlier(self, context: dg.AssetExecutionContext, client: Any, place: str) -> None:
         """Stop a job that a step has left behind: two of them would do the same work twice."""
@@ -188,24 +186,24 @@ def _forget(out: UPath) -> None:
         (out / name).unlink(missing_ok=True)
 
 
-def _result(out: UPath) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads((out / RESULT).read_text())
+def _result(out: UPath) -> Figures:
+    result: Figures = json.loads((out / RESULT).read_text())
     (out / RESULT).unlink()
     return result
 
 
-def _known(worker: str, out: UPath) -> str | None:
+def _known(spec: Spec) -> str | None:
     """The reason that a worker gave for its failure."""
-    if not (out / ERROR).exists():
+    if not (spec.out / ERROR).exists():
         return None
-    error = json.loads((out / ERROR).read_text())
-    return f"{worker} failed: {error['type']}: {error['message']}"
+    error = json.loads((spec.out / ERROR).read_text())
+    return f"{spec.worker} failed: {error['type']}: {error['message']}"
 
 
-def _reason(worker: str, status: int, out: UPath, log: Path) -> str:
-    if known := _known(worker, out):
+def _reason(spec: Spec, status: int, log: Path) -> str:
+    if known := _known(spec):
         return f"{known}\nIts whole output: {log}"
     died = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
     with log.open(errors="replace") as lines:
         last = "".join(deque(lines, maxlen=15))
-    return f"{worker} {died} and left no reason. What it had finished is kept. Its last lines ({log}):\n{last}"
+    return f"{spec.worker} {died} and left no reason. What it had finished is kept. Its last lines ({log}):\n{last}"

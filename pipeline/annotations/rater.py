@@ -3,27 +3,26 @@
 An answer is a JSON object that an engine with structured output can't write otherwise. It is checked all the same when it is read: a server
 may ignore the form.
 
-Spec: input (URI of a Parquet file in the schema QUESTIONS), panel (settings of the annotators, by their ids), work (URI of the finished
-requests), cache, checkpoint, device, profile_seed. Writes `ratings.parquet` in the schema MODEL_RATINGS, a row a question.
+Writes `ratings.parquet` in the schema MODEL_RATINGS, a row a question.
 """
 
 import json
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import pyarrow as pa
-from upath import UPath
+from pydantic import Field
 
 from pipeline.annotations.schema import MODEL_RATINGS
 from pipeline.draws import seeds
 from pipeline.engines.finished import FinishedRequests, finish, outcomes
 from pipeline.engines.requests import Message, Request, request_key
+from pipeline.engines.spec import AskingSpec
 from pipeline.engines.starting import engine_of
 from pipeline.settings import Panelist
 from pipeline.store import read_table, write_table
 from pipeline.vocabulary import ATTRIBUTES
-from pipeline.worker import Log, Spec, run_worker
+from pipeline.worker import Figures, Log, run_worker
 
 FORM = json.dumps(
     {
@@ -70,21 +69,27 @@ def ratings_in(text: str) -> dict[str, int] | None:
     return found if whole and all(type(n) is int and 0 <= n <= 4 for n in found.values()) else None
 
 
-def work(spec: Spec, log: Log) -> dict[str, Any]:
+class RatingsSpec(AskingSpec):
+    """The ratings of some responses by annotators of one checkpoint; input: a table in the schema QUESTIONS."""
+
+    worker = "pipeline.annotations.rater"
+    panel: dict[str, Panelist] = Field(description="settings of the annotators, by their ids")
+
+
+def work(spec: RatingsSpec, log: Log) -> Figures:
     """Rate; see the module's description."""
-    engine = engine_of(spec, log)
-    panel = {name: Panelist.model_validate(member) for name, member in spec["panel"].items()}
-    rows = read_table(UPath(spec["input"])).to_pylist()
-    drawn = seeds([f"{row['annotator_id']}/{row['response_id']}" for row in rows], f"{spec['profile_seed']}/rating")
+    engine = engine_of(spec.engine, log)
+    rows = read_table(spec.input).to_pylist()
+    drawn = seeds([f"{row['annotator_id']}/{row['response_id']}" for row in rows], f"{spec.engine.profile_seed}/rating")
     key = partial(request_key, model=engine.model, revision=engine.revision, template=engine.template, form=FORM)
     requests = []
     for row, seed in zip(rows, drawn.tolist(), strict=True):
-        member = panel[row["annotator_id"]]
+        member = spec.panel[row["annotator_id"]]
         messages = question(row["messages"], row["response"], member.system_prompt)
         requests.append(
             Request(key(messages, sampling=member.sampling, seed=seed), messages, member.sampling, seed, FORM)
         )
-    finished = FinishedRequests(UPath(spec["work"]))
+    finished = FinishedRequests(spec.work)
     figures = finish(requests, engine, finished, log)
     answers = outcomes([r.key for r in requests], finished, figures.pop("refused"))
     rated = []
@@ -92,10 +97,10 @@ def work(spec: Spec, log: Log) -> dict[str, Any]:
         found = ratings_in(answer["text"])
         why = {"answer": answer["text"], "detail": answer["detail"] or (None if found else UNREADABLE)}
         rated.append({c: row[c] for c in ("prompt_id", "response_id", "annotator_id")} | why | (found or {}))
-    write_table(pa.Table.from_pylist(rated, schema=MODEL_RATINGS), UPath(spec["out"]) / "ratings.parquet")
+    write_table(pa.Table.from_pylist(rated, schema=MODEL_RATINGS), spec.out / "ratings.parquet")
     unrated = sum(row["detail"] is not None for row in rated)
     return {**figures, "model": engine.model, "model_revision": engine.revision, "unrated": unrated}
 
 
 if __name__ == "__main__":
-    run_worker(work)
+    run_worker(work, RatingsSpec)

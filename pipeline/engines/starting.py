@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.engines.requests import Engine
+from pipeline.engines.spec import EngineSpec
 from pipeline.models.checkpoints import identity, resolve
-from pipeline.settings import PROJECT, Checkpoint, RayCluster
-from pipeline.worker import Log, Spec
+from pipeline.settings import PROJECT
+from pipeline.worker import Log
 
 
 @dataclass
@@ -32,17 +33,9 @@ class LazyEngine:
         yield self._engine
 
 
-def engine_of(spec: Spec, log: Log) -> LazyEngine:
-    """The engine of a worker's spec: checkpoint, cache, device, profile_seed, and cluster where its replicas run on one.
-
-    Weights are downloaded or unpacked here, and loaded at the first request.
-    """
-    checkpoint, cache, device, seed = (
-        Checkpoint.model_validate(spec["checkpoint"]),
-        Path(spec["cache"]),
-        spec["device"],
-        spec["profile_seed"],
-    )
+def engine_of(spec: EngineSpec, log: Log) -> LazyEngine:
+    """The engine that a worker asks. Weights are downloaded or unpacked here, and loaded at the first request."""
+    checkpoint, device, seed = spec.checkpoint, spec.device, spec.profile_seed
     model, revision = identity(checkpoint)
     if checkpoint.server:
         from pipeline.engines.openai import OpenAIEngine
@@ -59,13 +52,14 @@ def engine_of(spec: Spec, log: Log) -> LazyEngine:
 
     from pipeline.engines.vllm import VLLMEngine, template_of
 
-    folder = resolve(checkpoint, cache)
+    folder = resolve(checkpoint, spec.cache)
     log(f"{model} ({revision}) in {folder}")
     # numbers of another precision write other texts
     template = f"{template_of(AutoTokenizer.from_pretrained(folder), checkpoint)}\0{checkpoint.dtype}"
-    if spec.get("cluster"):
+    if cluster := spec.cluster:
         from pipeline.engines.ray import RayEngine
 
-        cluster = RayCluster.model_validate(spec["cluster"])
-        return LazyEngine(model, revision, template, lambda: RayEngine(checkpoint, cache, device, seed, cluster, log))
+        return LazyEngine(
+            model, revision, template, lambda: RayEngine(checkpoint, spec.cache, device, seed, cluster, log)
+        )
     return LazyEngine(model, revision, template, lambda: VLLMEngine(folder, checkpoint, device, seed))

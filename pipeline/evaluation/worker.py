@@ -1,29 +1,35 @@
 """The stage's worker: scores every response of benchmarks' items. What was scored before is not scored again.
 
-Spec: scorer (see `pipeline.evaluation.scorers.starting.ScorerSpec`), input (URI of a table in the schema ITEMS), work (URI of the scores that are
-kept), weights (of the scorer's outputs), processes. Writes `scores.parquet`, in the schema SCORES.
+Writes `scores.parquet`, in the schema SCORES.
 """
 
-from typing import Any
+from pydantic import Field
 
-from upath import UPath
-
-from pipeline.evaluation.scorers.specs import SPEC
+from pipeline.evaluation.scorers.specs import ScorerSpec
 from pipeline.evaluation.scorers.starting import scorer_of
 from pipeline.evaluation.scoring import in_processes, score
 from pipeline.store import read_table, write_table
-from pipeline.worker import Log, Spec, run_worker
+from pipeline.worker import Figures, Log, Spec, Uri, run_worker
 
 
-def work(spec: Spec, log: Log) -> dict[str, Any]:
+class ScoringSpec(Spec):
+    """The scores of one scorer."""
+
+    worker = "pipeline.evaluation.worker"
+    scorer: ScorerSpec
+    input: Uri = Field(description="table in the schema ITEMS")
+    work: Uri = Field(description="folder of the scores that are kept")
+    weights: dict[str, float] = Field(description="of the scorer's outputs, by name")
+
+
+def work(spec: ScoringSpec, log: Log) -> Figures:
     """Score; see the module's description."""
-    settings = SPEC.validate_python(spec["scorer"])
-    scorer = scorer_of(settings, log)
-    several = in_processes(settings, spec["processes"]) if spec["processes"] > 1 else None
-    table, figures = score(scorer, read_table(UPath(spec["input"])), UPath(spec["work"]), log, spec["weights"], several)
-    write_table(table, UPath(spec["out"]) / "scores.parquet")
+    scorer = scorer_of(spec.scorer, log)
+    several = in_processes(spec.scorer, spec.processes) if spec.processes > 1 else None
+    table, figures = score(scorer, read_table(spec.input), spec.work, log, spec.weights, several)
+    write_table(table, spec.out / "scores.parquet")
     return {**figures, "device": scorer.device, "model_version": scorer.version, "scored_as": scorer.identity}
 
 
 if __name__ == "__main__":
-    run_worker(work)
+    run_worker(work, ScoringSpec)

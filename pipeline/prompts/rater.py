@@ -1,25 +1,22 @@
 """How much a prompt asks for, by a language model: 1 to 5 by the number of intentions and constraints (HelpSteer2, appendix on prompts).
 
-The answer is a JSON object that the engine can't write otherwise (structured output), so that it always parses. The stage's second worker:
-
-Spec: input (URI of a Parquet file with prompt_id and turns), work (URI of the finished requests), cache, checkpoint, device, profile_seed.
+The answer is a JSON object that the engine can't write otherwise (structured output), so that it always parses. The stage's second worker.
 Writes `ratings.parquet`: prompt_id, complexity (int8; null where the prompt could not be rated) and detail, why.
 """
 
 import json
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import pyarrow as pa
-from upath import UPath
 
 from pipeline.engines.finished import FinishedRequests, finish, outcomes
 from pipeline.engines.requests import Message, Request, request_key
+from pipeline.engines.spec import AskingSpec
 from pipeline.engines.starting import engine_of
 from pipeline.settings import Sampling
 from pipeline.store import read_table, write_table
-from pipeline.worker import Log, Spec, run_worker
+from pipeline.worker import Figures, Log, run_worker
 
 FORM = json.dumps(
     {
@@ -56,16 +53,22 @@ def level_of(text: str) -> int | None:
     return score if score in (1, 2, 3, 4, 5) and not isinstance(score, bool) else None
 
 
-def work(spec: Spec, log: Log) -> dict[str, Any]:
+class ComplexitySpec(AskingSpec):
+    """The ratings of a pool; input: prompt_id and turns."""
+
+    worker = "pipeline.prompts.rater"
+
+
+def work(spec: ComplexitySpec, log: Log) -> Figures:
     """Rate; see the module's description."""
-    engine = engine_of(spec, log)
-    table = read_table(UPath(spec["input"]), ["prompt_id", "turns"])
+    engine = engine_of(spec.engine, log)
+    table = read_table(spec.input, ["prompt_id", "turns"])
     key = partial(request_key, model=engine.model, revision=engine.revision, template=engine.template)
     requests = []
     for turns in table["turns"].to_pylist():
         messages = question(turns)
         requests.append(Request(key(messages, sampling=SAMPLING, seed=0, form=FORM), messages, SAMPLING, 0, FORM))
-    finished = FinishedRequests(UPath(spec["work"]))
+    finished = FinishedRequests(spec.work)
     figures = finish(requests, engine, finished, log)
     answers = outcomes([r.key for r in requests], finished, figures.pop("refused"))
     levels = [level_of(text) for text in answers["text"].to_pylist()]
@@ -74,7 +77,7 @@ def work(spec: Spec, log: Log) -> dict[str, Any]:
     rated = pa.table(
         {"prompt_id": table["prompt_id"], "complexity": pa.array(levels, pa.int8()), "detail": details}, schema=RATINGS
     )
-    write_table(rated, UPath(spec["out"]) / "ratings.parquet")
+    write_table(rated, spec.out / "ratings.parquet")
     return {
         **figures,
         "model": engine.model,
@@ -84,4 +87,4 @@ def work(spec: Spec, log: Log) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_worker(work)
+    run_worker(work, ComplexitySpec)

@@ -1,8 +1,6 @@
 """The stage's worker: sentence embeddings of candidate prompts, and the topic of each.
 
-Spec: input (URI of a Parquet file in the schema CANDIDATES), work (URI of the folder of embeddings), earlier (URI of the folder of the topics that
-are published and are to be kept, or null), weights (hash of the embedder's that they were found with), embedder, method, count, seed. Writes
-`topics.parquet`: prompt_id, topic, topic_name, and `map.parquet`, the topics in the schema TOPIC_MAP.
+Writes `topics.parquet`: prompt_id, topic, topic_name, and `map.parquet`, the topics in the schema TOPIC_MAP.
 """
 
 import hashlib
@@ -15,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field
 from upath import UPath
 
 from pipeline.prompts.topics import MAP, Topics, find, grow, positions
+from pipeline.settings import Topics as TopicSettings
 from pipeline.store import DATA, read_table, write_table
-from pipeline.worker import Log, Progress, Spec, run_worker
+from pipeline.worker import Figures, Log, Progress, Spec, Uri, run_worker
 
 BATCH = 128
 TOKENS = 128
@@ -28,26 +28,39 @@ SHARD = 4096
 """Embeddings that are written at a time: what a killed worker can lose."""
 
 
-def work(spec: Spec, log: Log) -> dict[str, Any]:
+class TopicsSpec(Spec):
+    """The topics of a pool."""
+
+    worker = "pipeline.prompts.worker"
+    input: Uri = Field(description="Parquet file in the schema CANDIDATES")
+    work: Uri = Field(description="folder of embeddings")
+    earlier: Uri | None = Field(None, description="folder of the published topics that are to be kept")
+    weights: str | None = Field(None, description="hash of the embedder's weights that those were found with")
+    topics: TopicSettings
+    seed: int
+
+
+def work(spec: TopicsSpec, log: Log) -> Figures:
     """Embed, find topics or keep to those that there are; see the module's description."""
-    candidates = read_table(UPath(spec["input"]), ["prompt_id", "turns"])
+    candidates, wanted = read_table(spec.input, ["prompt_id", "turns"]), spec.topics
     if not len(candidates):
         raise ValueError("there are no candidate prompts: look at what was rejected in candidate_prompts, and why")
     texts = pc.binary_join(candidates["turns"], "\n").to_pylist()
-    vectors, embedded, weights = embeddings(texts, spec["embedder"], UPath(spec["work"]), log)
-    if spec["earlier"]:
-        if weights != spec["weights"]:
+    vectors, embedded, weights = embeddings(texts, wanted.embedder, spec.work, log)
+    if spec.earlier:
+        if weights != spec.weights:
             raise ValueError(
-                f"topics.embedder: the weights of {spec['embedder']} are not those that the published topics were found with, so that "
+                f"topics.embedder: the weights of {wanted.embedder} are not those that the published topics were found with, so that "
                 "new prompts can't be compared with them: bring the old weights back, or change topics.count to find topics anew"
             )
-        folder = UPath(spec["earlier"])
-        known = read_table(folder / DATA, ["prompt_id", "topic"])
+        known = read_table(spec.earlier / DATA, ["prompt_id", "topic"])
         at = pc.index_in(candidates["prompt_id"], known["prompt_id"].combine_chunks())
         labels = np.asarray(pc.fill_null(known["topic"].take(at), -1), dtype=np.int64)
-        labels, topics, figures = grow(Topics.of_table(read_table(folder / MAP)), texts, vectors, labels, spec["seed"])
+        labels, topics, figures = grow(
+            Topics.of_table(read_table(spec.earlier / MAP)), texts, vectors, labels, spec.seed
+        )
     else:
-        labels, topics = find(texts, vectors, spec["method"], spec["count"], spec["seed"])
+        labels, topics = find(texts, vectors, wanted.method, wanted.count, spec.seed)
         figures = {"new prompts": len(texts)}
     table = pa.table(
         {
@@ -56,15 +69,15 @@ def work(spec: Spec, log: Log) -> dict[str, Any]:
             "topic_name": pa.array(topics.names, pa.string()).take(pa.array(labels)),
         }
     )
-    write_table(table, UPath(spec["out"]) / "topics.parquet")
-    write_table(topics.table(labels), UPath(spec["out"]) / MAP)
+    write_table(table, spec.out / "topics.parquet")
+    write_table(topics.table(labels), spec.out / MAP)
     return {
         "topics": len(topics.names),
         "dimensions": vectors.shape[1],
         "embedder's weights": weights,
         "embedded anew": embedded,
         **figures,
-        "map": positions(topics.centres, spec["seed"]).round(3).tolist(),
+        "map": positions(topics.centres, spec.seed).round(3).tolist(),
     }
 
 
@@ -144,4 +157,4 @@ def _folder(embedder: str) -> str:
 
 
 if __name__ == "__main__":
-    run_worker(work)
+    run_worker(work, TopicsSpec)

@@ -33,6 +33,7 @@ from pipeline.reward_model.planning.published import (
     published,
 )
 from pipeline.reward_model.sources import RATED_ROWS, Source, preferences_of
+from pipeline.reward_model.spec import TrainingSpec
 from pipeline.reward_model.training_data import prepare
 from pipeline.settings import load_profile
 from pipeline.store import write_table
@@ -250,22 +251,22 @@ def _train(options: argparse.Namespace) -> None:
     staged.mkdir(parents=True)
     write_table(made.rated, UPath(staged / ".rated.parquet"))
     write_table(made.preferred, UPath(staged / ".preferred.parquet"))
-    spec = {
-        "rated": str(staged / ".rated.parquet"),
-        "preferred": str(staged / ".preferred.parquet"),
-        "processes": options.processes,
-        "tracking": str(options.tensorboard) if options.tensorboard else None,
-        "data_version": hashlib.sha256(options.input.read_bytes()).hexdigest()[:12],
-        "work": str(kept),
-        "cache": str(Path(profile.store) / ".cache"),
-        "checkpoint": profile.checkpoints[recipe.base].model_dump(mode="json"),
-        "recipe": recipe.model_dump(mode="json"),
-        "recipe_name": name,
-        "seed": profile.seed,
-        "rated_by": "people",
-        "ratings_note": f"Trained on the file {options.input.name}: who gave its ratings is not recorded here.",
-        "out": str(staged),
-    }
+    spec = TrainingSpec(
+        rated=UPath(staged / ".rated.parquet"),
+        preferred=UPath(staged / ".preferred.parquet"),
+        processes=options.processes,
+        tracking=options.tensorboard,
+        data_version=hashlib.sha256(options.input.read_bytes()).hexdigest()[:12],
+        work=kept,
+        cache=Path(profile.store) / ".cache",
+        checkpoint=profile.checkpoints[recipe.base],
+        recipe=recipe,
+        recipe_name=name,
+        seed=profile.seed,
+        rated_by="people",
+        ratings_note=f"Trained on the file {options.input.name}: who gave its ratings is not recorded here.",
+        out=UPath(staged),
+    )
     try:
         figures = work(spec, lambda message: notes.print(message, markup=False))
         (staged / ".rated.parquet").unlink()

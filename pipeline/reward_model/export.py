@@ -1,7 +1,6 @@
 """A reward model of one output: attribute weights folded into the head, so that any scorer takes it as it is.
 
-As a worker: spec has model (local folder), weights (output -> weight), rated and preferred (URIs of training data's tables, with conversations
-to compare scores on), max_tokens, name, licences, scores (rows of the card's table), rated_by, ratings_note. Writes a model folder.
+As a worker, it writes a model folder, and compares both models' scores.
 """
 
 from collections.abc import Mapping
@@ -10,13 +9,41 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from upath import UPath
+from pydantic import Field
 
+from pipeline.settings import Section
 from pipeline.store import local_path, read_table
-from pipeline.worker import Log, Spec, run_worker
+from pipeline.vocabulary import RatedBy
+from pipeline.worker import Figures, Log, Spec, Uri, run_worker
 
 COMPARED = 24
 """Conversations that are scored by both models."""
+
+
+class Accuracy(Section):
+    """A row of the card's table: how often the model prefers the response that a benchmark holds to be better."""
+
+    name: str
+    units: int
+    accuracy: float
+    low: float
+    high: float
+
+
+class ExportSpec(Spec):
+    """The export of one recipe's reward model."""
+
+    worker = "pipeline.reward_model.export"
+    model: Path = Field(description="folder of the reward model")
+    weights: dict[str, float] = Field(description="of its outputs, by name")
+    rated: Uri = Field(description="training data's table of ratings: conversations to compare scores on")
+    preferred: Uri = Field(description="and of preferences")
+    max_tokens: int
+    name: str = Field(description="of the recipe")
+    licences: tuple[str, ...]
+    scores: tuple[Accuracy, ...]
+    rated_by: RatedBy
+    ratings_note: str = Field(description="what the card says of the ratings; may be empty")
 
 
 def fold(folder: Path, out: Path, weights: Mapping[str, float]) -> Any:
@@ -40,7 +67,7 @@ def fold(folder: Path, out: Path, weights: Mapping[str, float]) -> Any:
     return model
 
 
-def work(spec: Spec, log: Log) -> dict[str, Any]:
+def work(spec: ExportSpec, log: Log) -> Figures:
     """Fold, and compare the scores; see the module's description."""
     from transformers import AutoTokenizer
 
@@ -49,15 +76,15 @@ def work(spec: Spec, log: Log) -> dict[str, Any]:
     from pipeline.models.loading import load_scorer
     from pipeline.models.scoring import score
 
-    folder, out = Path(spec["model"]), local_path(UPath(spec["out"]))
-    fold(folder, out, spec["weights"])
-    rated = read_table(UPath(spec["rated"]), ["messages", "response"])
-    preferred = read_table(UPath(spec["preferred"]), ["messages", "chosen"]).rename_columns(rated.column_names)
+    folder, out = spec.model, local_path(spec.out)
+    fold(folder, out, spec.weights)
+    rated = read_table(spec.rated, ["messages", "response"])
+    preferred = read_table(spec.preferred, ["messages", "chosen"]).rename_columns(rated.column_names)
     table = pa.concat_tables([rated, preferred]).slice(0, COMPARED)
     tokenizer, before, after = AutoTokenizer.from_pretrained(out), load_scorer(folder), load_scorer(out)
     rows = zip(table["messages"].to_pylist(), table["response"].to_pylist(), strict=True)
-    encoded = [encode(tokenizer, messages, response, spec["max_tokens"])[0] for messages, response in rows]
-    weights = [spec["weights"].get(name, 0.0) for name in outputs_of(before.config)]
+    encoded = [encode(tokenizer, messages, response, spec.max_tokens)[0] for messages, response in rows]
+    weights = [spec.weights.get(name, 0.0) for name in outputs_of(before.config)]
     wanted = score(before, encoded, lambda done: None) @ np.asarray(weights)
     found = score(after, encoded, lambda done: None)[:, 0]
     difference = float(np.abs(found - wanted).max(initial=0.0))
@@ -67,7 +94,7 @@ def work(spec: Spec, log: Log) -> dict[str, Any]:
     return {"compared": len(encoded), "largest_difference": difference, "outputs": after.config.num_labels}
 
 
-def _card(spec: Spec, original: str) -> str:
+def _card(spec: ExportSpec, original: str) -> str:
     import jinja2
 
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True)  # noqa: S701  (Markdown)
@@ -78,4 +105,4 @@ def _card(spec: Spec, original: str) -> str:
 
 
 if __name__ == "__main__":
-    run_worker(work)
+    run_worker(work, ExportSpec)

@@ -16,8 +16,8 @@ from pipeline.models.scoring import Encoded, Floats, autocast, over_batches, sco
 from pipeline.reward_model.figures import baseline_of, curve_of, figures_of
 from pipeline.reward_model.made import Made
 from pipeline.reward_model.sides import Side
-from pipeline.settings import Recipe
-from pipeline.worker import Log, Progress, Spec
+from pipeline.reward_model.spec import TrainingSpec
+from pipeline.worker import Log, Progress
 
 STRENGTHS = 10.0 ** np.arange(-3.0, 3.5, 0.5)
 """Ridge strengths that are tried, in units of the mean squared length of a row of standardised states."""
@@ -163,8 +163,7 @@ def _sample(folds: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def fit_probe(
-    spec: Spec,
-    recipe: Recipe,
+    spec: TrainingSpec,
     folder: Path,
     tokenizer: Any,
     train: Side,
@@ -173,7 +172,7 @@ def fit_probe(
     log: Log,
 ) -> Made:
     """A probe on the frozen states of the base model."""
-    begun = time.monotonic()
+    begun, recipe = time.monotonic(), spec.recipe
     backbone = load_backbone(folder, tokenizer.pad_token_id, recipe.layers)
     layers = candidate_layers(backbone.config.num_hidden_layers)
     examples, held_out = train.examples(recipe), development.examples(recipe)

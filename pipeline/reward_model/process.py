@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+from pipeline.reward_model.spec import TrainingSpec
 from pipeline.reward_model.worker import work
 
 
@@ -15,7 +16,7 @@ def _say(message: str) -> None:
 def main(given: Path, found: Path) -> None:
     """Take part in the training of a spec's file; the first process writes its figures. What goes wrong is printed after "! "."""
     try:
-        figures = work(json.loads(given.read_text()), _say)
+        figures = work(TrainingSpec.read(json.loads(given.read_text())), _say)
     except Exception as error:
         print(f"! process {os.environ['RANK']}: {type(error).__name__}: {error}".replace("\n", " "), flush=True)
         raise

@@ -13,21 +13,19 @@ from pipeline.models.checkpoints import identity
 from pipeline.reward_model.made import Made
 from pipeline.reward_model.schema import CURVE, PREDICTIONS, PREFERENCE_PREDICTIONS, STEPS
 from pipeline.reward_model.sides import Side, prompts_of
-from pipeline.settings import Checkpoint, Recipe
+from pipeline.reward_model.spec import TrainingSpec
 from pipeline.store import write_table
 from pipeline.vocabulary import ATTRIBUTES, OUTPUTS
-from pipeline.worker import Log, Progress, Spec
+from pipeline.worker import Figures, Log, Progress
 
 
-def publish(
-    spec: Spec, recipe: Recipe, base: Checkpoint, train: Side, development: Side, made: Made, out: Path, log: Log
-) -> dict[str, Any]:
+def publish(spec: TrainingSpec, train: Side, development: Side, made: Made, out: Path, log: Log) -> Figures:
     """Tables and card beside the model, with predictions of the model as it was written; the figures of the run."""
     from pipeline.models.loading import load_scorer
     from pipeline.models.scoring import score
     from pipeline.reward_model.figures import figures_of
 
-    published = load_scorer(out)
+    published, recipe = load_scorer(out), spec.recipe
     progress = Progress(log, "development predictions", len(development.encoded))
     predictions = score(published, development.encoded, progress.update)
     again = score(published, development.encoded, lambda done: None, precision=recipe.precision)
@@ -43,7 +41,7 @@ def publish(
     write_table(preferred, UPath(out / "development_preferences.parquet"))
     write_table(prompts_of(train), UPath(out / "training_prompts.parquet"))
     chosen = [row for row in made.curve if row["chosen"]][-1]
-    (out / "README.md").write_text(_card(spec, base, recipe, train, development, chosen, made))
+    (out / "README.md").write_text(_card(spec, train, development, chosen, made))
     return {
         "lost_oldest_turns": train.lost_oldest_turns + development.lost_oldest_turns,
         "start_cut": train.start_cut + development.start_cut,
@@ -76,29 +74,21 @@ def _predictions(side: Side, outputs: Sequence[str], predictions: npt.NDArray[np
     return pa.table(rated, schema=PREDICTIONS), pa.table(preferred, schema=PREFERENCE_PREDICTIONS)
 
 
-def _card(
-    spec: Spec,
-    base: Checkpoint,
-    recipe: Recipe,
-    train: Side,
-    development: Side,
-    chosen: dict[str, Any],
-    made: Made,
-) -> str:
+def _card(spec: TrainingSpec, train: Side, development: Side, chosen: dict[str, Any], made: Made) -> str:
     import jinja2
 
     template = jinja2.Template((Path(__file__).parent / "card.md.jinja").read_text(), undefined=jinja2.StrictUndefined)
     card: str = template.render(
-        name=spec["recipe_name"],
-        rated_by=spec["rated_by"],
-        ratings_note=spec["ratings_note"],
-        licence=base.licence,
-        base=" ".join(identity(base)),
+        name=spec.recipe_name,
+        rated_by=spec.rated_by,
+        ratings_note=spec.ratings_note,
+        licence=spec.checkpoint.licence,
+        base=" ".join(identity(spec.checkpoint)),
         ratings=len(train.rated),
         preferences=len(train.preferred),
         prompts=len(prompts_of(train)),
-        data_version=spec["data_version"],
-        recipe=recipe,
+        data_version=spec.data_version,
+        recipe=spec.recipe,
         figures=made.figures,
         step=chosen["step"],
         loss=chosen["development_loss"],
@@ -107,7 +97,7 @@ def _card(
         development=len(development.encoded),
         attributes=[
             {"attribute": a, "pearson": chosen[f"{a}_pearson"], "mse": chosen[f"{a}_mse"]}
-            for a in recipe.outputs
+            for a in spec.recipe.outputs
             if a in ATTRIBUTES
         ],
     )

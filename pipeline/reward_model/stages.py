@@ -12,13 +12,13 @@ from pipeline.processes import rank
 from pipeline.reward_model.figures import SPEED, baseline_of, curve_of, figures_of
 from pipeline.reward_model.made import Made
 from pipeline.reward_model.sides import Side
+from pipeline.reward_model.spec import TrainingSpec
 from pipeline.settings import Recipe
-from pipeline.worker import Log, Progress, Spec
+from pipeline.worker import Log, Progress
 
 
 def train_stages(
-    spec: Spec,
-    recipe: Recipe,
+    spec: TrainingSpec,
     folder: Path,
     tokenizer: Any,
     train: Side,
@@ -34,8 +34,10 @@ def train_stages(
     from pipeline.reward_model import training
     from pipeline.reward_model.tracking import TensorBoard
 
+    recipe = spec.recipe
+
     def new(stage: Recipe) -> Any:
-        torch.manual_seed(spec["seed"])
+        torch.manual_seed(spec.seed)
         return models.new_model(folder, tokenizer.pad_token_id, stage.outputs, recipe.layers)
 
     curve: list[dict[str, Any]] = []
@@ -61,10 +63,10 @@ def train_stages(
             training.restore(model, first)
         elif "RANK" not in os.environ:
             training.keep_trained(model, first)
-        tracked = TensorBoard(Path(spec["tracking"]), name) if spec.get("tracking") and not rank() else nullcontext()
+        tracked = TensorBoard(spec.tracking, name) if spec.tracking and not rank() else nullcontext()
         examples, held_out = train.examples(stage), development.examples(stage)
         with tracked as tracker:
-            done = training.train(model, stage, examples, held_out, spec["seed"], place / name, log, tracker)
+            done = training.train(model, stage, examples, held_out, spec.seed, place / name, log, tracker)
         if "RANK" in os.environ:
             model = _again(new, stage, recipe, start)
         model = models.merged(training.restore(model, done.best))

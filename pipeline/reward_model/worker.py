@@ -1,17 +1,13 @@
 """The stage's worker: trains a recipe's reward model.
 
-Spec: rated, preferred (URIs of tables, schemas RATED and PREFERRED), data_version, work (local folder for checkpoints), cache, checkpoint,
-recipe, recipe_name, seed, processes, tracking (folder for TensorBoard, or null), rated_by, ratings_note. Writes a model folder in Hugging
-Face format (weights, config, tokenizer, card) with training_curve.parquet, training_steps.parquet, development_predictions.parquet,
+Writes a model folder in Hugging Face format (weights, config, tokenizer, card) with
+training_curve.parquet, training_steps.parquet, development_predictions.parquet,
 development_preferences.parquet and training_prompts.parquet, the prompts that it was trained on.
 """
 
 import os
 import shutil
 from pathlib import Path
-from typing import Any
-
-from upath import UPath
 
 from pipeline.models.checkpoints import resolve
 from pipeline.models.encoding import prepare_tokenizer
@@ -23,15 +19,16 @@ from pipeline.reward_model.schema import (
     RATED,
 )
 from pipeline.reward_model.sides import enough, side_of
+from pipeline.reward_model.spec import TrainingSpec
 from pipeline.reward_model.stages import train_stages
-from pipeline.settings import Checkpoint, Recipe, digest
+from pipeline.settings import digest
 from pipeline.store import local_path, read_table
-from pipeline.worker import Log, Spec, run_worker
+from pipeline.worker import Figures, Log, run_worker
 
 
-def work(spec: Spec, log: Log) -> dict[str, Any]:
+def work(spec: TrainingSpec, log: Log) -> Figures:
     """Train; see the module's description. With `processes`, as many processes train together, here or as `torchrun` started them."""
-    if spec.get("processes", 1) > 1 and "RANK" not in os.environ:
+    if spec.processes > 1 and "RANK" not in os.environ:
         return together(spec, log)
     import torch
     from transformers import AutoTokenizer
@@ -42,11 +39,11 @@ def work(spec: Spec, log: Log) -> dict[str, Any]:
     rank = join()
     if rank:
         log = silent
-    recipe, base = Recipe.model_validate(spec["recipe"]), Checkpoint.model_validate(spec["checkpoint"])
-    torch.manual_seed(spec["seed"])
-    folder = resolve(base, Path(spec["cache"]))
+    recipe = spec.recipe
+    torch.manual_seed(spec.seed)
+    folder = resolve(spec.checkpoint, spec.cache)
     tokenizer = prepare_tokenizer(AutoTokenizer.from_pretrained(folder), recipe.template)
-    tables = read_table(UPath(spec["rated"]), RATED.names), read_table(UPath(spec["preferred"]), PREFERRED.names)
+    tables = read_table(spec.rated, RATED.names), read_table(spec.preferred, PREFERRED.names)
     train, development = (side_of(tokenizer, *tables, split, recipe.max_tokens) for split in ("train", "development"))
     what = f"{len(train.rated)} ratings and {len(train.preferred)} preferences"
     log(
@@ -55,19 +52,19 @@ def work(spec: Spec, log: Log) -> dict[str, Any]:
     for stage in recipe.stages:
         enough(stage, train, development)
 
-    sharded = spec.get("processes", 1) > 1  # such a checkpoint is read by such a training alone
-    parts = [spec["recipe"], spec["checkpoint"], spec["data_version"], spec["seed"], sharded]
-    work_folder = Path(spec["work"]) / digest(parts)
+    sharded = spec.processes > 1  # such a checkpoint is read by such a training alone
+    settings = (recipe.model_dump(mode="json"), spec.checkpoint.model_dump(mode="json"))
+    work_folder = spec.work / digest([*settings, spec.data_version, spec.seed, sharded])
     if not rank:
         _remove_others(work_folder)
     fit = fit_probe if recipe.objective == "probe" else train_stages
-    made = fit(spec, recipe, folder, tokenizer, train, development, work_folder, log)
+    made = fit(spec, folder, tokenizer, train, development, work_folder, log)
     if rank:
         return {}
-    out = local_path(UPath(spec["out"]))
+    out = local_path(spec.out)
     made.save(out)
     tokenizer.save_pretrained(out)
-    return publish(spec, recipe, base, train, development, made, out, log)
+    return publish(spec, train, development, made, out, log)
 
 
 def _remove_others(place: Path) -> None:
@@ -79,4 +76,4 @@ def _remove_others(place: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_worker(work)
+    run_worker(work, TrainingSpec)

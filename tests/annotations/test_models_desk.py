@@ -18,17 +18,19 @@ from upath import UPath
 
 from assets import annotations, dataset
 from pipeline.annotations import panel, rater
-from pipeline.annotations.rater import FORM, UNREADABLE, question, ratings_in
+from pipeline.annotations.rater import FORM, UNREADABLE, RatingsSpec, question, ratings_in
 from pipeline.annotations.schema import MODEL_RATINGS, QUESTIONS, WANTED
 from pipeline.annotations.tasks import wanted_at_first
 from pipeline.dataset.push import objections, statement
 from pipeline.engines.requests import Answer, Request
+from pipeline.engines.spec import EngineSpec
 from pipeline.engines.starting import LazyEngine
 from pipeline.forms.rows import ANNOTATIONS
 from pipeline.operating.report import write_report
 from pipeline.settings import Panelist, Profile, ProfileError, Push, load_profile
 from pipeline.store import DATA, Store, write_table
 from pipeline.vocabulary import ATTRIBUTES
+from pipeline.worker import Figures, Spec
 from resources.compute import LocalCompute
 from resources.desks.starting import desk_of
 from resources.hub import Hub
@@ -201,9 +203,9 @@ class EngineDouble:
 class ComputeDouble(LocalCompute):
     """Test double of the compute: the worker in this process."""
 
-    def run(self, context: Any, worker: str, spec: dict[str, Any], out: UPath) -> dict[str, Any]:
-        assert worker == "pipeline.annotations.rater"
-        return {**rater.work({**spec, "out": str(out)}, context.log.info), "peak_memory_gib": 0.0}
+    def run(self, context: Any, spec: Spec) -> Figures:
+        assert isinstance(spec, RatingsSpec)
+        return {**rater.work(spec, context.log.info), "peak_memory_gib": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -222,9 +224,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Profile, Store, dg
     instance = dg.DagsterInstance.ephemeral()
     instance.add_dynamic_partitions("delivery", ["first"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            rater, "engine_of", lambda spec, _: LazyEngine(spec["checkpoint"]["licence"], "r", "t", EngineDouble)
-        )
+        patch.setattr(rater, "engine_of", lambda spec, _: LazyEngine(spec.checkpoint.licence, "r", "t", EngineDouble))
         patch.setattr(EngineDouble, "starts", 0)
         result = dg.materialize(
             [*annotations.build(profile), dataset.build(profile)[0]],
@@ -333,7 +333,11 @@ def test_the_report_says_who_rated(judged: tuple[Profile, Store, Any], monkeypat
 
 # --------------------------------------------------------------------------------------------------------------------------- a real one
 
-RUN = "import json, sys; from pipeline.annotations.rater import work; print(json.dumps(work(json.load(open(sys.argv[1])), print)))"
+RUN = """
+import json, sys
+from pipeline.annotations.rater import RatingsSpec, work
+print(json.dumps(work(RatingsSpec.read(json.load(open(sys.argv[1]))), print)))
+"""
 RESPONSES = [
     "Lisbon is the capital of Portugal.",
     "no",
@@ -357,17 +361,14 @@ def test_a_real_models_ratings_always_parse(tmp_path: Path, checkpoint_cache: Pa
         for n, text in enumerate(RESPONSES) for name in members
     ]  # fmt: skip
     pq.write_table(pa.Table.from_pylist(asked, schema=QUESTIONS), tmp_path / "questions.parquet")
-    spec = {
-        "input": str(tmp_path / "questions.parquet"),
-        "panel": {name: member.model_dump(mode="json") for name, member in members.items()},
-        "work": str(tmp_path / "work"),
-        "cache": str(checkpoint_cache),
-        "checkpoint": load_profile("tiny").checkpoints["smollm2_135m_instruct"].model_dump(),
-        "device": "cpu",
-        "profile_seed": 1,
-        "out": str(tmp_path / "out"),
-    }
-    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    spec = RatingsSpec(
+        input=UPath(tmp_path / "questions.parquet"),
+        panel=members,
+        work=UPath(tmp_path / "work"),
+        engine=EngineSpec.of(load_profile("tiny"), "smollm2_135m_instruct", UPath(checkpoint_cache)),
+        out=UPath(tmp_path / "out"),
+    )
+    (tmp_path / "spec.json").write_text(spec.model_dump_json())
     env = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
     command = [sys.executable, "-c", RUN, str(tmp_path / "spec.json")]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)

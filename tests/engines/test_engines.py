@@ -19,6 +19,7 @@ from pipeline.engines.finished import FinishedRequests, finish
 from pipeline.engines.openai import OpenAIEngine
 from pipeline.engines.recorded import RecordedEngine
 from pipeline.engines.requests import FAILED, Request
+from pipeline.engines.spec import EngineSpec
 from pipeline.engines.starting import engine_of
 from pipeline.settings import Checkpoint, Recording, Sampling, Server
 
@@ -290,10 +291,7 @@ def test_an_engine_is_told_by_its_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("")
     recorded = Checkpoint(recording=Recording(path=str(tmp_path / "a.jsonl")), licence="x")
     served = Checkpoint(server=server_of("http://127.0.0.1:1/v1"), licence="x")
-    specs = [
-        {"checkpoint": c.model_dump(), "cache": str(tmp_path), "device": "cpu", "profile_seed": 1}
-        for c in (recorded, served)
-    ]
+    specs = [EngineSpec(checkpoint=c, cache=tmp_path, device="cpu", profile_seed=1) for c in (recorded, served)]
     engines = [engine_of(spec, quiet) for spec in specs]
     assert [(e.model, e.template) for e in engines] == [("a.jsonl", "recorded"), ("m", "server")]
     assert engines[1].revision == "served"

@@ -16,13 +16,15 @@ import pytest
 from upath import UPath
 
 from pipeline.engines.finished import FinishedRequests
+from pipeline.engines.spec import EngineSpec
 from pipeline.models.checkpoints import resolve
 from pipeline.responses.schema import REQUESTS
+from pipeline.responses.worker import ResponsesSpec
 from pipeline.settings import Checkpoint, RayCluster, Sampling, load_profile
+from pipeline.worker import Spec
 from resources.compute import RayCompute
 from tests.engines.ray_cluster import Cluster, cluster, free_ports
-
-DOUBLES = "tests.orchestration.doubles"
+from tests.orchestration.doubles import DoubleSpec
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +33,19 @@ def ray_cluster() -> Iterator[Cluster]:
         yield found
 
 
-def run(address: str, worker: str, spec: dict[str, Any], out: Path) -> dg.ExecuteInProcessResult:
-    out.mkdir(exist_ok=True)
+def run(address: str, spec: Spec) -> dg.ExecuteInProcessResult:
+    spec.out.mkdir(exist_ok=True)
 
     @dg.asset
     def worked(context: dg.AssetExecutionContext, compute: RayCompute) -> dg.MaterializeResult:
-        return dg.MaterializeResult(metadata=compute.run(context, worker, spec, UPath(out)))
+        return dg.MaterializeResult(metadata=compute.run(context, spec))
 
     compute = RayCompute(address=address, python=sys.executable)
     return dg.materialize([worked], resources={"compute": compute}, raise_on_error=False)
+
+
+def double(do: str, out: Path) -> DoubleSpec:
+    return DoubleSpec(do=do, out=UPath(out))
 
 
 def failure(result: dg.ExecuteInProcessResult) -> str:
@@ -54,30 +60,30 @@ def figures(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
 
 
 def test_a_jobs_result_and_reasons_come_back(ray_cluster: Cluster, tmp_path: Path) -> None:
-    assert figures(run(ray_cluster.jobs, DOUBLES, {"do": "succeed"}, tmp_path))["n"] == 3
-    said = failure(run(ray_cluster.jobs, DOUBLES, {"do": "raise"}, tmp_path))
-    assert said == f"{DOUBLES} failed: ValueError: the input has no rows: give it some"
-    said = failure(run(ray_cluster.jobs, DOUBLES, {"do": "be killed"}, tmp_path))
+    assert figures(run(ray_cluster.jobs, double("succeed", tmp_path)))["n"] == 3
+    said = failure(run(ray_cluster.jobs, double("raise", tmp_path)))
+    assert said == f"{DoubleSpec.worker} failed: ValueError: the input has no rows: give it some"
+    said = failure(run(ray_cluster.jobs, double("be killed", tmp_path)))
     assert "left no reason. What it had finished is kept." in said
     assert "the last thing that it said" in said
 
 
 def test_a_job_that_ends_well_without_a_result_has_failed(ray_cluster: Cluster, tmp_path: Path) -> None:
     (tmp_path / "_result.json").write_text('{"n": 9}')
-    assert "there is no result" in failure(run(ray_cluster.jobs, DOUBLES, {"do": "leave"}, tmp_path))
+    assert "there is no result" in failure(run(ray_cluster.jobs, double("leave", tmp_path)))
 
 
 def test_a_job_that_was_left_behind_is_stopped_before_the_next_of_its_place(
     ray_cluster: Cluster, tmp_path: Path
 ) -> None:
-    first = threading.Thread(target=run, args=(ray_cluster.jobs, DOUBLES, {"do": "hang"}, tmp_path), daemon=True)
+    first = threading.Thread(target=run, args=(ray_cluster.jobs, double("hang", tmp_path)), daemon=True)
     first.start()
     deadline = time.monotonic() + 60
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
         assert time.monotonic() < deadline
         time.sleep(0.1)
     hanging = psutil.Process(int((tmp_path / "pid").read_text()))
-    assert figures(run(ray_cluster.jobs, DOUBLES, {"do": "succeed"}, tmp_path))["n"] == 3
+    assert figures(run(ray_cluster.jobs, double("succeed", tmp_path)))["n"] == 3
     psutil.wait_procs([hanging], timeout=10)
     assert not hanging.is_running()
     first.join(60)
@@ -85,7 +91,7 @@ def test_a_job_that_was_left_behind_is_stopped_before_the_next_of_its_place(
 
 def test_where_no_cluster_is_the_step_says_what_to_do(tmp_path: Path) -> None:
     (port,) = free_ports(1)
-    said = failure(run(f"http://127.0.0.1:{port}", DOUBLES, {"do": "succeed"}, tmp_path))
+    said = failure(run(f"http://127.0.0.1:{port}", double("succeed", tmp_path)))
     assert said.startswith(f"no Ray cluster takes jobs at http://127.0.0.1:{port}: ")
     assert "compute.ray.address" in said
 
@@ -93,9 +99,7 @@ def test_where_no_cluster_is_the_step_says_what_to_do(tmp_path: Path) -> None:
 def test_a_cluster_that_goes_away_is_told(tmp_path: Path) -> None:
     with cluster(cpus=2) as found:
         results = list[dg.ExecuteInProcessResult]()
-        step = threading.Thread(
-            target=lambda: results.append(run(found.jobs, DOUBLES, {"do": "hang"}, tmp_path)), daemon=True
-        )
+        step = threading.Thread(target=lambda: results.append(run(found.jobs, double("hang", tmp_path))), daemon=True)
         step.start()
         deadline = time.monotonic() + 60
         while not (tmp_path / "pid").exists():
@@ -105,7 +109,7 @@ def test_a_cluster_that_goes_away_is_told(tmp_path: Path) -> None:
     assert f"The cluster at {found.jobs} went away: " in failure(results[0])
 
 
-def generation(tmp_path: Path, cache: Path, count: int, checkpoint: Checkpoint, **more: Any) -> dict[str, Any]:
+def generation(tmp_path: Path, cache: Path, count: int, checkpoint: Checkpoint, **more: Any) -> ResponsesSpec:
     """Spec of a worker that answers `count` requests."""
     rows = [
         {
@@ -118,16 +122,12 @@ def generation(tmp_path: Path, cache: Path, count: int, checkpoint: Checkpoint, 
         for n in range(count)
     ]
     pq.write_table(pa.Table.from_pylist(rows, schema=REQUESTS), tmp_path / "requests.parquet")
-    return {
-        "task": "responses",
-        "input": str(tmp_path / "requests.parquet"),
-        "work": str(tmp_path / "work"),
-        "cache": str(cache),
-        "checkpoint": checkpoint.model_dump(mode="json"),
-        "device": "cpu",
-        "profile_seed": 1,
-        "cluster": RayCluster(**more).model_dump(mode="json"),
-    }
+    return ResponsesSpec(
+        input=UPath(tmp_path / "requests.parquet"),
+        work=UPath(tmp_path / "work"),
+        out=UPath(tmp_path / "out"),
+        engine=EngineSpec(checkpoint=checkpoint, cache=cache, device="cpu", profile_seed=1, cluster=RayCluster(**more)),
+    )
 
 
 @pytest.mark.engine
@@ -151,7 +151,7 @@ def test_two_replicas_finish_a_plan_though_one_is_killed(
 
     killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()
-    done = figures(run(ray_cluster.jobs, "pipeline.responses.worker", spec, tmp_path / "out"))
+    done = figures(run(ray_cluster.jobs, spec))
     assert killed
     assert (done["answered"], done["reused"], done["refused"]) == (80, 0, {})
     answers = pq.read_table(tmp_path / "out" / "answers.parquet")
@@ -161,7 +161,7 @@ def test_two_replicas_finish_a_plan_though_one_is_killed(
     assert sum(map(len, rows)) == 80, "nothing is kept twice"
 
     # all is finished: the next run starts no engine
-    again = figures(run(ray_cluster.jobs, "pipeline.responses.worker", spec, tmp_path / "out"))
+    again = figures(run(ray_cluster.jobs, spec))
     assert (again["answered"], again["reused"], again["start_seconds"]) == (0, 80, 0)
 
 
@@ -173,6 +173,6 @@ def test_replicas_that_never_stand_end_with_the_reason(
     whole = resolve(load_profile("tiny").checkpoints["smollm2_135m_instruct"], checkpoint_cache)
     folder = shutil.copytree(whole, tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors"))
     spec = generation(tmp_path, tmp_path, 2, Checkpoint(folder=str(folder), licence="none"), deaths=2)
-    said = failure(run(ray_cluster.jobs, "pipeline.responses.worker", spec, tmp_path / "out"))
+    said = failure(run(ray_cluster.jobs, spec))
     assert "RuntimeError: 2 replicas died in a row and nothing was answered; the last one: " in said
     assert "Cannot find any model weights" in said

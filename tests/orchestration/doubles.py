@@ -4,21 +4,26 @@ import os
 import signal
 import sys
 import time
-from typing import Any
+from typing import Literal
 
-from upath import UPath
-
-from pipeline.worker import Log, Progress, Spec, run_worker
+from pipeline.worker import Figures, Log, Progress, Spec, run_worker
 
 
-def work(spec: Spec, log: Log) -> dict[str, Any]:
+class DoubleSpec(Spec):
+    """What a double does."""
+
+    worker = "tests.orchestration.doubles"
+    do: Literal["succeed", "raise", "be killed", "leave", "hang"]
+
+
+def work(spec: DoubleSpec, log: Log) -> Figures:
     """Do what the spec says: succeed, raise, be killed, leave, or hang."""
-    match spec["do"]:
+    match spec.do:
         case "succeed":
             progress = Progress(log, "items", 3)
             for n in range(1, 4):
                 progress.update(n)
-            (UPath(spec["out"]) / "file.txt").write_text("done")
+            (spec.out / "file.txt").write_text("done")
             return {"n": 3}
         case "raise":
             raise ValueError("the input has no rows: give it some")
@@ -29,10 +34,9 @@ def work(spec: Spec, log: Log) -> dict[str, Any]:
             sys.stdout.flush()
             os._exit(0)
         case "hang":
-            (UPath(spec["out"]) / "pid").write_text(str(os.getpid()))
+            (spec.out / "pid").write_text(str(os.getpid()))
             time.sleep(600)
-    raise AssertionError(spec["do"])
 
 
 if __name__ == "__main__":
-    run_worker(work)
+    run_worker(work, DoubleSpec)

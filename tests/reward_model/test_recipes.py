@@ -211,7 +211,7 @@ def test_two_processes_that_shard_the_model_have_the_loss_of_one(tmp_path: Path)
     recipe = RECIPE.model_copy(update={"precision": "float32"})
     work(spec(tmp_path, "one", recipe), quiet)
     said = list[str]()
-    work(spec(tmp_path, "two", recipe) | {"processes": 2, "work": str(tmp_path / "others")}, said.append)
+    work(spec(tmp_path, "two", recipe, processes=2, work=tmp_path / "others"), said.append)
     curves = [
         pq.read_table(tmp_path / n / "training_curve.parquet")["development_loss"].to_pylist() for n in ("one", "two")
     ]
@@ -226,7 +226,7 @@ def test_two_processes_that_shard_the_model_have_the_loss_of_one(tmp_path: Path)
 @pytest.mark.engine
 def test_adapters_of_both_stages_are_in_what_two_processes_publish(tmp_path: Path) -> None:
     recipe = RECIPE.model_copy(update={"precision": "float32", **KINDS["lora_two_stage"]})
-    figures = work(spec(tmp_path, "two", recipe) | {"processes": 2}, quiet)
+    figures = work(spec(tmp_path, "two", recipe, processes=2), quiet)
     curve = pq.read_table(tmp_path / "two" / "training_curve.parquet").to_pylist()
     *_, chosen = [row["development_loss"] for row in curve if row["chosen"]]
     assert figures["published_loss"] == pytest.approx(chosen, rel=1e-3)
@@ -234,7 +234,7 @@ def test_adapters_of_both_stages_are_in_what_two_processes_publish(tmp_path: Pat
 
 @pytest.mark.engine
 def test_what_fails_in_one_of_several_processes_is_said(tmp_path: Path) -> None:
-    given = spec(tmp_path) | {"processes": 2}
+    given = spec(tmp_path, processes=2)
     pq.write_table(tables()[0].slice(0, 0), tmp_path / "rated.parquet")
     with pytest.raises(RuntimeError, match=r"training in 2 processes failed:(.|\n)*no rating to train on"):
         work(given, quiet)

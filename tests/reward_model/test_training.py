@@ -16,8 +16,9 @@ from pipeline.dataset.schema import DATASET
 from pipeline.models.scoring import score
 from pipeline.reward_model import training
 from pipeline.reward_model.schema import PREFERRED, RATED
+from pipeline.reward_model.spec import TrainingSpec
 from pipeline.reward_model.worker import work
-from pipeline.settings import Recipe
+from pipeline.settings import Checkpoint, Recipe
 from pipeline.store import write_table
 from pipeline.vocabulary import ATTRIBUTES
 from tests.reward_model.small import WORDS, save_small_model
@@ -57,7 +58,7 @@ def tables(n: int = 40, share: float = 0.3) -> tuple[pa.Table, pa.Table]:
     return pa.Table.from_pylist(rated, schema=RATED), pa.Table.from_pylist(preferred, schema=PREFERRED)
 
 
-def spec(place: Path, name: str = "out", recipe: Recipe = RECIPE) -> dict[str, Any]:
+def spec(place: Path, name: str = "out", recipe: Recipe = RECIPE, **more: Any) -> TrainingSpec:
     (place / name).mkdir()
     base = place / "base"
     if not base.exists():
@@ -65,20 +66,21 @@ def spec(place: Path, name: str = "out", recipe: Recipe = RECIPE) -> dict[str, A
         save_small_model(base)
         for table, file in zip(tables(), ("rated", "preferred"), strict=True):
             write_table(table, UPath(place / f"{file}.parquet"))
-    return {
-        "rated": str(place / "rated.parquet"),
-        "preferred": str(place / "preferred.parquet"),
+    given = {
+        "rated": UPath(place / "rated.parquet"),
+        "preferred": UPath(place / "preferred.parquet"),
         "data_version": "v",
-        "work": str(place / "work"),
-        "cache": str(place / "cache"),
-        "checkpoint": {"folder": str(base), "licence": "none"},
-        "recipe": recipe.model_dump(mode="json"),
+        "work": place / "work",
+        "cache": place / "cache",
+        "checkpoint": Checkpoint(folder=str(base), licence="none"),
+        "recipe": recipe,
         "recipe_name": "small",
         "seed": 1,
         "rated_by": "simulated annotators",
         "ratings_note": "Ratings come from simulated annotators.",
-        "out": str(place / name),
+        "out": UPath(place / name),
     }
+    return TrainingSpec(**given | more)
 
 
 def quiet(message: str) -> None:
