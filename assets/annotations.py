@@ -1,263 +1,200 @@
 """Tasks, ratings, outliers removed, tasks that people agree on, and how well they agree."""
 
-from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets import code_version, count_table, options, sample_table
-from pipeline import gate, plots
-from pipeline.annotations import agreement, consensus, expectations, panel, schema, tasks
+from assets.published import Published, work
+from pipeline.annotations import agreement as agreeing
+from pipeline.annotations import consensus, expectations, panel, schema, shown, tasks
 from pipeline.annotations.files import NotFinishedError
 from pipeline.annotations.rater import RatingsSpec
 from pipeline.engines.spec import EngineSpec
 from pipeline.forms.rows import ANNOTATIONS, LABELS, QUARANTINE
+from pipeline.gate import Made
 from pipeline.partitions import DELIVERIES
 from pipeline.settings import ENGINE_POOL, Profile
-from pipeline.store import Store, read_table, write_table
-from pipeline.vocabulary import ATTRIBUTES
+from pipeline.store import DATA, Store
 from resources.compute import Compute
 from resources.desks.desk import AnnotationDesk, Ask
 from resources.storage import Storage
 
-LEVELS = [str(level) for level in range(5)]
+STAGE = "annotations"
+KEPT, QUARANTINED = "kept.parquet", "quarantine.parquet"
+"""Files beside a table: the ratings that are kept, and what could not be used."""
 
 
 def build(profile: Profile) -> list[dg.AssetsDefinition]:
     """The stage's assets for a profile."""
-    wanted = profile.annotations
-    who = "annotators" if profile.rated_by == "people" else profile.rated_by
+    wanted, people = profile.annotations, shown.who(profile)
     models = [profile.checkpoints[member.checkpoint] for member in profile.panel.values()]
-    pool = next((c.pool for c in models if c.weights), ENGINE_POOL if models else None)
-    by_models = {"kinds": {"vllm", "parquet"}} if models else {}
+    asked: dict[str, Any] = {
+        "kinds": ("vllm", "parquet") if models else ("parquet",),
+        "pool": next((c.pool for c in models if c.weights), ENGINE_POOL if models else None),
+    }
+    asking = ("resources.desks.starting", "pipeline.annotations.tasks")
+    raters = (wanted.desk, wanted.initial, profile.seed, *(c.core for c in models))
 
-    def delivered(key: str, rules: Any, version: str, deps: list[str], **more: Any) -> dict[str, Any]:
-        return {**options(key, "annotations", rules, version, deps), "partitions_def": DELIVERIES, **more}
+    delivered = partial(Published, stage=STAGE, partitions=DELIVERIES)
 
-    @dg.asset(**delivered("annotation_tasks", expectations.TASKS, code_version("1"), ["response_pairs"]))
-    def annotation_tasks(
-        context: dg.AssetExecutionContext, storage: Storage, desk: AnnotationDesk
-    ) -> Iterator[gate.Event]:
+    @delivered(
+        "annotation_tasks",
+        schema=schema.TASKS,
+        rules=expectations.TASKS,
+        version="1",
+        modules=("pipeline.annotations.tasks",),
+        deps=("response_pairs",),
+    ).asset
+    def annotation_tasks(context: dg.AssetExecutionContext, storage: Storage, desk: AnnotationDesk) -> Made:
         """What annotators are given: a prompt and its two responses a task, without the generators' names."""
-        store, delivery = storage.store(), context.partition_key
-        table = tasks.tasks_of(store.read("response_pairs", delivery))
-        shown = {"samples": sample_table(table.select(["messages", "response_1", "response_2"]))}
-        yield from gate.publish(
-            context, store, "annotation_tasks", table, schema.TASKS, expectations.TASKS, metadata=shown
-        )
+        table = tasks.tasks_of(storage.store().read("response_pairs", context.partition_key))
+        return Made(table, shown=shown.tasks(table))
 
-    @dg.asset(
-        **delivered(
-            "initial_annotations",
-            expectations.INITIAL,
-            code_version("1", wanted.desk, wanted.initial, profile.seed, *(c.core for c in models)),
-            ["annotation_tasks"],
-            **by_models,
-        ),
-        pool=pool,
-    )
+    @delivered(
+        "initial_annotations",
+        schema=ANNOTATIONS,
+        rules=expectations.INITIAL,
+        version="1",
+        modules=asking,
+        parts=raters,
+        deps=("annotation_tasks",),
+        **asked,
+    ).asset
     def initial_annotations(
         context: dg.AssetExecutionContext, storage: Storage, desk: AnnotationDesk, compute: Compute
-    ) -> Iterator[gate.Event]:
+    ) -> Made:
         """The first annotators' ratings of every task; both responses of a prompt are rated by the same people, one after the other."""
-        store, delivery = storage.store(), context.partition_key
+        store, delivery, runs = storage.store(), context.partition_key, dict[str, Any]()
         given = store.read("annotation_tasks", delivery)
-        asked = desk.wanted(given, wanted.initial)
-        runs: dict[str, Any] = {}
-        table, quarantine = _collect(context, desk, 1, given, asked, _ask(context, store, compute, profile, runs))
-        yield from gate.publish(
-            context,
-            store,
-            "initial_annotations",
+        first = desk.wanted(given, wanted.initial)
+        table, quarantine = _collect(context, desk, 1, given, first, _ask(context, store, compute, profile, runs))
+        return Made(
             table,
-            ANNOTATIONS,
-            expectations.INITIAL,
-            views=expectations.initial_views(table, desk.owed(asked, quarantine), len(quarantine)),
-            side_tables={"quarantine.parquet": quarantine},
-            metadata=_shown(table, quarantine, profile, runs),
+            views=expectations.initial_views(table, desk.owed(first, quarantine), len(quarantine)),
+            beside={QUARANTINED: quarantine},
+            shown=shown.ratings(table, quarantine, profile, runs),
             info=runs,
         )
 
-    @dg.asset(
-        **delivered(
-            "escalation_tasks",
-            expectations.ESCALATION,
-            code_version("1", wanted.escalate_above, wanted.extra),
-            ["initial_annotations"],
-        )
-    )
-    def escalation_tasks(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
+    @delivered(
+        "escalation_tasks",
+        schema=schema.WANTED,
+        rules=expectations.ESCALATION,
+        version="1",
+        modules=("pipeline.annotations.tasks",),
+        parts=(wanted.escalate_above, wanted.extra),
+        deps=("initial_annotations",),
+    ).asset
+    def escalation_tasks(context: dg.AssetExecutionContext, storage: Storage) -> Made:
         """Responses whose first annotators disagree on helpfulness: further annotators are asked."""
-        store = storage.store()
-        first = store.read("initial_annotations", context.partition_key)
-        table = tasks.escalated(first, wanted.escalate_above, wanted.extra)
-        responses = consensus.spreads(first)
-        histogram = responses.to_pandas()["spread"].value_counts().reindex(range(5)).fillna(0)
-        yield from gate.publish(
-            context,
-            store,
-            "escalation_tasks",
+        first = storage.store().read("initial_annotations", context.partition_key)
+        table, spreads = tasks.escalated(first, wanted.escalate_above, wanted.extra), consensus.spreads(first)
+        return Made(
             table,
-            schema.WANTED,
-            expectations.ESCALATION,
-            views=expectations.escalation_views(table, len(responses), wanted.escalate_above),
-            metadata={
-                "escalated": f"{len(table)} of {len(responses)} responses ({len(table) / max(len(responses), 1):.1%}; HelpSteer2: about 20.5 %)",
-                "spreads": dg.MetadataValue.md(
-                    plots.bar_chart(LEVELS, list(histogram), f"Helpfulness spread of the first {who}", "responses")
-                ),
-            },
+            views=expectations.escalation_views(table, len(spreads), wanted.escalate_above),
+            shown=shown.escalation(table, spreads, people),
         )
 
-    @dg.asset(
-        **delivered(
-            "annotations",
-            expectations.ANNOTATIONS,
-            code_version("1", wanted.desk, wanted.initial, wanted.extra, profile.seed, *(c.core for c in models)),
-            ["annotation_tasks", "initial_annotations", "escalation_tasks"],
-            **by_models,
-        ),
-        pool=pool,
-    )
+    @delivered(
+        "annotations",
+        schema=ANNOTATIONS,
+        rules=expectations.ANNOTATIONS,
+        version="1",
+        modules=asking,
+        parts=(*raters, wanted.extra),
+        deps=("annotation_tasks", "initial_annotations", "escalation_tasks"),
+        **asked,
+    ).asset
     def annotations(
         context: dg.AssetExecutionContext, storage: Storage, desk: AnnotationDesk, compute: Compute
-    ) -> Iterator[gate.Event]:
+    ) -> Made:
         """All ratings of the delivery: the first annotators', and two more where those disagreed."""
-        store, delivery = storage.store(), context.partition_key
-        first, asked = store.read("initial_annotations", delivery), store.read("escalation_tasks", delivery)
-        given = store.read("annotation_tasks", delivery)
-        runs: dict[str, Any] = {}
-        more, quarantine = _collect(context, desk, 2, given, asked, _ask(context, store, compute, profile, runs))
-        lost = pa.concat_tables([store.read("initial_annotations", delivery, "quarantine.parquet"), quarantine])
-        owed = desk.owed(desk.wanted(given, wanted.initial), lost)
-        table = pa.concat_tables([first, more]).sort_by(
-            [(c, "ascending") for c in ("prompt_id", "response_id", "round", "annotator_id")]
-        )
-        per_response = len(table) / max(len(pc.unique(table["response_id"])), 1)
-        yield from gate.publish(
-            context,
-            store,
-            "annotations",
+        store, delivery, runs = storage.store(), context.partition_key, dict[str, Any]()
+        given, first = (store.read(key, delivery) for key in ("annotation_tasks", "initial_annotations"))
+        extra, lost = store.read("escalation_tasks", delivery), store.read("initial_annotations", delivery, QUARANTINED)
+        more, quarantine = _collect(context, desk, 2, given, extra, _ask(context, store, compute, profile, runs))
+        owed = desk.owed(desk.wanted(given, wanted.initial), pa.concat_tables([lost, quarantine]))
+        table = tasks.in_order(pa.concat_tables([first, more]))
+        views = expectations.annotation_views(table, owed, wanted.escalate_above, wanted.extra, len(quarantine))
+        said = shown.ratings(table, quarantine, profile, runs)
+        return Made(
             table,
-            ANNOTATIONS,
-            expectations.ANNOTATIONS,
-            views=expectations.annotation_views(table, owed, wanted.escalate_above, wanted.extra, len(quarantine)),
-            side_tables={"quarantine.parquet": quarantine},
-            metadata={
-                **_shown(table, quarantine, profile, runs),
-                "ratings per response": f"{per_response:.2f} (HelpSteer2: 3.41)",
-            },
+            views=views,
+            beside={QUARANTINED: quarantine},
+            shown={**said, "ratings per response": shown.ratings_per_response(table)},
             info=runs,
         )
 
-    @dg.asset(
-        **delivered(
-            "consensus_annotations", expectations.LABELS, code_version("1", wanted.keep, wanted.rule), ["annotations"]
-        )
-    )
-    def consensus_annotations(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
+    @delivered(
+        "consensus_annotations",
+        schema=LABELS,
+        rules=expectations.LABELS,
+        version="1",
+        modules=("pipeline.annotations.consensus",),
+        parts=(wanted.keep, wanted.rule),
+        deps=("annotations",),
+    ).asset
+    def consensus_annotations(context: dg.AssetExecutionContext, storage: Storage) -> Made:
         """Labels from the ratings that agree most: the others are outliers and removed. `kept.parquet` has the ratings kept."""
-        store = storage.store()
-        given = store.manifest("annotations", context.partition_key)
-        everything = store.read("annotations", context.partition_key)
-        kept = consensus.most_agreeing(everything, wanted.keep, wanted.rule)
-        table = consensus.consensus_labels(kept)
-        other: consensus.Rule = "annotator" if wanted.rule == "per_attribute" else "per_attribute"
-        otherwise = consensus.consensus_labels(consensus.most_agreeing(everything, wanted.keep, other))
-        changed = sum(
-            pc.sum(pc.fill_null(pc.not_equal(table[a], otherwise[a]), False)).as_py() or 0 for a in ATTRIBUTES
-        )
-        yield from gate.publish(
-            context,
-            store,
-            "consensus_annotations",
+        store, delivery = storage.store(), context.partition_key
+        ratings, version = store.read("annotations", delivery), store.version("annotations", delivery)
+        kept = consensus.most_agreeing(ratings, wanted.keep, wanted.rule)
+        table, rule = consensus.consensus_labels(kept), consensus.other(wanted.rule)
+        otherwise = consensus.consensus_labels(consensus.most_agreeing(ratings, wanted.keep, rule))
+        return Made(
             table,
-            LABELS,
-            expectations.LABELS,
             views=expectations.label_views(table, wanted.keep),
-            side_tables={"kept.parquet": kept},
-            metadata={
-                "labels": dg.MetadataValue.md(_label_chart(table, f"Labels, by {who}")),
-                "ratings removed": sum(everything[a].null_count * -1 + len(everything) for a in ATTRIBUTES)
-                - sum(len(kept) - kept[a].null_count for a in ATTRIBUTES),
-                f"labels that rule `{other}` would change": f"{changed} of {len(table) * len(ATTRIBUTES)}",
-            },
-            info={"annotations": given and given.version},
+            beside={KEPT: kept},
+            shown=shown.consensus(table, otherwise, ratings, kept, rule, people),
+            info={"annotations": version},
         )
 
-    @dg.asset(
-        **delivered(
-            "agreed_tasks", expectations.AGREED, code_version("2", wanted.max_spread), ["consensus_annotations"]
-        )
-    )
-    def agreed_tasks(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
+    @delivered(
+        "agreed_tasks",
+        schema=schema.AGREED,
+        rules=expectations.AGREED,
+        version="2",
+        modules=("pipeline.annotations.consensus", "pipeline.annotations.schema"),
+        parts=(wanted.max_spread,),
+        deps=("consensus_annotations",),
+    ).asset
+    def agreed_tasks(context: dg.AssetExecutionContext, storage: Storage) -> Made:
         """Labels of the tasks that people agree on; a task with too wide a spread on either response is dropped, with both responses."""
         store, delivery = storage.store(), context.partition_key
-        kept = store.read("consensus_annotations", delivery, "kept.parquet")
-        agreed = consensus.agreed_tasks(kept, wanted.max_spread)
-        labels = store.read("consensus_annotations", delivery)
-        table = labels.filter(pc.is_in(labels["prompt_id"], pc.unique(agreed["prompt_id"])))
+        labels, kept = (store.read("consensus_annotations", delivery, name) for name in (DATA, KEPT))
         made = store.manifest("consensus_annotations", delivery)
-        by = schema.said_of_all(schema.rated_by(kept))
-        table = table.append_column("rated_by", pa.array([by] * len(table), pa.string()))
-        before = len(pc.unique(labels["prompt_id"]))
-        after = len(pc.unique(table["prompt_id"]))
-        yield from gate.publish(
-            context,
-            store,
-            "agreed_tasks",
-            table,
-            schema.AGREED,
-            expectations.AGREED,
+        table, before = consensus.labels_of_agreed(labels, kept, wanted.max_spread), len(pc.unique(labels["prompt_id"]))
+        return Made(
+            schema.with_raters(table, kept),
             views=expectations.agreed_views(table, wanted.max_spread, before),
-            metadata={
-                "tasks removed": f"{before - after} of {before} ({(before - after) / max(before, 1):.1%}; HelpSteer2: about 10 %)",
-                "labels": dg.MetadataValue.md(_label_chart(table, f"Labels of agreed tasks, by {who}")),
-            },
+            shown=shown.agreed(table, before, people),
             info={"annotations": made and made.info.get("annotations")},
         )
 
-    @dg.asset(
-        **delivered(
-            "annotation_agreement",
-            expectations.AGREEMENT,
-            code_version("3", wanted.keep, wanted.rule, wanted.max_spread, profile.seed),
-            ["annotations"],
-        )
-    )
-    def annotation_agreement(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
+    @delivered(
+        "annotation_agreement",
+        schema=schema.AGREEMENT,
+        rules=expectations.AGREEMENT,
+        version="3",
+        modules=("pipeline.annotations.agreement",),
+        parts=(wanted.keep, wanted.rule, wanted.max_spread, profile.seed),
+        deps=("annotations",),
+    ).asset
+    def annotation_agreement(context: dg.AssetExecutionContext, storage: Storage) -> Made:
         """Kappa and alpha per attribute: of all ratings, of those kept, of agreed tasks, beside what the selection alone would give."""
-        store = storage.store()
-        given = store.read("annotations", context.partition_key)
-        ratings, selection = consensus.Ratings.of(given), (wanted.keep, wanted.rule, wanted.max_spread)
-        by = schema.said_of_all(schema.rated_by(given))
-        table = agreement.agreement(ratings.levels, ratings.prompt, *selection, profile.seed, by)
-        annotators = agreement.annotator_agreement(given, by)
-        rows = table.to_pandas()
-        chart = {stage: list(part["kappa"]) for stage, part in rows.groupby("stage", sort=False)}
-        chart |= {
-            f"{stage}, by chance": list(part["kappa_null"])
-            for stage, part in rows.groupby("stage", sort=False)
-            if stage != "all"
-        }
-        yield from gate.publish(
-            context,
-            store,
-            "annotation_agreement",
+        given = storage.store().read("annotations", context.partition_key)
+        ratings, by = consensus.Ratings.of(given), schema.said_of_all(schema.rated_by(given))
+        selection = (wanted.keep, wanted.rule, wanted.max_spread)
+        table = agreeing.agreement(ratings.levels, ratings.prompt, *selection, profile.seed, by)
+        annotators = agreeing.annotator_agreement(given, by)
+        return Made(
             table,
-            schema.AGREEMENT,
-            expectations.AGREEMENT,
-            views={"helpfulness": table.filter(pc.equal(table["attribute"], "helpfulness"))},
-            side_tables={"annotators.parquet": annotators},
-            metadata={
-                **{name.replace("_", ", "): sample_table(_figure(table, name), rows=15) for name in agreement.FIGURES},
-                "annotators, least agreement on helpfulness first": sample_table(_least_agreeing(annotators), rows=20),
-                "chart": dg.MetadataValue.md(
-                    plots.grouped_bars(list(ATTRIBUTES), chart, f"Weighted kappa, {who}", "kappa")
-                ),
-            },
+            views=expectations.agreement_views(table),
+            beside={"annotators.parquet": annotators},
+            shown=shown.agreement(table, annotators, people),
         )
 
     return [
@@ -277,19 +214,16 @@ def _ask(
     """How a desk has language models answer: a worker, which starts a checkpoint's engine once. Its figures go into `runs`."""
 
     def ask(checkpoint: str, asked: pa.Table) -> pa.Table:
-        out = store.staging(f"ratings/{checkpoint}", context.partition_key)
-        write_table(asked, out / "questions.parquet")
-        spec = RatingsSpec(
-            input=out / "questions.parquet",
-            work=store.work(f"ratings/{checkpoint}", context.partition_key),
+        key = f"ratings/{checkpoint}"
+        spec = partial(
+            RatingsSpec,
+            work=store.work(key, context.partition_key),
             engine=EngineSpec.of(profile, checkpoint, store.cache()),
             panel={panel.annotator_id(name): member for name, member in profile.panel.items()},
-            out=out,
         )
-        runs[checkpoint] = compute.run(context, spec)
-        rated = read_table(out / "ratings.parquet")
-        out.fs.rm(str(out), recursive=True)
-        return rated
+        worked = work(context, compute, store, key, spec, reads=("ratings",), given=asked)
+        runs[checkpoint] = worked.figures
+        return worked["ratings"]
 
     return ask
 
@@ -307,45 +241,3 @@ def _collect(
         return desk.collect(context.partition_key, round_, mine, asked, ask)
     except NotFinishedError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from None
-
-
-def _shown(table: pa.Table, quarantine: pa.Table, profile: Profile, runs: dict[str, Any]) -> dict[str, Any]:
-    counts = {a: table.to_pandas()[a].value_counts().reindex(range(5)).fillna(0) for a in ATTRIBUTES}
-    return {
-        "annotators": len(pc.unique(table["annotator_id"])),
-        "rated by": profile.ratings_note or profile.rated_by,
-        **({"engines": dg.MetadataValue.json(runs)} if runs else {}),
-        "ratings": dg.MetadataValue.md(
-            plots.grouped_bars(
-                LEVELS, {a: list(c) for a, c in counts.items()}, f"Ratings by {profile.rated_by}", "ratings"
-            )
-        ),
-        "in quarantine": len(quarantine),
-        "quarantine by reason": count_table(quarantine["reason"], "reason"),
-    }
-
-
-def _figure(table: pa.Table, name: str) -> pa.Table:
-    """A figure of every attribute and stage with its interval, what it is by chance, and what was published."""
-    shown = {"": name, "_low": "from", "_high": "to", "_null": "by chance"}
-    columns = {new: pc.round(table[name + part], 3) for part, new in shown.items()}
-    published = {"HelpSteer2": table["published"]} if name == "kappa" else {}
-    return pa.table(
-        {
-            "attribute": table["attribute"],
-            "stage": table["stage"],
-            **columns,
-            **published,
-            "responses": table["responses"],
-        }
-    )
-
-
-def _least_agreeing(annotators: pa.Table) -> pa.Table:
-    rows = annotators.filter(pc.equal(annotators["attribute"], "helpfulness")).to_pandas().round(3)
-    return pa.Table.from_pandas(rows.drop(columns=["attribute", "rated_by"]).sort_values("kappa"), preserve_index=False)
-
-
-def _label_chart(table: pa.Table, title: str) -> str:
-    counts = {a: list(table.to_pandas()[a].value_counts().reindex(range(5)).fillna(0)) for a in ATTRIBUTES}
-    return plots.grouped_bars(LEVELS, counts, title, "responses")

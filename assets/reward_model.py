@@ -1,256 +1,138 @@
-"""What a recipe trains on, its reward model, and that model with one output."""
+"""What a recipe trains on, and its reward model."""
 
-import json
-from collections.abc import Iterator
-from typing import Any
+import shutil
+from functools import partial
+from typing import cast
 
 import dagster as dg
-import pyarrow as pa
-import pyarrow.compute as pc
-from safetensors import safe_open
 
-from assets import code_version, count_table, options, ratings_of, sample_table
-from pipeline import gate, plots
+from assets.published import Published
 from pipeline.benchmarks import loading
-from pipeline.reward_model import expectations, schema, sources, summary, training_data
-from pipeline.reward_model.export import Accuracy, ExportSpec
+from pipeline.dataset.raters import raters_of
+from pipeline.gate import Made
+from pipeline.models.outputs import outputs_in
+from pipeline.partitions import recipes
+from pipeline.reward_model import expectations, schema, shown, sources, training_data
+from pipeline.reward_model.schema import TABLES
 from pipeline.reward_model.spec import TrainingSpec
 from pipeline.settings import COLLECTED, ENGINE_POOL, Profile
-from pipeline.store import DATA, NotPublishedError, local_path, read_table
+from pipeline.store import DATA, Store, local_path, read_table
 from resources.compute import Compute
 from resources.storage import Storage
 from resources.tracking import TensorBoard
 
-TABLES = (
-    "training_curve",
-    "training_steps",
-    "development_predictions",
-    "development_preferences",
-    "training_prompts",
-)
+STAGE = "reward_model"
+PREFERRED = "preferred.parquet"
+"""File beside the ratings: preferences."""
 
 
 def build(profile: Profile) -> list[dg.AssetsDefinition]:
     """The stage's assets for a profile."""
-    used = {recipe.base: profile.checkpoints[recipe.base].core for recipe in profile.recipes.values()}
-    collected = all(recipe.data == COLLECTED for recipe in profile.recipes.values())
-    note = f" {profile.ratings_note}".rstrip() if collected else ""
-    recipes = dg.StaticPartitionsDefinition(list(profile.recipes))
-
-    @dg.asset(
-        **options(
-            "reward_model",
-            "reward_model",
-            expectations.REWARD_MODEL,
-            code_version("4", *profile.recipes.values(), *used.values(), profile.seed),
-            deps=["training_data", "helpsteer_dataset"],
-            kinds=["pytorch", "huggingface"],
-            table=False,
-        ),
-        description=f"A recipe's reward model in Hugging Face format: ratings, or a reward, of a conversation's last response.{note}",
-        partitions_def=recipes,
-        pool=ENGINE_POOL,
-    )
-    def reward_model(
-        context: dg.AssetExecutionContext, storage: Storage, compute: Compute, tracking: TensorBoard
-    ) -> Iterator[gate.Event]:
-        store, name = storage.store(), context.partition_key
-        recipe, (by, said) = profile.recipes[name], ratings_of(store, profile, name)
-        given, work = store.manifest("training_data", name), store.work("reward_model", name)
-        out = store.staging("reward_model", name)
-        spec = TrainingSpec(
-            rated=store.path("training_data", name, DATA),
-            preferred=store.path("training_data", name, "preferred.parquet"),
-            data_version=given.version if given else "",
-            work=local_path(work),
-            cache=str(store.cache()),
-            checkpoint=profile.checkpoints[recipe.base],
-            recipe=recipe,
-            recipe_name=name,
-            seed=profile.seed,
-            processes=profile.compute.processes,
-            tracking=tracking.place(name, context.run.run_id),
-            rated_by=by,
-            ratings_note=said,
-            out=out,
-        )
-        figures = compute.run(context, spec)
-        tables = {table: read_table(out / f"{table}.parquet") for table in TABLES}
-        split = store.read("helpsteer_dataset", columns=["split", "prompt_id"])
-        speed, baseline = figures.pop("speed", {}), figures.pop("baseline_mse")
-        texts = store.read("training_data", name, columns=["response_id", "messages", "response"])
-        yield from gate.publish_folder(
-            context,
-            store,
-            "reward_model",
-            out,
-            expectations.REWARD_MODEL,
-            views=expectations.model_views(tables, split, recipe.outputs, _head(local_path(out)), figures),
-            rows=figures["train_responses"],
-            metadata={
-                **figures,
-                "rated by": said or by,
-                "TensorBoard": str(spec.tracking or "nothing is tracked: the profile names no folder"),
-                **_curves(tables["training_curve"], tables["training_steps"], speed),
-                "development": sample_table(summary.attribute_figures(tables["training_curve"], baseline)),
-                "highest and lowest": sample_table(summary.best_and_worst(tables["development_predictions"], texts)),
-            },
-            info=figures,
-        )
-        work.fs.rm(str(work), recursive=True)  # published: nothing is left to go on from
-
-    @dg.asset(
-        **options(
-            "exported_model",
-            "reward_model",
-            expectations.EXPORTED_MODEL,
-            code_version("1"),
-            deps=["reward_model", "training_data", "attribute_weights", "benchmark_scores"],
-            kinds=["pytorch", "huggingface"],
-            table=False,
-        ),
-        description="The reward model with one output, attribute weights times ratings, for any scorer: TRL, OpenRLHF, vLLM, rewardbench."
-        f" With a card. A probe's is read by this project alone.{note}",
-        partitions_def=recipes,
-        pool=ENGINE_POOL,
-    )
-    def exported_model(context: dg.AssetExecutionContext, storage: Storage, compute: Compute) -> Iterator[gate.Event]:
-        store, name = storage.store(), context.partition_key
-        recipe, (by, said) = profile.recipes[name], ratings_of(store, profile, name)
-        weights = store.read("attribute_weights", name).to_pylist()
-        scores = store.read("benchmark_scores", name, "summary.parquet").to_pylist()
-        given = store.manifest("training_data", name)
-        if given is None:
-            raise NotPublishedError(f"training_data of {name} is not in the store: materialize it first")
-        out = store.staging("exported_model", name)
-        spec = ExportSpec(
-            model=local_path(store.path("reward_model", name)),
-            weights={row["attribute"]: row["weight"] for row in weights},
-            rated=store.path("training_data", name, DATA),
-            preferred=store.path("training_data", name, "preferred.parquet"),
-            max_tokens=recipe.max_tokens,
-            name=name,
-            licences=(profile.checkpoints[recipe.base].licence, given.info["licence"]),
-            scores=[
-                Accuracy(**{field: row[field] for field in Accuracy.model_fields})
-                for row in scores
-                if (row["level"], row["measure"]) == ("overall", "accuracy")
-            ],
-            rated_by=by,
-            ratings_note=said,
-            out=out,
-        )
-        figures = compute.run(context, spec)
-        yield from gate.publish_folder(
-            context,
-            store,
-            "exported_model",
-            out,
-            expectations.EXPORTED_MODEL,
-            views={"totals": pa.Table.from_pylist([figures])},
-            metadata={**figures, "rated by": said or by},
-            info=figures,
-        )
-
-    return [_training_data(profile), reward_model, exported_model]
+    return [_training_data(profile), _reward_model(profile)]
 
 
 def _training_data(profile: Profile) -> dg.AssetsDefinition:
     named = {recipe.data for recipe in profile.recipes.values()} - {COLLECTED}
-    parts = [value for r in profile.recipes.values() for value in (r.data, r.labels, r.development_share)]
-    parts += [profile.training_data[name] for name in sorted(named)]
-    parts += [profile.decontamination, *profile.benchmarks, *profile.benchmarks.values()]
+    # the collected one is our validation split
+    against = {name: b for name, b in profile.benchmarks.items() if b.kind != "collected"}
 
-    @dg.asset(
-        **options(
-            "training_data",
-            "reward_model",
-            expectations.TRAINING_DATA,
-            code_version("1", *parts, *map(loading.content, profile.benchmarks.values())),
-            deps=["helpsteer_dataset"],
+    @Published(
+        "training_data",
+        STAGE,
+        schema.RATED,
+        expectations.TRAINING_DATA,
+        "1",
+        modules=("pipeline.reward_model.training_data", "pipeline.benchmarks.loading"),
+        parts=(
+            *(value for r in profile.recipes.values() for value in (r.data, r.labels, r.development_share)),
+            *(profile.training_data[name] for name in sorted(named)),
+            *(profile.decontamination, *profile.benchmarks, *profile.benchmarks.values()),
+            *map(loading.content, profile.benchmarks.values()),
         ),
-        partitions_def=dg.StaticPartitionsDefinition(list(profile.recipes)),
-    )
-    def training_data_of_recipe(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
+        deps=("helpsteer_dataset",),
+        partitions=recipes(profile),
+    ).asset
+    def training_data_of_recipe(context: dg.AssetExecutionContext, storage: Storage) -> Made:
         """What a recipe trains on: ratings and preferences, without the prompts of benchmarks, with development prompts held out."""
         store, name = storage.store(), context.partition_key
-        recipe, (by, said) = profile.recipes[name], ratings_of(store, profile, name)
-        data = store.read("helpsteer_dataset", columns=sources.COLUMNS)
-        if recipe.data == COLLECTED:
-            source = sources.collected(data, recipe.labels, profile.dataset.licence)
-        else:
-            source = sources.read(recipe.data, profile.training_data[recipe.data], recipe.labels)
-        against = {
-            n: b for n, b in profile.benchmarks.items() if b.kind != "collected"
-        }  # that one is our validation split
-        texts = {name: loading.load(name, b, data).items["messages"] for name, b in against.items()}
-        made = training_data.prepare(source, recipe, data, texts, profile.decontamination)
-        aside = source.quarantine.table()
-        yield from gate.publish(
-            context,
-            store,
-            "training_data",
+        recipe, data = profile.recipes[name], store.read("helpsteer_dataset", columns=sources.COLUMNS)
+        source = sources.source_of(recipe, profile, data)
+        texts = {n: loading.load(n, b, data).items["messages"] for n, b in against.items()}
+        made, aside = (
+            training_data.prepare(source, recipe, data, texts, profile.decontamination),
+            source.quarantine.table(),
+        )
+        return Made(
             made.rated,
-            schema.RATED,
-            expectations.TRAINING_DATA,
             views=expectations.training_views(
                 made.rated, made.preferred, made.dropped, data, recipe.ratings, recipe.pairs
             ),
-            side_tables={
-                "preferred.parquet": made.preferred,
-                "dropped.parquet": made.dropped,
-                "quarantine.parquet": aside,
-            },
-            metadata={
-                **made.counts,
-                "data": recipe.data,
-                "licence": source.licence,
-                "rated by": said or by,
-                "counts": sample_table(training_data.counts_of(made)),
-                "dropped by benchmark": sample_table(
-                    training_data.dropped_by_benchmark(made.dropped, list(against)), rows=60
-                ),
-                "set aside": count_table(aside["reason"], "reason"),
-                "ratings": sample_table(made.rated),
-                "preferences": sample_table(made.preferred),
-                "dropped": sample_table(made.dropped),
-            },
+            beside={PREFERRED: made.preferred, "dropped.parquet": made.dropped, "quarantine.parquet": aside},
+            shown=shown.data(made, source, aside, list(against), raters_of(store, profile, name).said),
             info={"data": recipe.data, "licence": source.licence, **made.counts},
         )
 
     return training_data_of_recipe
 
 
-def _head(folder: Any) -> int:
-    """Outputs of the head in a model's folder; a large model's weights are in several files, which an index names."""
-    probe, index = folder / "probe.safetensors", folder / "model.safetensors.index.json"
-    file, name = ("probe.safetensors", "weight") if probe.exists() else ("model.safetensors", "score.weight")
-    if index.exists():
-        file = json.loads(index.read_text())["weight_map"][name]
-    with safe_open(folder / file, "np") as weights:
-        outputs: int = weights.get_slice(name).get_shape()[0]
-    return outputs
+def _reward_model(profile: Profile) -> dg.AssetsDefinition:
+    used = {recipe.base: profile.checkpoints[recipe.base].core for recipe in profile.recipes.values()}
+    collected = all(recipe.data == COLLECTED for recipe in profile.recipes.values())
+    note = f" {profile.ratings_note}".rstrip() if collected else ""
 
-
-def _curves(curve: pa.Table, steps: pa.Table, speed: dict[str, list[float]]) -> dict[str, dg.MarkdownMetadataValue]:
-    """Plots over the steps of each stage; none for a probe, which has no steps."""
-    shown = {}
-    for stage in dict.fromkeys(steps["stage"].to_pylist()):
-        evaluated, made = (t.filter(pc.equal(t["stage"], stage)).to_pandas() for t in (curve, steps))
-        measured = [c for c in evaluated if c.endswith("_pearson") or c == "pair_accuracy"]
-        figures = {name.removesuffix("_pearson"): evaluated[name] for name in measured if evaluated[name].notna().any()}
-        losses = {"development": evaluated["development_loss"], "training": evaluated["train_loss"]}
-        at = evaluated["step"].tolist()
-        shown |= {
-            f"{stage}: loss": plots.line_chart(at, losses, f"Loss ({stage})", "step", "loss"),
-            f"{stage}: development": plots.line_chart(at, figures, "Pearson, and pair accuracy", "step", ""),
-            f"{stage}: learning rate": plots.line_chart(
-                made["step"].tolist(), {"learning rate": made["learning_rate"]}, "Learning rate", "step", ""
+    @Published(
+        "reward_model",
+        STAGE,
+        None,
+        expectations.REWARD_MODEL,
+        "4",
+        modules=("pipeline.reward_model.worker",),
+        parts=(*profile.recipes.values(), *used.values(), profile.seed),
+        deps=("training_data", "helpsteer_dataset"),
+        kinds=("pytorch", "huggingface"),
+        partitions=recipes(profile),
+        pool=ENGINE_POOL,
+        description=f"A recipe's reward model in Hugging Face format: ratings, or a reward, of a conversation's last response.{note}",
+    ).asset
+    def reward_model(
+        context: dg.AssetExecutionContext, storage: Storage, compute: Compute, tracking: TensorBoard
+    ) -> Made:
+        store, name = storage.store(), context.partition_key
+        spec = _spec(store, profile, name, tracking.place(name, context.run.run_id))
+        figures = compute.run(context, spec)
+        tables = {table: read_table(spec.out / f"{table}.parquet") for table in TABLES}
+        split = store.read("helpsteer_dataset", columns=["split", "prompt_id"])
+        texts = store.read("training_data", name, columns=["response_id", "messages", "response"])
+        return Made(
+            folder=spec.out,
+            views=expectations.model_views(
+                tables, split, profile.recipes[name].outputs, outputs_in(local_path(spec.out)), figures
             ),
-        }
-    if speed:
-        at = list(range(1, len(speed["step"]) + 1))
-        for name in ("tokens_per_second", "share_of_peak"):
-            words = name.replace("_", " ")
-            shown[f"speed: {words}"] = plots.line_chart(at, {words: speed[name]}, words.capitalize(), "step", "")
-    return {name: dg.MetadataValue.md(plot) for name, plot in shown.items()}
+            shown=shown.model(tables, figures, texts, raters_of(store, profile, name).said, spec.tracking),
+            info={n: value for n, value in figures.items() if n not in ("speed", "baseline_mse")},
+            rows=cast(int, figures["train_responses"]),
+            then=partial(shutil.rmtree, spec.work),  # published: nothing is left to go on from
+        )
+
+    return reward_model
+
+
+def _spec(store: Store, profile: Profile, name: str, tracked: str | None) -> TrainingSpec:
+    """What the worker is to train. tracked: folder for the curves."""
+    recipe, raters = profile.recipes[name], raters_of(store, profile, name)
+    return TrainingSpec(
+        rated=store.path("training_data", name, DATA),
+        preferred=store.path("training_data", name, PREFERRED),
+        data_version=store.version("training_data", name) or "",
+        work=local_path(store.work("reward_model", name)),
+        cache=store.cache(),
+        checkpoint=profile.checkpoints[recipe.base],
+        recipe=recipe,
+        recipe_name=name,
+        seed=profile.seed,
+        processes=profile.compute.processes,
+        tracking=tracked,
+        rated_by=raters.by,
+        ratings_note=raters.note,
+        out=store.staging("reward_model", name),
+    )

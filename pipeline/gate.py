@@ -18,6 +18,7 @@ from upath import UPath
 
 from pipeline.columns import describe
 from pipeline.rules import ROWS, Rule
+from pipeline.shown import Link, Markdown, Rows, Shown
 from pipeline.store import DATA, Store, read_table, write_table
 
 SCHEMA_CHECK = "schema"
@@ -34,89 +35,99 @@ class Outcome:
     error: str | None = None
 
 
-def check_specs(key: str, rules: Sequence[Rule], table: bool = True) -> list[dg.AssetCheckSpec]:
-    """Specs of an asset's checks: the schema of its table, where it is one, then each rule."""
-    asset = asset_key(key)
-    specs = [dg.AssetCheckSpec(r.name, asset=asset, blocking=r.gating, description=r.says) for r in rules]
-    if table:
-        says = "The declared columns with the declared types."
+@dataclass(frozen=True)
+class Contract:
+    """What an asset promises: the key that it is published under, the columns of its table, and the rules that hold of it.
+
+    schema: None for a folder that holds no main table (a model).
+    """
+
+    key: str
+    schema: pa.Schema | None
+    rules: Sequence[Rule]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a step has made of an asset, before it is checked.
+
+    table: the asset's table. folder: a staged folder instead, which holds the table as `data.parquet` where the contract has a schema, or
+    a model. views: the frames that rules with `view=` look at. beside: further files of the same version by name, which may have folders in
+    it; a table becomes Parquet. finish: called with the staged folder when all of these are written, to add what depends on them
+    (checksums). shown: what the UI shows. info: facts about the run for the manifest, not part of the content's hash. rows: their number,
+    for a folder without a table. then: called when it is published.
+    """
+
+    table: pa.Table | None = None
+    folder: UPath | None = None
+    views: Mapping[str, pa.Table] = field(default_factory=dict)
+    beside: Mapping[str, pa.Table | bytes] = field(default_factory=dict)
+    finish: Callable[[UPath], None] | None = None
+    shown: Mapping[str, Shown] = field(default_factory=dict)
+    info: Mapping[str, Any] = field(default_factory=dict)
+    rows: int | None = None
+    then: Callable[[], None] | None = None
+
+
+def check_specs(contract: Contract) -> list[dg.AssetCheckSpec]:
+    """Specs of an asset's checks: the schema of its table, where it has one, then each rule."""
+    asset = asset_key(contract.key)
+    specs = [dg.AssetCheckSpec(r.name, asset=asset, blocking=r.gating, description=r.says) for r in contract.rules]
+    if contract.schema is not None:
+        says = "The table has the declared columns with the declared types."
         specs.insert(0, dg.AssetCheckSpec(SCHEMA_CHECK, asset=asset, blocking=True, description=says))
     return specs
 
 
-def publish(
-    context: dg.AssetExecutionContext,
-    store: Store,
-    key: str,
-    table: pa.Table,
-    schema: pa.Schema,
-    rules: Sequence[Rule],
-    *,
-    views: Mapping[str, pa.Table] | None = None,
-    side_tables: Mapping[str, pa.Table] | None = None,
-    side_files: Mapping[str, bytes] | None = None,
-    finish: Callable[[UPath], None] | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    info: Mapping[str, Any] | None = None,
-) -> Iterator[Event]:
-    """Check a table, then publish it under its asset key and the run's partition.
+def publish(context: dg.AssetExecutionContext, store: Store, contract: Contract, made: Made) -> Iterator[Event]:
+    """Check what was made, then publish it under the contract's key and the run's partition.
 
-    views: frames that rules with `view=` look at. side_tables: further Parquet files of the same version, by file name (rejected rows,
-    say), which may have folders in it; side_files: files of another kind; finish: called with the staged folder, to write what depends on
-    the files in it (checksums). metadata: for the UI. info: facts about the run for the manifest, not part of the content hash.
-    Raises `dg.Failure` when a gating rule fails.
+    Of a table in a staged folder only the columns that rules read are loaded. Raises `dg.Failure` when the schema is another one, or a
+    gating rule fails: then nothing is published.
     """
-    yield from _schema_check(key, table.schema, schema)
-    table = table.select(schema.names).cast(schema)
-    staged = store.staging(key, partition_of(context))
-    write_table(table, staged / DATA)
-    for name in [*(side_tables or {}), *(side_files or {})]:
+    partition, views, rows = partition_of(context), dict(made.views), made.rows
+    if contract.schema is not None:
+        yield from _schema_check(contract.key, _schema_of(made), contract.schema)
+    staged = made.folder or store.staging(contract.key, partition)
+    if made.table is not None and contract.schema is not None:
+        views[ROWS] = made.table.select(contract.schema.names).cast(contract.schema)
+        write_table(views[ROWS], staged / DATA)
+        rows = made.table.num_rows
+    elif contract.schema is not None:
+        read = sorted(set().union(*(rule.columns for rule in contract.rules if rule.view == ROWS)))
+        views[ROWS] = read_table(staged / DATA, read or contract.schema.names[:1])
+        rows = views[ROWS].num_rows
+    for name, content in made.beside.items():
         (staged / name).parent.mkdir(parents=True, exist_ok=True)
-    for name, side in (side_tables or {}).items():
-        write_table(side, staged / name)
-    for name, content in (side_files or {}).items():
-        (staged / name).write_bytes(content)
-    if finish:
-        finish(staged)
-    yield from publish_folder(
-        context,
-        store,
-        key,
-        staged,
-        rules,
-        views={ROWS: table, **(views or {})},
-        rows=table.num_rows,
-        metadata={**_columns(key, schema), **(metadata or {})},
-        info=info,
+        if isinstance(content, bytes):
+            (staged / name).write_bytes(content)
+        else:
+            write_table(content, staged / name)
+    if made.finish:
+        made.finish(staged)
+    yield from _rule_checks(contract, views, staged)
+    manifest = store.publish(contract.key, partition, staged, rows, made.info)
+    facts: dict[str, Any] = {"store": str(store.path(contract.key, partition)), "version": manifest.version}
+    if rows is not None:
+        facts["dagster/row_count"] = rows
+    if contract.schema is not None:
+        facts["dagster/column_schema"] = _columns(contract.key, contract.schema)
+    yield dg.MaterializeResult(
+        asset_key=asset_key(contract.key),
+        metadata={**facts, **{name: as_metadata(value) for name, value in made.shown.items()}},
+        data_version=dg.DataVersion(manifest.version),
     )
+    if made.then:
+        made.then()
 
 
-def publish_staged(
-    context: dg.AssetExecutionContext,
-    store: Store,
-    key: str,
-    staged: UPath,
-    schema: pa.Schema,
-    rules: Sequence[Rule],
-    *,
-    views: Mapping[str, pa.Table],
-    metadata: Mapping[str, Any],
-) -> Iterator[Event]:
-    """Check a table that was written into a staged folder as a stream, then publish the folder. Only the rules' columns are loaded."""
-    with (staged / DATA).open("rb") as file, pq.ParquetFile(file, pre_buffer=False) as written:
-        found, rows = written.schema_arrow, written.metadata.num_rows
-    yield from _schema_check(key, found, schema)
-    columns = sorted(set().union(*(rule.columns for rule in rules if rule.view == ROWS)))
-    yield from publish_folder(
-        context,
-        store,
-        key,
-        staged,
-        rules,
-        views={ROWS: read_table(staged / DATA, columns or schema.names[:1]), **views},
-        rows=rows,
-        metadata={**_columns(key, schema), **metadata},
-    )
+def _schema_of(made: Made) -> pa.Schema:
+    if made.table is not None:
+        return made.table.schema
+    if made.folder is None:
+        raise ValueError("nothing was made: neither a table nor a folder")
+    with (made.folder / DATA).open("rb") as file, pq.ParquetFile(file, pre_buffer=False) as written:
+        return written.schema_arrow
 
 
 def _schema_check(key: str, found: pa.Schema, schema: pa.Schema) -> Iterator[Event]:
@@ -131,41 +142,53 @@ def _schema_check(key: str, found: pa.Schema, schema: pa.Schema) -> Iterator[Eve
         raise _refused(key, [f"{SCHEMA_CHECK}: {'; '.join(problems)}"])
 
 
-def _columns(key: str, schema: pa.Schema) -> dict[str, dg.TableSchema]:
-    asset = key.partition("/")[0]
-    columns = [dg.TableColumn(f.name, str(f.type), description=describe(asset, f.name)) for f in schema]
-    return {"dagster/column_schema": dg.TableSchema(columns)}
-
-
-def publish_folder(
-    context: dg.AssetExecutionContext,
-    store: Store,
-    key: str,
-    staged: UPath,
-    rules: Sequence[Rule],
-    *,
-    views: Mapping[str, pa.Table],
-    rows: int | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    info: Mapping[str, Any] | None = None,
-) -> Iterator[Event]:
-    """Check the views of a staged folder (a model), then publish it. See `publish`."""
+def _rule_checks(contract: Contract, views: Mapping[str, pa.Table], staged: UPath) -> Iterator[Event]:
+    """A check result for every rule; where a gating one fails, the staged folder is removed and the step fails."""
     failed = []
-    for outcome in evaluate(rules, views):
-        yield _check_result(key, outcome)
+    for outcome in evaluate(contract.rules, views):
+        yield _check_result(contract.key, outcome)
         if not outcome.passed and outcome.rule.gating:
             figures = "; ".join(f"{name} {value}" for name, value in outcome.figures.items())
             failed.append(f"{outcome.rule.name}: {outcome.rule.says} ({outcome.error or figures})")
     if failed:
         staged.fs.rm(str(staged), recursive=True)
-        raise _refused(key, failed)
-    manifest = store.publish(key, partition_of(context), staged, rows, info)
-    facts: dict[str, Any] = {"store": str(store.path(key, partition_of(context))), "version": manifest.version}
-    if rows is not None:
-        facts["dagster/row_count"] = rows
-    yield dg.MaterializeResult(
-        asset_key=asset_key(key), metadata={**facts, **(metadata or {})}, data_version=dg.DataVersion(manifest.version)
-    )
+        raise _refused(contract.key, failed)
+
+
+def _columns(key: str, schema: pa.Schema) -> dg.TableSchema:
+    asset = key.partition("/")[0]
+    return dg.TableSchema([dg.TableColumn(f.name, str(f.type), description=describe(asset, f.name)) for f in schema])
+
+
+def as_metadata(value: Shown) -> Any:
+    """What people are shown, as Dagster takes it for metadata. Texts of strangers are shown as they are: the UI shows a table's cells as text."""
+    match value:
+        case Markdown():
+            return dg.MetadataValue.md(value)
+        case Link():
+            return dg.MetadataValue.url(value)
+        case pa.Table():
+            return _table(value, Rows.most)
+        case Rows(table=table, most=most):
+            return _table(table, most)
+        case Mapping() | list() | tuple():
+            return dg.MetadataValue.json(value)
+        case _:
+            return value
+
+
+def _table(table: pa.Table, most: int, width: int = 300) -> dg.TableMetadataValue:
+    """The first rows; what is long is cut."""
+
+    def cell(value: Any) -> str | int | float | bool | None:
+        if isinstance(value, list):
+            value = "\n".join(": ".join(map(str, m.values())) if isinstance(m, dict) else str(m) for m in value)
+        if isinstance(value, str) and len(value) > width:
+            value = value[: width - 1] + "…"
+        return value if isinstance(value, str | int | float | bool) or value is None else str(value)
+
+    records = [dg.TableRecord({k: cell(v) for k, v in row.items()}) for row in table.slice(0, most).to_pylist()]
+    return dg.MetadataValue.table(records, dg.TableSchema([dg.TableColumn(n, "string") for n in table.column_names]))
 
 
 def evaluate(rules: Sequence[Rule], views: Mapping[str, pa.Table]) -> Iterator[Outcome]:

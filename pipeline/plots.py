@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.shown import Markdown
+
 INK, GRID = "#1f2937", "#e5e7eb"
 COLOURS = ("#3157c8", "#d97706", "#0f9d76", "#b4235a", "#6b5bd2", "#64748b")
 
 
-def bar_chart(labels: Sequence[str], values: Sequence[float], title: str, ylabel: str = "count") -> str:
+def bar_chart(labels: Sequence[str], values: Sequence[float], title: str, ylabel: str = "count") -> Markdown:
     """One bar a label."""
     return grouped_bars(labels, {"": values}, title, ylabel)
 
 
-def grouped_bars(labels: Sequence[str], series: Mapping[str, Sequence[float]], title: str, ylabel: str) -> str:
+def grouped_bars(labels: Sequence[str], series: Mapping[str, Sequence[float]], title: str, ylabel: str) -> Markdown:
     """Bars side by side: one group a label, one colour a series."""
 
     def draw(axes: Any) -> None:
@@ -42,7 +44,7 @@ def grouped_bars(labels: Sequence[str], series: Mapping[str, Sequence[float]], t
     return _markdown(draw, title, legend=len(series) > 1)
 
 
-def histogram(values: npt.ArrayLike | Mapping[str, npt.ArrayLike], title: str, xlabel: str, bins: int = 20) -> str:
+def histogram(values: npt.ArrayLike | Mapping[str, npt.ArrayLike], title: str, xlabel: str, bins: int = 20) -> Markdown:
     """Distribution of numbers; of several series, one on top of the other."""
     series = (values or {"": []}) if isinstance(values, Mapping) else {"": values}
 
@@ -56,7 +58,9 @@ def histogram(values: npt.ArrayLike | Mapping[str, npt.ArrayLike], title: str, x
     return _markdown(draw, title, legend=len(series) > 1)
 
 
-def line_chart(x: Sequence[float], series: Mapping[str, Sequence[float]], title: str, xlabel: str, ylabel: str) -> str:
+def line_chart(
+    x: Sequence[float], series: Mapping[str, Sequence[float]], title: str, xlabel: str, ylabel: str
+) -> Markdown:
     """One line a series; NaN leaves a gap that is bridged."""
 
     def draw(axes: Any) -> None:
@@ -77,7 +81,9 @@ def line_chart(x: Sequence[float], series: Mapping[str, Sequence[float]], title:
     return _markdown(draw, title, legend=len(series) > 1)
 
 
-def bubbles(places: npt.ArrayLike, sizes: npt.ArrayLike, labels: Sequence[str], title: str, named: int = 12) -> str:
+def bubbles(
+    places: npt.ArrayLike, sizes: npt.ArrayLike, labels: Sequence[str], title: str, named: int = 12
+) -> Markdown:
     """A circle at each place (shape (n, 2)), its area by size; the largest are named."""
 
     def draw(axes: Any) -> None:
@@ -98,7 +104,7 @@ def interval_chart(
     marks: Mapping[str, Sequence[float]],
     title: str,
     xlabel: str,
-) -> str:
+) -> Markdown:
     """A point with its interval a label, the first one on top; marks: what each is compared with, as a tick of its own colour."""
 
     def draw(axes: Any) -> None:
@@ -119,7 +125,7 @@ def _label(text: str) -> str:
     return text[:28].replace("$", r"\$")
 
 
-def _markdown(draw: Callable[[Any], None], title: str, legend: bool = False) -> str:
+def _markdown(draw: Callable[[Any], None], title: str, legend: bool = False) -> Markdown:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 3.2), dpi=110, layout="constrained")
@@ -134,4 +140,4 @@ def _markdown(draw: Callable[[Any], None], title: str, legend: bool = False) -> 
         figure.legend(loc="outside lower center", ncols=5, fontsize=8, frameon=False)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", metadata={"Software": None})
-    return f"![{title}](data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()})"
+    return Markdown(f"![{title}](data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()})")

@@ -78,13 +78,22 @@ class Store:
         folder = self._place(asset, partition) / manifest.version
         return manifest if all((folder / f.name).exists() for f in manifest.files) else None
 
-    def path(self, asset: str, partition: str | None = None, name: str = "") -> UPath:
-        """Place of a published file, or of the version's folder. Raises `NotPublishedError`."""
+    def version(self, asset: str, partition: str | None = None) -> str | None:
+        """The version that is current, or None where nothing is published."""
+        manifest = self.manifest(asset, partition)
+        return manifest.version if manifest else None
+
+    def published(self, asset: str, partition: str | None = None) -> Manifest:
+        """The current manifest. Raises `NotPublishedError` where there is none."""
         manifest = self.manifest(asset, partition)
         if manifest is None:
             at = f"{asset} [{partition}]" if partition else asset
             raise NotPublishedError(f"{at} is not in the store {self.uri}: materialize it first")
-        folder = self._place(asset, partition) / manifest.version
+        return manifest
+
+    def path(self, asset: str, partition: str | None = None, name: str = "") -> UPath:
+        """Place of a published file, or of the version's folder. Raises `NotPublishedError`."""
+        folder = self._place(asset, partition) / self.published(asset, partition).version
         return folder / name if name else folder
 
     def read(

@@ -83,6 +83,11 @@ def most_agreeing(annotations: Table, keep: int = 3, rule: Rule = "per_attribute
     return result
 
 
+def other(rule: Rule) -> Rule:
+    """The rule that is not this one."""
+    return "annotator" if rule == "per_attribute" else "per_attribute"
+
+
 def kept(levels: Levels, keep: int, rule: Rule) -> npt.NDArray[np.bool_]:
     """Which ratings `most_agreeing` keeps. levels: (responses, places, attributes) -> the same shape."""
     if keep < 2:
@@ -226,6 +231,11 @@ def agreed_tasks(kept: pa.Table, max_spread: int = 2) -> pa.Table:
     """
     ratings = Ratings.of(kept)
     return kept.filter(pa.array(agreed(ratings.levels, ratings.prompt, max_spread)[ratings.response]))
+
+
+def labels_of_agreed(labels: pa.Table, kept: pa.Table, max_spread: int = 2) -> pa.Table:
+    """The labels of tasks that people agree on. labels: of all responses, schema LABELS; kept: their ratings; see `agreed_tasks`."""
+    return labels.filter(pc.is_in(labels["prompt_id"], pc.unique(agreed_tasks(kept, max_spread)["prompt_id"])))
 
 
 def agreed(levels: Levels, prompt: npt.NDArray[np.int64], max_spread: int, responses: int = 2) -> npt.NDArray[np.bool_]:

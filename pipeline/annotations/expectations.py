@@ -152,3 +152,8 @@ def agreed_views(agreed: pa.Table, max_spread: int, tasks: int) -> dict[str, pa.
         "spreads": pa.table({"within": pa.array(within, pa.bool_())}),
         "totals": pa.table({"kept_share": [len(rows) / max(tasks, 1)]}),
     }
+
+
+def agreement_views(table: pa.Table) -> dict[str, pa.Table]:
+    """View `helpfulness`: its rows alone. table: schema AGREEMENT."""
+    return {"helpfulness": table.filter(pc.equal(table["attribute"], "helpfulness"))}

@@ -106,3 +106,9 @@ def rated_by(annotations: pa.Table) -> dict[RatedBy, float]:
         by: RatedBy = "language models" if row["desk"] == MODELS else "people"
         counts["simulated annotators" if row["simulated"] else by] += row["count_all"]
     return {by: n / counts.total() for by, n in sorted(counts.items())}
+
+
+def with_raters(labels: pa.Table, annotations: pa.Table) -> pa.Table:
+    """Labels with the column `rated_by`: who gave the annotations that they were made of."""
+    by = said_of_all(rated_by(annotations))
+    return labels.append_column("rated_by", pa.array([by] * len(labels), pa.string()))

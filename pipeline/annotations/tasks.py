@@ -63,6 +63,11 @@ def drawn(wanted: pa.Table, panel: Sequence[str], seed: int) -> list[tuple[str, 
     return found
 
 
+def in_order(annotations: pa.Table) -> pa.Table:
+    """Annotations sorted by prompt, response, round and annotator."""
+    return annotations.sort_by([(c, "ascending") for c in ("prompt_id", "response_id", "round", "annotator_id")])
+
+
 def escalated(annotations: pa.Table, above: int, extra: int) -> pa.Table:
     """The second round: `extra` more annotators for each response whose helpfulness ratings so far differ by more than `above`.
 

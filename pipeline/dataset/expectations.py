@@ -1,9 +1,12 @@
 """What must hold of the data set before it is published."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.dataset.deliveries import Collection
 from pipeline.dataset.preference import STRONGEST
 from pipeline.forms.helpsteer import whole
 from pipeline.rules import Rule
@@ -87,7 +90,7 @@ def disagreement_views(rows: pa.Table, annotations: pa.Table) -> dict[str, pa.Ta
     }
 
 
-def preference_views(rows: pa.Table, files: dict[str, pa.Table]) -> dict[str, pa.Table]:
+def preference_views(rows: pa.Table, files: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
     """Views of the preferences: rows, strengths and totals.
 
     `preferences`: prompt, overall strength, is the prompt in its split's file; `preference_strengths`: each annotator's; `totals`: the
@@ -109,4 +112,13 @@ def preference_views(rows: pa.Table, files: dict[str, pa.Table]) -> dict[str, pa
         "preferences": rows.select(["prompt", "preference_strength"]).append_column("right_split", right),
         "preference_strengths": pa.table({"strength": pa.chunked_array(every, pa.int64())}),
         "totals": pa.table({"preference_share": [len(rows) / max(prompts, 1)]}),
+    }
+
+
+def collection_views(made: Collection) -> dict[str, pa.Table]:
+    """All views of the data set."""
+    return {
+        **dataset_views(made.rows),
+        **disagreement_views(made.disagreements, made.usable),
+        **preference_views(made.files["preference/preference"], made.files),
     }

@@ -3,7 +3,6 @@
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.annotations.consensus import most_agreeing
 from pipeline.dataset.schema import REMOVALS
 from pipeline.settings import Annotations
 from pipeline.vocabulary import ATTRIBUTES
@@ -11,6 +10,7 @@ from pipeline.vocabulary import ATTRIBUTES
 
 def removals(
     annotations: pa.Table,
+    kept_ratings: pa.Table,
     table: pa.Table,
     left_out: pa.Table,
     pairs: pa.Table,
@@ -20,8 +20,9 @@ def removals(
 ) -> pa.Table:
     """Removals in the schema REMOVALS, in their order.
 
-    annotations: of all deliveries, before any removal; table: schema DATASET; left_out: schema LEFT_OUT; pairs: schema RESPONSE_PAIRS;
-    unanswered: prompts that never got two responses; dropped: pairs without a preference row (`preference_rows`).
+    annotations: of all deliveries, before any removal; kept_ratings: without the outliers, as `consensus_annotations` has them; table: schema
+    DATASET; left_out: schema LEFT_OUT; pairs: schema RESPONSE_PAIRS; unanswered: prompts that never got two responses; dropped: pairs
+    without a preference row (`preference_rows`).
     """
     annotated, forged, kept = _count(annotations["prompt_id"]), len(left_out), _count(table["prompt_id"])
     answered = _count(pairs["prompt_id"])
@@ -36,9 +37,8 @@ def removals(
     ]
     if answered > annotated:
         steps.insert(1, ("answered prompts", answered, answered - annotated, "a response could not be rated"))
-    agreeing = most_agreeing(annotations, rules.keep, rules.rule)
     for attribute in ATTRIBUTES:
-        all_, left = (len(t) - t[attribute].null_count for t in (annotations, agreeing))
+        all_, left = (len(t) - t[attribute].null_count for t in (annotations, kept_ratings))
         steps.append((f"ratings of {attribute}", all_, all_ - left, f"not among the {rules.keep} that agree most"))
     wide = f"kept helpfulness ratings of a response differ by more than {rules.max_spread}"
     steps.append(("tasks", annotated - forged, annotated - forged - kept, wide))

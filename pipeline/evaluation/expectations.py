@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from pipeline.evaluation.leaderboard import REWARDBENCH
 from pipeline.evaluation.published import PUBLISHED
+from pipeline.evaluation.results import Results
 from pipeline.evaluation.summary import ACCURACY
 from pipeline.rules import Rule
 from pipeline.vocabulary import OUTPUTS
@@ -103,6 +104,12 @@ def score_views(
         "contamination": contamination,
         "history": history,
     }
+
+
+def result_views(scores: pa.Table, results: Results) -> dict[str, pa.Table]:
+    """The views of `score_views`, of a recipe's results."""
+    summary, contamination = (results.tables[f"{name}.parquet"] for name in ("summary", "contamination"))
+    return score_views(scores, results.items, results.rejected, summary, contamination, results.compared)
 
 
 def leaderboard_views(table: pa.Table, unequal: int) -> dict[str, pa.Table]:

@@ -39,6 +39,11 @@ class Fitted:
     penalty: float
 
 
+def by_output(table: pa.Table) -> dict[str, float]:
+    """Weights by the output that they are of. table: schema WEIGHTS."""
+    return dict(zip(table["attribute"].to_pylist(), table["weight"].to_pylist(), strict=True))
+
+
 def fit_attribute_weights(differences: Floats, chosen: npt.NDArray[np.bool_], prompts: npt.ArrayLike) -> Fitted:
     """Weights by logistic regression of preferences on differences in predicted ratings.
 

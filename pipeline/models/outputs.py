@@ -1,6 +1,21 @@
-"""Weights of a model's outputs, as people write them."""
+"""Outputs of reward models: how many a folder's weights have, and their weights as people write them."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors import safe_open
+
+
+def outputs_in(folder: Path) -> int:
+    """Outputs of the head in a model's folder; a large model's weights are in several files, which an index names."""
+    probe, index = folder / "probe.safetensors", folder / "model.safetensors.index.json"
+    file, name = ("probe.safetensors", "weight") if probe.exists() else ("model.safetensors", "score.weight")
+    if index.exists():
+        file = json.loads(index.read_text())["weight_map"][name]
+    with safe_open(folder / file, "np") as weights:
+        outputs: int = weights.get_slice(name).get_shape()[0]
+    return outputs
 
 
 def parse_weights(text: str, outputs: Sequence[str]) -> dict[str, float]:

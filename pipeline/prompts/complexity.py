@@ -4,6 +4,8 @@ This is the offline heuristic, which counts what asks and what limits in the tur
 pasted in for a simple task is full of words that could limit, but thinly; so they count by how densely they stand.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -49,6 +51,33 @@ def complexity(turns: pa.ChunkedArray | pa.Array) -> pa.Array:
     parts *= np.clip(parts / hundreds / PART_DENSITY - 1, 0, 1)
     score = np.clip(asks, 1, 6) + np.minimum(limits, 12) + np.minimum(parts, 6)
     return pa.array(1 + np.searchsorted(LEVELS, score, side="right"), pa.int8())
+
+
+class Levels(NamedTuple):
+    """Prompts with their level, and those that have none, with the reason in `detail`; the heuristic's levels of the first, for comparison."""
+
+    rated: pa.Table
+    unrated: pa.Table
+    counted: pa.ChunkedArray
+
+
+def by_heuristic(prompts: pa.Table) -> Levels:
+    """All prompts (schema TOPICS) with the level that the heuristic counts."""
+    counted = pa.chunked_array([complexity(prompts["turns"])])
+    unrated = prompts.slice(0, 0).append_column("detail", pa.chunked_array([], pa.string()))
+    return Levels(prompts.append_column("complexity", counted), unrated, counted)
+
+
+def by_model(prompts: pa.Table, ratings: pa.Table) -> Levels:
+    """Prompts (schema TOPICS) with the level that a model gave, and those to which it gave none. ratings: the rater's table, in any order."""
+    ratings = ratings.take(pc.index_in(prompts["prompt_id"], ratings["prompt_id"].combine_chunks()))
+    given = pc.is_valid(ratings["complexity"])
+    counted = pa.chunked_array([complexity(prompts["turns"])]).filter(given)
+    return Levels(
+        prompts.append_column("complexity", ratings["complexity"]).filter(given),
+        prompts.append_column("detail", ratings["detail"]).filter(pc.invert(given)),
+        counted,
+    )
 
 
 def agreement(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[dict[str, float | None], pa.Table]:

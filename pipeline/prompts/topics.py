@@ -210,6 +210,14 @@ def positions(centres: Vectors, seed: int) -> npt.NDArray[np.float64]:
     return np.asarray(places, dtype=np.float64)
 
 
+def with_topics(candidates: pa.Table, topics: pa.Table) -> pa.Table:
+    """Candidates with the columns topic and topic_name. topics: prompt_id, topic, topic_name of all of them, in any order."""
+    at = pc.index_in(candidates["prompt_id"], topics["prompt_id"].combine_chunks())
+    for name in ("topic", "topic_name"):
+        candidates = candidates.append_column(name, topics[name].take(at))
+    return candidates
+
+
 def moved(before: pa.Table, after: pa.Table) -> int:
     """How many prompts of one table with prompt_id and topic have another topic in a later one."""
     at = pc.index_in(after["prompt_id"], before["prompt_id"].combine_chunks())

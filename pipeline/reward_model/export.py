@@ -30,6 +30,15 @@ class Accuracy(Section):
     high: float
 
 
+def accuracies_in(summary: pa.Table) -> list[Accuracy]:
+    """The overall accuracies for the card. summary: schema SUMMARY of the model's benchmark scores."""
+    return [
+        Accuracy(**{field: row[field] for field in Accuracy.model_fields})
+        for row in summary.to_pylist()
+        if (row["level"], row["measure"]) == ("overall", "accuracy")
+    ]
+
+
 class ExportSpec(Spec):
     """The export of one recipe's reward model."""
 

@@ -87,3 +87,12 @@ PREFERENCE_PREDICTIONS = pa.schema(
 """Predictions for both sides of the development preferences."""
 
 TRAINING_PROMPTS = pa.schema([("prompt_id", pa.string())])
+
+TABLES = (
+    "training_curve",
+    "training_steps",
+    "development_predictions",
+    "development_preferences",
+    "training_prompts",
+)
+"""Tables in a model's folder, by their files' names without the ending."""

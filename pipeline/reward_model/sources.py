@@ -41,6 +41,8 @@ from pipeline.settings import (
     HelpSteerData,
     HHData,
     OasstData,
+    Profile,
+    Recipe,
     TrainingData,
 )
 from pipeline.vocabulary import ATTRIBUTES, MESSAGES
@@ -80,6 +82,13 @@ class Source:
     validation: pa.Array = field(default_factory=lambda: pa.array([], MESSAGES))
     quarantine: Quarantine = field(default_factory=Quarantine)
     counts: Counter[str] = field(default_factory=Counter)
+
+
+def source_of(recipe: Recipe, profile: Profile, data: pa.Table) -> Source:
+    """What a recipe learns from: this store's data set (`data`, with COLUMNS), or what the profile names. Raises as `read` does."""
+    if recipe.data == COLLECTED:
+        return collected(data, recipe.labels, profile.dataset.licence)
+    return read(recipe.data, profile.training_data[recipe.data], recipe.labels)
 
 
 def read(name: str, data: TrainingData, labels: Labels) -> Source:

@@ -87,6 +87,7 @@ def collect(store: Store, profile: Profile, delivery: str, prompts: int, by_peop
     tables = {
         "response_pairs": pairs,
         "annotations": ratings,
+        "consensus_annotations": consensus_labels(kept),
         "agreed_tasks": agreed.cast(AGREED),
         "annotation_agreement": kappa,
     }
@@ -95,6 +96,8 @@ def collect(store: Store, profile: Profile, delivery: str, prompts: int, by_peop
         write_table(table, staged / DATA)
         if asset == "response_pairs":
             write_table(UNANSWERED, staged / "left_out.parquet")
+        if asset == "consensus_annotations":
+            write_table(kept, staged / "kept.parquet")
         store.publish(asset, delivery, staged, len(table))
 
 

@@ -213,7 +213,7 @@ def test_a_prompt_in_two_deliveries_is_refused_and_what_was_published_stays(tmp_
     made = store_at(tmp_path / "store", profile())
     assert materialize(made, profile()).success
     before = made.manifest("helpsteer_dataset")
-    for asset in ("response_pairs", "annotations", "agreed_tasks", "annotation_agreement"):
+    for asset in ("response_pairs", "annotations", "consensus_annotations", "agreed_tasks", "annotation_agreement"):
         staged = made.staging(asset, "third")
         for file in made.path(asset, "first").iterdir():
             (staged / file.name).write_bytes(file.read_bytes())

@@ -6,14 +6,14 @@ What `pool` publishes stands in the file that GATE_LOCATION_INPUT names; a numbe
 import json
 import os
 import time
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
 import pyarrow as pa
 
-from assets import options
-from pipeline import gate
+from assets.published import Published
+from pipeline.gate import Made
 from pipeline.partitions import DELIVERIES
 from pipeline.rules import Rule
 from resources.storage import Storage
@@ -30,22 +30,24 @@ RULES = (
 INPUT = Path(os.environ["GATE_LOCATION_INPUT"])
 
 
-@dg.asset(**options("pool", "test", RULES, "1"))
-def pool(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
+published = partial(Published, stage="test", schema=SCHEMA, rules=RULES, version="1", modules=())
+
+
+@published("pool").asset
+def pool(context: dg.AssetExecutionContext, storage: Storage) -> Made:
     given = json.loads(INPUT.read_text())
     time.sleep(given.get("seconds", 0))
-    yield from gate.publish(context, storage.store(), "pool", pa.table({"rating": given["ratings"]}), SCHEMA, RULES)
+    return Made(pa.table({"rating": given["ratings"]}))
 
 
-@dg.asset(**options("batch", "test", RULES, "1", deps=["pool"]), partitions_def=DELIVERIES)
-def batch(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
-    yield from gate.publish(context, storage.store(), "batch", storage.store().read("pool"), SCHEMA, RULES)
+@published("batch", deps=("pool",), partitions=DELIVERIES).asset
+def batch(context: dg.AssetExecutionContext, storage: Storage) -> Made:
+    return Made(storage.store().read("pool"))
 
 
-@dg.asset(**options("report", "test", RULES, "1", deps=["batch"]), partitions_def=DELIVERIES)
-def report(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
-    table = storage.store().read("batch", context.partition_key)
-    yield from gate.publish(context, storage.store(), "report", table, SCHEMA, RULES)
+@published("report", deps=("batch",), partitions=DELIVERIES).asset
+def report(context: dg.AssetExecutionContext, storage: Storage) -> Made:
+    return Made(storage.store().read("batch", context.partition_key))
 
 
 defs = dg.Definitions(

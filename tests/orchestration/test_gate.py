@@ -1,13 +1,12 @@
 """The gate inside one run: what it shows, refuses and keeps."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 import pyarrow as pa
 
-from assets import options
-from pipeline import gate
+from assets.published import Published
+from pipeline.gate import Made
 from pipeline.rules import Rule
 from pipeline.store import Store
 from resources.storage import Storage
@@ -32,10 +31,9 @@ def rows(*ratings: int | None, schema: pa.Schema = SCHEMA) -> pa.Table:
 def run(
     tmp_path: Path, table: pa.Table, rules: tuple[Rule, ...] = RULES, totals: object = 1
 ) -> tuple[dg.ExecuteInProcessResult, Store]:
-    @dg.asset(**options("ratings", "test", rules, "1"))
-    def ratings(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
-        views = {"totals": pa.table({"n": [totals]})}
-        yield from gate.publish(context, storage.store(), "ratings", table, SCHEMA, rules, views=views)
+    @Published("ratings", "test", SCHEMA, rules, "1", modules=()).asset
+    def ratings(context: dg.AssetExecutionContext, storage: Storage) -> Made:
+        return Made(table, views={"totals": pa.table({"n": [totals]})})
 
     result = dg.materialize([ratings], resources={"storage": Storage(uri=str(tmp_path))}, raise_on_error=False)
     return result, Store(str(tmp_path))

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assets.prompts import _first_of_each
 from pipeline.prompts.filters import prompt_id
 from pipeline.prompts.sampling import by_weight, draw, evenly, free, shortfall, taken
 from pipeline.prompts.schema import COMPLEXITY, PROMPTS
 from pipeline.settings import Sample
+from pipeline.shown import first_of_each
 
 
 def pool_of(kinds: list[tuple[int, int, int]]) -> pa.Table:
@@ -323,7 +323,7 @@ def test_a_pool_with_more_than_2_gib_of_text_is_drawn_from() -> None:
     sample = Sample(prompts=5, multi_turn_share=0)
     drawn, _ = draw(large, sample, 1, "d1", ())
     assert ids(drawn) == ids(draw(small, sample, 1, "d1", ())[0])
-    first = _first_of_each(large, "topic", rows=1)
+    first = first_of_each(large, "topic", rows=1)
     assert first["prompt_id"].to_pylist() == small["prompt_id"].to_pylist()[:3]
 
 

@@ -1,0 +1,71 @@
+"""What people are shown of training data and reward models."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import plots
+from pipeline.reward_model import summary, training_data
+from pipeline.reward_model.sources import Source
+from pipeline.reward_model.training_data import Prepared
+from pipeline.shown import Markdown, Rows, Shown, counts
+
+
+def data(made: Prepared, source: Source, aside: pa.Table, benchmarks: Sequence[str], rated_by: str) -> dict[str, Shown]:
+    """Of a recipe's training data: how much there is, what was dropped and set aside, samples. aside: schema QUARANTINE."""
+    return {
+        **made.counts,
+        "data": source.name,
+        "licence": source.licence,
+        "rated by": rated_by,
+        "counts": training_data.counts_of(made),
+        "dropped by benchmark": Rows(training_data.dropped_by_benchmark(made.dropped, list(benchmarks)), 60),
+        "set aside": counts(aside["reason"], "reason"),
+        "ratings": made.rated,
+        "preferences": made.preferred,
+        "dropped": made.dropped,
+    }
+
+
+def model(
+    tables: Mapping[str, pa.Table], figures: Mapping[str, Any], texts: pa.Table, rated_by: str, tracked: object
+) -> dict[str, Shown]:
+    """Of a reward model: figures, curves, and the responses with the highest and the lowest predictions.
+
+    tables: the model's, by name; figures: the worker's; texts: response_id, messages and response of its training data; tracked: the folder of
+    TensorBoard's files.
+    """
+    speed, baseline = figures.get("speed", {}), figures["baseline_mse"]
+    best = summary.best_and_worst(tables["development_predictions"], texts)
+    return {
+        **{name: value for name, value in figures.items() if name not in ("speed", "baseline_mse")},
+        "rated by": rated_by,
+        "TensorBoard": str(tracked or "nothing is tracked: the profile names no folder"),
+        **_curves(tables["training_curve"], tables["training_steps"], speed),
+        "development": summary.attribute_figures(tables["training_curve"], baseline),
+        "highest and lowest": best,
+    }
+
+
+def _curves(curve: pa.Table, steps: pa.Table, speed: Mapping[str, list[float]]) -> dict[str, Markdown]:
+    """Plots over the steps of each stage; none for a probe, which has no steps."""
+    plotted: dict[str, Markdown] = {}
+    for stage in dict.fromkeys(steps["stage"].to_pylist()):
+        evaluated, made = (t.filter(pc.equal(t["stage"], stage)).to_pandas() for t in (curve, steps))
+        measured = [c for c in evaluated if c.endswith("_pearson") or c == "pair_accuracy"]
+        figures = {name.removesuffix("_pearson"): evaluated[name] for name in measured if evaluated[name].notna().any()}
+        losses = {"development": evaluated["development_loss"], "training": evaluated["train_loss"]}
+        at, rates = evaluated["step"].tolist(), {"learning rate": made["learning_rate"]}
+        plotted |= {
+            f"{stage}: loss": plots.line_chart(at, losses, f"Loss ({stage})", "step", "loss"),
+            f"{stage}: development": plots.line_chart(at, figures, "Pearson, and pair accuracy", "step", ""),
+            f"{stage}: learning rate": plots.line_chart(made["step"].tolist(), rates, "Learning rate", "step", ""),
+        }
+    if speed:
+        at = list(range(1, len(speed["step"]) + 1))
+        for name in ("tokens_per_second", "share_of_peak"):
+            words = name.replace("_", " ")
+            plotted[f"speed: {words}"] = plots.line_chart(at, {words: speed[name]}, words.capitalize(), "step", "")
+    return plotted
