@@ -30,6 +30,7 @@ from pipeline.forms import ratings as formats
 from pipeline.forms.helpsteer import DISAGREEMENTS, HELPSTEER, RECORDED, messages_of
 from pipeline.forms.ratings import Quarantine
 from pipeline.forms.rows import ANNOTATIONS
+from pipeline.hub import HubError, fetch
 from pipeline.records import FileError
 from pipeline.responses.schema import RESPONSE_PAIRS
 from pipeline.vocabulary import ATTRIBUTES
@@ -74,16 +75,10 @@ def load(hub: str, revision: str | None, folder: Path | None, licence: str, limi
 
 
 def _download(hub: str, revision: str | None) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
     try:
-        return Path(hf_hub_download(hub, FILE, repo_type="dataset", revision=revision))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise FileError(
-            f"{FILE} of the data set {hub} (revision {revision or 'newest'}) can't be downloaded: {error}. "
-            "Without network, give desk helpsteer2 a `folder` that has it"
-        ) from error
+        return fetch(hub, revision, [FILE], "dataset") / FILE
+    except HubError as error:
+        raise FileError(f"{error}. Without network, give desk helpsteer2 a `folder` that has {FILE}") from error
 
 
 def tasks_in(tables: Iterable[pa.Table]) -> Iterator[tuple[pa.Table, npt.NDArray[np.int64]]]:

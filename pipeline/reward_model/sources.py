@@ -31,7 +31,8 @@ import pyarrow.compute as pc
 from pipeline.forms import ratings
 from pipeline.forms.helpsteer import messages_of
 from pipeline.forms.ratings import FieldError, Quarantine
-from pipeline.records import FileError, Unreadable, records
+from pipeline.hub import HubError, fetch
+from pipeline.records import FileError, Unreadable, records, unstorable
 from pipeline.reward_model.schema import PREFERRED, RATED
 from pipeline.settings import (
     COLLECTED,
@@ -210,15 +211,11 @@ def _folder(data: HelpSteer2Data | HelpSteerData | OasstData | HHData, patterns:
         if not folder.is_dir():
             raise FileError(f"{folder}: there is no such folder; training data of kind {data.kind} names it")
         return folder
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
     try:
-        return Path(snapshot_download(data.hub, repo_type="dataset", revision=data.revision, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        return fetch(data.hub, data.revision, patterns, "dataset")
+    except HubError as error:
         raise FileError(
-            f"the data set {data.hub} (revision {data.revision or 'newest'}) can't be downloaded: {error}. "
-            f"Without network, give training data of kind {data.kind} a `folder` that has {', '.join(patterns)}"
+            f"{error}. Without network, give training data of kind {data.kind} a `folder` that has {', '.join(patterns)}"
         ) from error
 
 
@@ -309,10 +306,8 @@ def _text(record: Mapping[str, Any], name: str) -> str:
     value = record.get(name)
     if not isinstance(value, str):
         raise FieldError(name, "is missing" if value is None else f"is a {type(value).__name__}, not a text")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise FieldError(name, "holds half of a character (a lone surrogate)") from None
+    if fault := unstorable(value):
+        raise FieldError(name, fault)
     if not value.strip():
         raise FieldError(name, "is blank")
     return value

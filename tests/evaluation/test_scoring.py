@@ -19,7 +19,7 @@ from upath import UPath
 
 from pipeline.evaluation import scoring
 from pipeline.evaluation.schema import SCORES
-from pipeline.evaluation.score_store import ScoreStore, ScoreStoreError
+from pipeline.evaluation.score_store import keep, score_store
 from pipeline.evaluation.scorers import model as scorers_model
 from pipeline.evaluation.scorers.model import LocalModel, scored_template
 from pipeline.evaluation.scorers.scorer import Conversation, Scored, kept_outputs
@@ -29,6 +29,7 @@ from pipeline.evaluation.scoring import conversations, in_processes, keys_of, re
 from pipeline.models.checkpoints import CheckpointError
 from pipeline.models.encoding import encode
 from pipeline.models.loading import without_padding_mask
+from pipeline.parts import PartError
 from pipeline.settings import PROJECT
 from pipeline.vocabulary import ATTRIBUTES
 from tests.evaluation.models import QUESTION, drawn_pairs, items_of, save_reward_model
@@ -212,14 +213,15 @@ def test_a_broken_part_is_named(kept: UPath) -> None:
     score(Counting(), items_of([("a", "b")]), kept, quiet)
     (part,) = kept.glob("part-*.parquet")
     part.write_bytes(part.read_bytes()[:40])
-    with pytest.raises(ScoreStoreError, match=r"part-.*Remove it: what it held is scored again"):
+    with pytest.raises(PartError, match=r"part-.*Remove it: what it held is done again"):
         score(Counting(), items_of([("a", "b")]), kept, quiet)
 
 
 def test_many_small_parts_become_one_and_a_score_kept_twice_is_read_once(kept: UPath) -> None:
-    store = ScoreStore(kept)
+    store = score_store(kept)
     for n in (*range(70), 3):
-        store.append([f"k{n}"], Scored(np.array([0]), np.array([[float(n)]]), np.array([1]), np.array([False])), 0.1)
+        scored = Scored(np.array([0]), np.array([[float(n)]]), np.array([1]), np.array([False]))
+        keep(store, [f"k{n}"], scored, 0.1)
     store.compact()
     assert len(list(kept.glob("part-*.parquet"))) == 1
     table = store.read()

@@ -63,7 +63,7 @@ def test_a_recipe_makes_a_model_that_scores_as_its_development_figures_say(place
     recipe = Recipe.model_validate(
         RECIPE.model_dump() | Recipe(base="small", **KINDS[kind]).model_dump(include=set(KINDS[kind]))
     )
-    figures = work(spec(place, kind, recipe) | {"tracking": str(place / "curves" / kind)}, quiet)
+    figures = work(spec(place, kind, recipe, tracking=place / "curves" / kind), quiet)
     curve = pq.read_table(place / kind / "training_curve.parquet").to_pylist()
     chosen = [row for row in curve if row["chosen"]]
     rounded = (
@@ -236,7 +236,7 @@ def test_adapters_of_both_stages_are_in_what_two_processes_publish(tmp_path: Pat
 def test_what_fails_in_one_of_several_processes_is_said(tmp_path: Path) -> None:
     given = spec(tmp_path, processes=2)
     pq.write_table(tables()[0].slice(0, 0), tmp_path / "rated.parquet")
-    with pytest.raises(RuntimeError, match=r"training in 2 processes failed:(.|\n)*no rating to train on"):
+    with pytest.raises(RuntimeError, match=r"training in 2 processes ended with status 1:(.|\n)*no rating to train on"):
         work(given, quiet)
 
 
