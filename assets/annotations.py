@@ -164,7 +164,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         everything = store.read("annotations", context.partition_key)
         kept = consensus.most_agreeing(everything, wanted.keep, wanted.rule)
         table = consensus.consensus_labels(kept)
-        other: consensus.Rule = "annotator" if wanted.rule == "per_attribute" else "per_attribute"
+        other: consensus.OutlierRule = "annotator" if wanted.rule == "per_attribute" else "per_attribute"
         otherwise = consensus.consensus_labels(consensus.most_agreeing(everything, wanted.keep, other))
         changed = sum(
             pc.sum(pc.fill_null(pc.not_equal(table[a], otherwise[a]), False)).as_py() or 0 for a in ATTRIBUTES

@@ -89,15 +89,15 @@ def together(module: str, spec: Spec, log: Log) -> Figures:
     """
     place = Path(str(spec.work))
     place.mkdir(parents=True, exist_ok=True)
-    given, found = place.with_name(f"{place.name}.spec.json"), place.with_name(f"{place.name}.figures.json")
-    given.write_text(spec.model_dump_json())
+    spec_file, result = place.with_name(f"{place.name}.spec.json"), place.with_name(f"{place.name}.figures.json")
+    spec_file.write_text(spec.model_dump_json())
     run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(spec.processes)]
-    start = Start(f"training in {spec.processes} processes", [*run, "-m", module, str(given), str(found)])
+    start = Start(f"training in {spec.processes} processes", [*run, "-m", module, str(spec_file), str(result)])
     for _ in heard([start], log):
         pass
-    figures: Figures = json.loads(found.read_text())
-    given.unlink()
-    found.unlink()
+    figures: Figures = json.loads(result.read_text())
+    spec_file.unlink()
+    result.unlink()
     return figures
 
 

@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from pipeline.annotations.consensus import (
     LEVELS,
     MISSING,
     Levels,
-    Rule,
+    OutlierRule,
     Totals,
     agreed,
     label_columns,
@@ -147,7 +148,7 @@ def stacked(parts: list[Levels]) -> Levels:
 
 
 def helpsteer_rows(
-    tables: Iterable[pa.Table], totals: Totals, keep: int = 3, rule: Rule = "per_attribute", max_spread: int = 2
+    tables: Iterable[pa.Table], totals: Totals, keep: int = 3, rule: OutlierRule = "per_attribute", max_spread: int = 2
 ) -> Iterator[pa.Table]:
     """HelpSteer2's own preprocessing: `disagreements` rows in, rows of its train and validation files out (schema HELPSTEER), in order."""
     for table, number in tasks_in(tables):
@@ -165,8 +166,16 @@ def helpsteer_rows(
         )
 
 
-def recorded(table: pa.Table, number: npt.NDArray[np.int64], licence: str) -> tuple[pa.Table, pa.Table, pa.Table]:
-    """Whole tasks (`tasks_in`) as recorded responses (schema RESPONSE_PAIRS), their ratings (schema ANNOTATIONS), and what was left out.
+class RecordedTasks(NamedTuple):
+    """Recorded responses (schema RESPONSE_PAIRS), their ratings (schema ANNOTATIONS), and what was left out."""
+
+    pairs: pa.Table
+    annotations: pa.Table
+    left_out: pa.Table
+
+
+def recorded(table: pa.Table, number: npt.NDArray[np.int64], licence: str) -> RecordedTasks:
+    """Whole tasks (`tasks_in`) as rows of the pipeline's tables.
 
     Left out, with prompt_id and reason, are tasks without two responses, and tasks that stood earlier in the table, word for word. Ids are
     hashes of the texts. An annotator's id is of one response alone, so that nobody seems to have rated twice. What the file doesn't say
@@ -218,7 +227,7 @@ def recorded(table: pa.Table, number: npt.NDArray[np.int64], licence: str) -> tu
         {f.name: pa.array(ratings.get(f.name, [None] * len(which)), f.type) for f in ANNOTATIONS}, schema=ANNOTATIONS
     )
     schema = pa.schema([("prompt_id", pa.string()), ("generator", pa.string()), ("reason", pa.string())])
-    return pairs, annotations, pa.Table.from_pylist(left_out, schema=schema)
+    return RecordedTasks(pairs, annotations, pa.Table.from_pylist(left_out, schema=schema))
 
 
 def wanted(tasks: pa.Table, annotations: pa.Table) -> pa.Table:

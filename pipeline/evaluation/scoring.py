@@ -50,7 +50,7 @@ def conversations(items: pa.Table) -> tuple[list[Conversation], npt.NDArray[np.i
     return found, np.array(index, dtype=np.int64)
 
 
-def keys_of(identity: Mapping[str, Any], asked: Sequence[Conversation]) -> list[str]:
+def score_keys(identity: Mapping[str, Any], asked: Sequence[Conversation]) -> list[str]:
     """Under what the score of each conversation is kept: sha256 over the scorer's identity and the conversation, 64 hex digits."""
     start = hashlib.sha256(json.dumps(identity, sort_keys=True).encode() + b"\0")
     keys = []
@@ -76,7 +76,7 @@ def score(
     """
     factors = factors_of(scorer.outputs, weights, scorer.name)
     asked, index = conversations(items)
-    store, keys = score_store(folder), keys_of(scorer.identity, asked)
+    store, keys = score_store(folder), score_keys(scorer.identity, asked)
     todo = np.flatnonzero(~np.asarray(pc.is_in(pa.array(keys, pa.string()), store.read()["key"].combine_chunks())))
     log(f"{scorer.name}: {len(asked)} conversations, {len(asked) - len(todo)} scored before")
     begun = time.monotonic()

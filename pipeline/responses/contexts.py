@@ -115,6 +115,14 @@ def write_contexts(
     )
 
 
+class Kept(NamedTuple):
+    """Of a conversation its id, the candidate that is kept, and rows of CANDIDATES."""
+
+    prompt_id: str
+    candidate: int
+    rows: list[dict[str, Any]]
+
+
 def _choose(
     ids: Sequence[str],
     turn: int,
@@ -123,8 +131,8 @@ def _choose(
     turns: dict[str, list[str]],
     scorers: Callable[[], Sequence[Scorer]],
     log: Log,
-) -> list[tuple[str, int, list[dict[str, Any]]]]:
-    """Of each conversation its id, the candidate chosen, and rows of CANDIDATES."""
+) -> list[Kept]:
+    """The candidate of each conversation that is kept."""
     if not ids:
         return []
     n = len(groups[ids[0]])
@@ -153,5 +161,5 @@ def _choose(
             }
             for c, a in enumerate(groups[i])
         ]
-        found.append((i, chosen, rows))
+        found.append(Kept(i, chosen, rows))
     return found

@@ -298,7 +298,7 @@ def _score(options: argparse.Namespace) -> None:
     texts = zip(table["messages"].to_pylist(), table["response"].to_pylist(), strict=True)
     encoded = [encode(tokenizer, messages, response, options.max_tokens) for messages, response in texts]
     say = Progress(lambda message: notes.print(message, markup=False), "scored", len(encoded))
-    scores = score(model, [ids for ids, _, _ in encoded], say.update)
+    scores = score(model, [conversation.ids for conversation in encoded], say.update)
     write_table(pa.table({name: scores[:, n] for n, name in enumerate(names)}), UPath(options.output))
     shown = Table("", "Pearson", "error (MSE)", title=f"{len(table)} responses")
     for n, name in enumerate(names):
@@ -307,7 +307,7 @@ def _score(options: argparse.Namespace) -> None:
         error = f"{figures[f'{attribute}_mse']:.3f}" if name == attribute else "-"
         shown.add_row(name, f"{figures[f'{attribute}_pearson']:.3f}", error)
     console.print(shown)
-    lost = sum(bool(n) or cut for _, n, cut in encoded)
+    lost = sum(bool(conversation.dropped) or conversation.cut for conversation in encoded)
     console.print(
         f"{options.output}: a row a response, in order; {lost} conversations were too long and lost their beginning"
     )

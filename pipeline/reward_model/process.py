@@ -9,12 +9,12 @@ from pipeline.reward_model.spec import TrainingSpec
 from pipeline.reward_model.worker import work
 
 
-def main(given: Path, found: Path) -> None:
+def main(spec: Path, result: Path) -> None:
     """Take part in the training of a spec's file; the first process writes its figures."""
     with taking_part(f"process {rank()}: "):
-        figures = work(TrainingSpec.read(json.loads(given.read_text())), say)
+        figures = work(TrainingSpec.read(json.loads(spec.read_text())), say)
         if not rank():
-            found.write_text(json.dumps(figures))
+            result.write_text(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ from pipeline.settings import (
 )
 from pipeline.vocabulary import ATTRIBUTES, MESSAGES
 
-Labels = Literal["rounded", "mean"]
+LabelKind = Literal["rounded", "mean"]
 
 RATED_ROWS = pa.schema([f for f in RATED if f.name != "split"])
 PREFERRED_ROWS = pa.schema([f for f in PREFERRED if f.name != "split"])
@@ -83,7 +83,7 @@ class Source:
     counts: Counter[str] = field(default_factory=Counter)
 
 
-def read(name: str, data: TrainingData, labels: Labels) -> Source:
+def read(name: str, data: TrainingData, labels: LabelKind) -> Source:
     """Published training data of a profile. labels: `mean` for ratings before rounding, where the source has them.
 
     Raises FileError where files can't be had, or hold nothing to train on, and ValueError for means that the source doesn't have.
@@ -114,7 +114,7 @@ def read(name: str, data: TrainingData, labels: Labels) -> Source:
     return source
 
 
-def collected(data: pa.Table, labels: Labels, licence: str) -> Source:
+def collected(data: pa.Table, labels: LabelKind, licence: str) -> Source:
     """Training data of this store's data set: its train split. data: schema DATASET (at least COLUMNS).
 
     labels: `rounded` takes the published labels, `mean` the means of the kept ratings. A preference is for the response with the higher
@@ -346,7 +346,7 @@ class _Message:
     validation: bool
 
 
-def _oasst(source: Source, folder: Path, data: OasstData, labels: Labels) -> None:
+def _oasst(source: Source, folder: Path, data: OasstData, labels: LabelKind) -> None:
     """Open Assistant's messages (oasst-data/README.md of LAION-AI/Open-Assistant, and the card): trees by `parent_id`, roles in turn.
 
     Labels are means over people from 0 to 1; times 4 they are on our scale, rounded as NeMo-Aligner rounds them (method F2). Which label
@@ -468,7 +468,7 @@ def _context(messages: Mapping[str, _Message], parent: str) -> list[dict[str, st
 
 
 def _rated_replies(
-    shared: dict[str, Any], siblings: list[_Message], prompts: _Prompts, data: OasstData, labels: Labels
+    shared: dict[str, Any], siblings: list[_Message], prompts: _Prompts, data: OasstData, labels: LabelKind
 ) -> Iterator[dict[str, Any]]:
     for message in siblings:
         position = prompts.position(shared["prompt_id"])

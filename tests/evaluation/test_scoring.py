@@ -25,7 +25,7 @@ from pipeline.evaluation.scorers.model import LocalModel, scored_template
 from pipeline.evaluation.scorers.scorer import Conversation, Scored, kept_outputs
 from pipeline.evaluation.scorers.specs import BASELINES, BaselineSpec, EndpointSpec, ModelSpec, spec_of
 from pipeline.evaluation.scorers.starting import scorer_of
-from pipeline.evaluation.scoring import conversations, in_processes, keys_of, reweighed, score
+from pipeline.evaluation.scoring import conversations, in_processes, reweighed, score, score_keys
 from pipeline.models.checkpoints import CheckpointError
 from pipeline.models.encoding import encode
 from pipeline.models.loading import without_padding_mask
@@ -127,10 +127,10 @@ def test_every_response_has_its_own_conversations_score(responses: list[list[str
     ],
 )
 def test_a_score_is_kept_under_all_that_it_depends_on(other: tuple[dict[str, Any], Conversation]) -> None:
-    (key,) = keys_of({"model": "m"}, [Conversation(QUESTION, "a")])
+    (key,) = score_keys({"model": "m"}, [Conversation(QUESTION, "a")])
     assert len(key) == 64
-    assert keys_of(other[0], [other[1]]) != [key]
-    assert keys_of({"model": "m"}, [Conversation([dict(QUESTION[0])], "a")]) == [key]
+    assert score_keys(other[0], [other[1]]) != [key]
+    assert score_keys({"model": "m"}, [Conversation([dict(QUESTION[0])], "a")]) == [key]
 
 
 # ---------------------------------------------------------------------------------------------------------------------- what is kept
@@ -305,7 +305,7 @@ def test_a_response_of_twenty_thousand_tokens_loses_its_beginning_and_is_counted
     table, figures = score(scorer, items_of([(long, "bad")]), kept, quiet)
     assert any("reads at most 128 tokens, not 4096" in line for line in said)
     assert figures["cut"] == 1
-    ids = encode(AutoTokenizer.from_pretrained(models / "one"), QUESTION, long, 128)[0]
+    ids = encode(AutoTokenizer.from_pretrained(models / "one"), QUESTION, long, 128).ids
     model = AutoModelForSequenceClassification.from_pretrained(models / "one")
     with torch.no_grad():
         wanted = model(torch.tensor([ids])).logits[0, 0].item()

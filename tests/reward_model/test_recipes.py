@@ -253,7 +253,7 @@ def test_trl_takes_a_folded_model_as_it_is(small: Any, tmp_path: Path) -> None:
     pairs = [row for row in tables()[1].to_pylist() if row["split"] == "train"]
 
     def ours(side: str) -> Any:
-        ids = [encode(tokenizer, row["messages"], row[side], 128)[0] for row in pairs]
+        ids = [encode(tokenizer, row["messages"], row[side], 128).ids for row in pairs]
         return score(model, ids, lambda n: None)[:, 0]
 
     data = datasets.Dataset.from_list(
@@ -295,7 +295,7 @@ def test_vllm_takes_a_folded_model_as_it_is(checkpoint_cache: Path, tmp_path: Pa
         "Why?",
         "Write a haiku about rain.",
     )
-    ids = [encode(tokenizer, [{"role": "user", "content": q}], q[::-1], 256)[0] for q in questions]
+    ids = [encode(tokenizer, [{"role": "user", "content": q}], q[::-1], 256).ids for q in questions]
     (tmp_path / "ids.json").write_text(json.dumps(ids))
     environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
     environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the engine in the process itself, as in our worker
