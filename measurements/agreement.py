@@ -13,7 +13,7 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.annotations.agreement import PUBLISHED, STAGES, agreement, weighted_kappa_from_counts
+from pipeline.annotations.agreement import PUBLISHED_KAPPAS, STAGES, agreement, weighted_kappa_from_counts
 from pipeline.annotations.published import ratings_of_stream
 from pipeline.forms.helpsteer import DISAGREEMENTS
 from pipeline.vocabulary import ATTRIBUTES
@@ -53,7 +53,7 @@ def main() -> None:
         cells = []
         for column in columns:
             row = ours[column, attribute]
-            published = PUBLISHED[next(s for s in STAGES if column.endswith(s))][attribute]
+            published = PUBLISHED_KAPPAS[next(s for s in STAGES if column.endswith(s))][attribute]
             cells.append(f"{row['kappa']:.3f} ({row['kappa_null']:.3f}) \\[{published:.3f}]")
         table.add_row(attribute, *cells)
     console.print(table)

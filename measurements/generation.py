@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +22,15 @@ from rich.console import Console
 from rich.table import Table
 from upath import UPath
 
-from pipeline.engines.finished import FinishedRequests, finish, outcomes
+from pipeline.engines.asking import Asking
+from pipeline.engines.finished import FinishedRequests, finish
 from pipeline.engines.requests import Answer, Request, request_key
+from pipeline.engines.starting import LazyEngine
 from pipeline.prompts.filters import candidate_prompts
 from pipeline.prompts.sources import conversations
 from pipeline.responses.plan import assign_generators, requests_of, responses_of
 from pipeline.responses.schema import CONTEXTS
-from pipeline.responses.worker import requests_in
+from pipeline.responses.worker import questions_in
 from pipeline.settings import Checkpoint, Decontamination, PromptFilters, Sampling, ShareGPTSource, load_profile
 
 
@@ -119,19 +120,16 @@ def dispatch(requests: int) -> dict[str, float]:
     begun = time.perf_counter()
     plan = assign_generators(contexts["prompt_id"], {n: g.share for n, g in profile.generators.items()}, 1)
     asked = requests_of(plan, contexts, profile.generators)
-    key = partial(request_key, model="m", revision="r", template="t")
-    rows = list(requests_in(asked, key))
+    rows = list(questions_in(asked))
     planned = time.perf_counter() - begun
     with tempfile.TemporaryDirectory() as folder:
-        finished = FinishedRequests(UPath(folder))
-        keys = [r.key for r in rows]
-        finish(rows, [AtOnce()], finished, quiet)
-        del rows  # as the worker does
-        answers = outcomes(keys, finished, {})
+        asking = Asking(LazyEngine("m", "r", "t", AtOnce), FinishedRequests(UPath(folder)), quiet)
+        answers = asking.ask(rows).outcomes
+        del rows
         table = responses_of(asked, answers, {"model": "m", "model_revision": "r"}, "x")
         seconds = time.perf_counter() - begun
         begun = time.perf_counter()
-        again = finish(list(requests_in(asked, key)), [AtOnce()], finished, quiet)
+        again = asking.ask(questions_in(asked)).figures
         lookup = time.perf_counter() - begun
     assert len(table) == requests
     assert again["answered"] == 0

@@ -128,7 +128,7 @@ def main() -> None:
         list(scorer.score([Conversation([{"role": "user", "content": "a"}], "b")]))  # loads it
         rows = items.to_pylist()
         lengths = np.array(
-            [len(encode(tokenizer, r["messages"], text, MAX_TOKENS)[0]) for r in rows for text in r["responses"]]
+            [len(encode(tokenizer, r["messages"], text, MAX_TOKENS).ids) for r in rows for text in r["responses"]]
         )
         operations = training_flops(plain, lengths).sum() / 3  # the forward pass is a third
         for number in range(options.rounds):

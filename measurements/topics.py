@@ -52,7 +52,7 @@ def against_people(file: Path, console: Console) -> dict[str, Any]:
     texts = [row["prompt"] for row in rows]
     people = np.unique([row["cluster"] for row in rows], return_inverse=True)[1]
     with tempfile.TemporaryDirectory() as work:
-        vectors, _, _ = embeddings(texts, EMBEDDER, UPath(work), console.print)
+        vectors = embeddings(texts, EMBEDDER, UPath(work), console.print).vectors
     tfidf = TfidfVectorizer(stop_words="english", sublinear_tf=True).fit_transform(texts)
     table = Table(
         "asked for",

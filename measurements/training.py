@@ -115,7 +115,7 @@ def main() -> None:
     table = rows_of(options.file)
     table = table.take(np.random.default_rng(0).permutation(len(table))[: options.rows])
     texts = zip(table["messages"].to_pylist(), table["response"].to_pylist(), strict=True)
-    encoded = [encode(tokenizer, messages, response, MAX_TOKENS)[0] for messages, response in texts]
+    encoded = [encode(tokenizer, messages, response, MAX_TOKENS).ids for messages, response in texts]
     given = (folder, tokenizer, encoded, labels_of(table, ATTRIBUTES), options.layers)
     mine, theirs, shares = [], [], []
     for _ in range(options.rounds):

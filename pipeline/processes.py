@@ -1,12 +1,132 @@
-"""Several processes that work together on one machine."""
+"""Several processes of one machine that work together, and talk to the one that started them by lines.
+
+A line that begins with `| ` is for the log, `= ` is something that is done, `! ` is why the process fails.
+"""
 
 import json
 import os
+import queue
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.worker import Figures, Log, Spec
+from pipeline.worker import Figures, Log, Spec, stop_with_parent
+
+# ------------------------------------------------------------------------------------------------------------------ the one that starts them
+
+
+@dataclass(frozen=True)
+class Start:
+    """A process to be started: what it is called where it fails, the arguments of Python, and what is new in its environment."""
+
+    name: str
+    arguments: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def heard(starts: Sequence[Start], log: Log) -> Iterator[str]:
+    """What processes say that is done, as they say it, until all have ended. One that fails ends the others, and so does who stops to listen.
+
+    Raises RuntimeError with the reason that a process gave, or with its last lines.
+    """
+    said: queue.Queue[tuple[int, str | None]] = queue.Queue()
+    running, others = list[subprocess.Popen[str]](), [list[str]() for _ in starts]
+    try:
+        for number, start in enumerate(starts):
+            running.append(
+                subprocess.Popen(
+                    [sys.executable, *start.arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    env={**os.environ, **start.environment},
+                )
+            )
+            threading.Thread(target=_listen, args=(running[-1], number, said), daemon=True).start()
+        left = len(starts)
+        while left:
+            number, line = said.get()
+            if line is None:
+                left -= 1
+                if status := running[number].returncode:
+                    reasons = [text[2:] for text in others[number] if text.startswith("! ")] or others[number][-40:]
+                    raise RuntimeError(f"{starts[number].name} ended with status {status}:\n" + "\n".join(reasons))
+            elif line.startswith("= "):
+                yield line[2:]
+            elif line.startswith("| "):
+                log(line[2:])
+            else:
+                others[number].append(line)
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+def _listen(process: "subprocess.Popen[str]", number: int, said: "queue.Queue[tuple[int, str | None]]") -> None:
+    for line in process.stdout or ():
+        said.put((number, line.rstrip()))
+    process.wait()
+    said.put((number, None))
+
+
+def share_of_machine(number: int, processes: int) -> dict[str, str]:
+    """The environment of one of so many processes that work side by side: an accelerator of its own, and its share of the cores."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    device = visible[number % len(visible)] if visible != [""] else str(number)
+    return {"CUDA_VISIBLE_DEVICES": device, "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes))}
+
+
+def together(module: str, spec: Spec, log: Log) -> Figures:
+    """Run a module on a spec in `spec.processes` processes that torchrun starts; figures of the first of them.
+
+    Raises RuntimeError with the reason that one gave, or with their last lines.
+    """
+    place = Path(str(spec.work))
+    place.mkdir(parents=True, exist_ok=True)
+    spec_file, result = place.with_name(f"{place.name}.spec.json"), place.with_name(f"{place.name}.figures.json")
+    spec_file.write_text(spec.model_dump_json())
+    run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(spec.processes)]
+    start = Start(f"training in {spec.processes} processes", [*run, "-m", module, str(spec_file), str(result)])
+    for _ in heard([start], log):
+        pass
+    figures: Figures = json.loads(result.read_text())
+    spec_file.unlink()
+    result.unlink()
+    return figures
+
+
+# ------------------------------------------------------------------------------------------------------------------------ one of them
+
+
+def say(message: str) -> None:
+    """Log of a process: a line for the one that started it."""
+    _line("|", message)
+
+
+def done(message: str) -> None:
+    """Say that something is done."""
+    _line("=", message)
+
+
+@contextmanager
+def taking_part(name: str = "") -> Iterator[None]:
+    """Say why this process fails, where it does, and end it with status 1. It stops when the one that started it has died."""
+    stop_with_parent()
+    try:
+        yield
+    except Exception as error:
+        _line("!", f"{name}{type(error).__name__}: {error}")
+        raise SystemExit(1) from None
+
+
+def _line(kind: str, message: str) -> None:
+    print(f"{kind} {message}".replace("\n", " "), flush=True)
 
 
 def rank() -> int:
@@ -30,30 +150,3 @@ def join() -> int:
 def silent(message: str) -> None:
     """Log of a process that leaves the talking to the first one."""
     del message
-
-
-def together(spec: Spec, log: Log) -> Figures:
-    """Train in several processes of this machine, started by torchrun. Raises RuntimeError with the end of what they said."""
-    place = Path(str(spec.work))
-    place.mkdir(parents=True, exist_ok=True)
-    given, found = place.with_name(f"{place.name}.spec.json"), place.with_name(f"{place.name}.figures.json")
-    given.write_text(spec.model_dump_json())
-    command = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(spec.processes)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", *command, "-m", "pipeline.reward_model.process", str(given), str(found)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    said: list[str] = []
-    for line in process.stdout or ():
-        said.append(line.rstrip())
-        if line.startswith("| "):
-            log(line[2:].rstrip())
-    if process.wait():
-        reasons = [line[2:] for line in said if line.startswith("! ")] or said[-40:]
-        raise RuntimeError(f"training in {spec.processes} processes failed:\n" + "\n".join(reasons))
-    figures: Figures = json.loads(found.read_text())
-    given.unlink()
-    found.unlink()
-    return figures

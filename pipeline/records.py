@@ -43,6 +43,11 @@ def storable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def unstorable(text: str) -> str | None:
+    """What is wrong with a text that UTF-8 can't hold; None where it can."""
+    return None if text == storable(text) else "holds half of a character (a lone surrogate)"
+
+
 def ending_of(path: Path, among: tuple[str, ...] = ENDINGS) -> str:
     """The ending of a file's name that says how it is read. Raises FileError for any other."""
     found = next((e for e in sorted(among, key=len, reverse=True) if path.name.lower().endswith(e)), None)

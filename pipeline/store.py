@@ -14,6 +14,7 @@ import json
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -175,9 +176,8 @@ class Store:
                 staged.fs.mv(str(staged / file.name), str(target))
         for stray in there:
             (folder / stray).unlink(missing_ok=True)
-        pointer = place / f".manifest-{uuid.uuid4().hex}.json"
-        pointer.write_text(manifest.model_dump_json(indent=1))
-        pointer.fs.mv(str(pointer), str(place / "manifest.json"))
+        with replacing(place / "manifest.json") as pointer:
+            pointer.write_text(manifest.model_dump_json(indent=1))
         staged.fs.rm(str(staged), recursive=True)
         return manifest
 
@@ -214,19 +214,35 @@ def describe_files(folder: UPath) -> Iterator[StoredFile]:
         yield StoredFile(name=name, size=path.stat().st_size, sha256=sha.hexdigest())
 
 
-def write_table(table: pa.Table | pa.RecordBatchReader, path: UPath) -> int:
-    """Write a table, or a stream of batches, as Parquet; the number of rows. A failed write leaves no file behind under that name."""
+@contextmanager
+def replacing(path: UPath) -> Iterator[UPath]:
+    """A hidden name beside a path for the file that is to stand there: it gets the name when all went well, else it is gone.
+
+    On a local disk also for a folder, which takes no other's place: raises OSError where one with something in it is there.
+    """
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    rows = 0
     try:
-        with part.open("wb") as file, pq.ParquetWriter(file, table.schema, compression="zstd") as writer:
-            for batch in table.to_batches() if isinstance(table, pa.Table) else table:
-                writer.write_batch(batch)
-                rows += batch.num_rows
-        part.fs.mv(str(part), str(path))
+        yield part
+        if part.protocol in LOCAL:
+            Path(part.path).replace(path.path)
+        else:
+            part.fs.mv(str(part), str(path))
     finally:
         if part.exists():
-            part.unlink()
+            part.fs.rm(str(part), recursive=part.is_dir())
+
+
+def write_table(table: pa.Table | pa.RecordBatchReader, path: UPath) -> int:
+    """Write a table, or a stream of batches, as Parquet; the number of rows. A failed write leaves no file behind."""
+    rows = 0
+    with (
+        replacing(path) as part,
+        part.open("wb") as file,
+        pq.ParquetWriter(file, table.schema, compression="zstd") as writer,
+    ):
+        for batch in table.to_batches() if isinstance(table, pa.Table) else table:
+            writer.write_batch(batch)
+            rows += batch.num_rows
     return rows
 
 
@@ -257,7 +273,6 @@ def local_path(path: UPath) -> Path:
 
 
 def write_json(path: UPath, value: object) -> None:
-    """Write JSON under a temporary name, then rename."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    part.write_text(json.dumps(value, indent=1, ensure_ascii=False))
-    part.fs.mv(str(part), str(path))
+    """Write JSON. A failed write leaves no file behind."""
+    with replacing(path) as part:
+        part.write_text(json.dumps(value, indent=1, ensure_ascii=False))

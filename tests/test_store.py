@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from upath import UPath
 
-from pipeline.store import DATA, NotPublishedError, Store, write_table
+from pipeline.store import DATA, NotPublishedError, Store, replacing, write_table
 
 TABLE = pa.table({"a": [1, 2, 3], "text": ["x", None, "z"]})
 
@@ -81,15 +82,14 @@ def test_a_crash_before_the_pointer_moves_leaves_the_version_before(
 ) -> None:
     store = Store(str(tmp_path))
     first = put(store, "prompts", None)
-    fs = type(store.root.fs)
-    real = fs.mv
+    real = Path.replace
 
-    def failing(self: object, source: str, target: str, **kwargs: object) -> None:  # test double: the disk fills up
+    def failing(self: Path, target: str) -> Path:  # test double: the disk fills up
         if target.endswith("manifest.json"):
             raise OSError(28, "No space left on device")
-        real(self, source, target, **kwargs)
+        return real(self, target)
 
-    monkeypatch.setattr(fs, "mv", failing)
+    monkeypatch.setattr(Path, "replace", failing)
     with pytest.raises(OSError, match="No space left"):
         put(store, "prompts", None, TABLE.slice(1))
     manifest = store.manifest("prompts")
@@ -98,9 +98,33 @@ def test_a_crash_before_the_pointer_moves_leaves_the_version_before(
     assert store.read("prompts").equals(TABLE)
 
 
-def test_a_failed_write_leaves_no_file_under_the_name(tmp_path: Path) -> None:
-    from upath import UPath
+def test_a_folder_stands_whole_under_its_name_or_not_at_all(tmp_path: Path) -> None:
+    place = UPath(tmp_path)
+    with replacing(place / "made") as part:
+        part.mkdir()
+        (part / "a.txt").write_text("a")
+    assert (place / "made" / "a.txt").read_text() == "a"
 
+    def half_way() -> None:
+        with replacing(place / "other") as part:
+            part.mkdir()
+            (part / "a.txt").write_text("a")
+            raise ValueError("half way")
+
+    with pytest.raises(ValueError, match="half way"):
+        half_way()
+    assert [path.name for path in place.iterdir()] == ["made"]
+
+
+def test_a_folder_takes_no_others_place(tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "first.txt").write_text("first")
+    with pytest.raises(OSError, match="not empty"), replacing(UPath(tmp_path / "made")) as part:
+        part.mkdir()
+    assert [path.name for path in tmp_path.rglob("*")] == ["made", "first.txt"]
+
+
+def test_a_failed_write_leaves_no_file_under_the_name(tmp_path: Path) -> None:
     def batches():  # test double: a source that dies half way
         yield TABLE.to_batches()[0]
         raise OSError("gone")

@@ -113,16 +113,16 @@ def _consensus(options: argparse.Namespace) -> None:
                 f"{options.input}: form {form} has no single ratings; a consensus needs annotations or disagreements"
             )
     table = Table("", "in", "removed", "out")
-    table.add_row("ratings", *_three(totals.ratings, totals.kept))
-    table.add_row("tasks", *_three(totals.tasks, totals.tasks - totals.dropped))
-    table.add_row("responses", *_three(totals.responses, rows))
+    table.add_row("ratings", *_counts(totals.ratings, totals.kept))
+    table.add_row("tasks", *_counts(totals.tasks, totals.tasks - totals.dropped))
+    table.add_row("responses", *_counts(totals.responses, rows))
     console.print(table)
     console.print(f"{options.output}: {rows:,} rows", markup=False)
 
 
-def _three(before: int, after: int) -> tuple[str, str, str]:
+def _counts(before: int, after: int) -> list[str]:
     share = f" ({(before - after) / before:.1%})" if before else ""
-    return f"{before:,}", f"{before - after:,}{share}", f"{after:,}"
+    return [f"{before:,}", f"{before - after:,}{share}", f"{after:,}"]
 
 
 def _agreement(options: argparse.Namespace) -> None:

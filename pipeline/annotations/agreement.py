@@ -11,7 +11,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.annotations.consensus import LEVELS, MISSING, Levels, Ratings, Rule, agreed, votes, without_outliers
+from pipeline.annotations.consensus import (
+    LEVELS,
+    MISSING,
+    Levels,
+    OutlierRule,
+    Ratings,
+    agreed,
+    votes,
+    without_outliers,
+)
 from pipeline.annotations.schema import AGREEMENT, ANNOTATOR_AGREEMENT
 from pipeline.vocabulary import ATTRIBUTES
 
@@ -22,7 +31,7 @@ FIGURES = ("kappa", "alpha_interval", "alpha_ordinal")
 CHUNK = 2048
 """Prompts that are drawn anew at a time."""
 
-PUBLISHED = {
+PUBLISHED_KAPPAS = {
     "all": {"helpfulness": 0.465, "correctness": 0.472, "coherence": 0.169, "complexity": 0.293, "verbosity": 0.342},
     "outliers removed": {
         "helpfulness": 0.706,
@@ -192,7 +201,7 @@ def agreement(
     ratings: Levels,
     prompt: npt.NDArray[np.int64],
     keep: int,
-    rule: Rule,
+    rule: OutlierRule,
     max_spread: int,
     seed: int,
     rated_by: str,
@@ -224,7 +233,7 @@ def agreement(
             row = {
                 "attribute": attribute,
                 "stage": stage,
-                "published": PUBLISHED[stage][attribute],
+                "published": PUBLISHED_KAPPAS[stage][attribute],
                 "rated_by": rated_by,
             }
             for name in FIGURES:
@@ -258,7 +267,7 @@ def _finite(figure: Callable[..., Any], values: Floats, *arguments: Any) -> Any:
 
 
 def _stages(
-    levels: Levels, prompt: npt.NDArray[np.int64], keep: int, rule: Rule, max_spread: int, responses: int
+    levels: Levels, prompt: npt.NDArray[np.int64], keep: int, rule: OutlierRule, max_spread: int, responses: int
 ) -> Iterator[tuple[str, Levels, npt.NDArray[np.int64]]]:
     """Ratings, and the prompts of their responses, before and after each selection."""
     yield STAGES[0], levels, prompt

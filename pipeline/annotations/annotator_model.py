@@ -10,6 +10,7 @@ variational EM on grids: every update is exact, so that the bound on the evidenc
 
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -117,6 +118,14 @@ def model_labels(annotations: pa.Table) -> pa.Table:
     return pa.table(columns)
 
 
+class Posteriors(NamedTuple):
+    """Of quality (responses, grid) and of annotators (annotators, candidates), and the bound after each round."""
+
+    quality: Floats
+    annotators: Floats
+    bound: list[float]
+
+
 def _fit(
     response: npt.NDArray[np.int64],
     said: npt.NDArray[np.int64],
@@ -124,8 +133,8 @@ def _fit(
     annotators: int,
     rounds: int,
     tolerance: float,
-) -> tuple[Floats, Floats, list[float]]:
-    """Posteriors of quality (responses, grid) and of annotators (annotators, candidates), and the bound after each round.
+) -> Posteriors:
+    """Fit the model, round by round.
 
     response: of each rating; said: its annotator's number times 5 plus its level.
     """
@@ -160,7 +169,7 @@ def _fit(
         before, means = means, quality @ QUALITY
         if np.abs(means - before).max(initial=0) <= tolerance:
             break
-    return quality, people, bound
+    return Posteriors(quality, people, bound)
 
 
 @cache

@@ -8,7 +8,7 @@ published; these rules are ours, and reproduce the published kappas (see `agreem
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from pipeline.vocabulary import ATTRIBUTES
 Levels = npt.NDArray[np.int8]
 """Ratings 0 to 4, or MISSING."""
 Table = TypeVar("Table", pa.Table, pd.DataFrame)
-Rule = Literal["per_attribute", "annotator"]
+OutlierRule = Literal["per_attribute", "annotator"]
 
 MISSING = -1
 LEVELS = 5
@@ -49,7 +49,7 @@ class Ratings:
 
         Raises ValueError for a rating that is no whole number from 0 to 4, and for a row without ids.
         """
-        response, place, (responses, places) = _layout(annotations["response_id"], "response_id")
+        response, place, responses, places = _layout(annotations["response_id"], "response_id")
         levels = np.full((responses, places, len(ATTRIBUTES)), MISSING, dtype=np.int8)
         for n, attribute in enumerate(ATTRIBUTES):
             levels[response, place, n] = _levels(annotations[attribute], attribute)
@@ -58,7 +58,7 @@ class Ratings:
         return cls(levels, prompt, response, place)
 
 
-def most_agreeing(annotations: Table, keep: int = 3, rule: Rule = "per_attribute") -> Table:
+def most_agreeing(annotations: Table, keep: int = 3, rule: OutlierRule = "per_attribute") -> Table:
     """Keep, of each response's ratings, the `keep` that agree most.
 
     annotations: a table in the schema ANNOTATIONS (columns prompt_id, response_id and the five attributes are used), Arrow or pandas; the
@@ -83,12 +83,12 @@ def most_agreeing(annotations: Table, keep: int = 3, rule: Rule = "per_attribute
     return result
 
 
-def other(rule: Rule) -> Rule:
+def other(rule: OutlierRule) -> OutlierRule:
     """The rule that is not this one."""
     return "annotator" if rule == "per_attribute" else "per_attribute"
 
 
-def kept(levels: Levels, keep: int, rule: Rule) -> npt.NDArray[np.bool_]:
+def kept(levels: Levels, keep: int, rule: OutlierRule) -> npt.NDArray[np.bool_]:
     """Which ratings `most_agreeing` keeps. levels: (responses, places, attributes) -> the same shape."""
     if keep < 2:
         raise ValueError(f"keep: at least 2 ratings can agree, not {keep}")
@@ -138,8 +138,17 @@ def _codes(column: pa.ChunkedArray, name: str) -> npt.NDArray[np.int64]:
     return np.repeat(runs, np.diff(begins, append=len(values)))
 
 
-def _layout(ids: pa.ChunkedArray, name: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], tuple[int, int]]:
-    """Row -> (number of its response, place within the response), and (responses, most ratings of one)."""
+class Layout(NamedTuple):
+    """Of each row the number of its response and its place within that; how many responses there are, and the most ratings of one."""
+
+    response: npt.NDArray[np.int64]
+    place: npt.NDArray[np.int64]
+    responses: int
+    places: int
+
+
+def _layout(ids: pa.ChunkedArray, name: str) -> Layout:
+    """Where each row goes, by its response's id."""
     codes = _codes(ids, name)
     counts = np.bincount(codes)
     place = np.empty(len(codes), dtype=np.int64)
@@ -148,7 +157,7 @@ def _layout(ids: pa.ChunkedArray, name: str) -> tuple[npt.NDArray[np.int64], npt
         place[np.argsort(codes, kind="stable")] = within
     else:
         place = within
-    return codes, place, (len(counts), int(counts.max(initial=0)))
+    return Layout(codes, place, len(counts), int(counts.max(initial=0)))
 
 
 def _levels(column: Any, attribute: str) -> Levels:
@@ -279,7 +288,7 @@ def labels_of_stream(
     batches: Iterable[pa.RecordBatch | pa.Table],
     totals: Totals,
     keep: int = 3,
-    rule: Rule = "per_attribute",
+    rule: OutlierRule = "per_attribute",
     max_spread: int = 2,
 ) -> Iterator[pa.Table]:
     """Labels of agreed tasks from a stream of annotations in whole prompts, as tables in the schema LABELS, in the stream's order.
@@ -297,6 +306,6 @@ def labels_of_stream(
         yield pa.table({name: columns[name] for name in LABELS.names}, schema=LABELS)
 
 
-def without_outliers(levels: Levels, keep: int, rule: Rule) -> Levels:
+def without_outliers(levels: Levels, keep: int, rule: OutlierRule) -> Levels:
     """Ratings (responses, places, attributes) with those that `most_agreeing` doesn't keep MISSING."""
     return np.where(kept(levels, keep, rule), levels, MISSING).astype(np.int8)

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from pipeline.forms.rows import ANNOTATIONS, QUARANTINE
-from pipeline.records import ENDINGS, FileError, Unreadable, records, storable
+from pipeline.records import ENDINGS, FileError, Unreadable, records, storable, unstorable
 from pipeline.vocabulary import ATTRIBUTES
 
 REQUIRED = ("response_id", "annotator_id", *ATTRIBUTES)
@@ -120,8 +120,8 @@ def _wrong(row: dict[str, Any]) -> tuple[str, str] | None:
         parts = value if name == "flags" and isinstance(value, list) else [value]
         if any(isinstance(part, list | dict) for part in parts):
             return name, "is a list or an object, not one value"
-        if any(isinstance(part, str) and part != storable(part) for part in parts):
-            return name, "holds half of a character (a lone surrogate)"
+        if fault := next((f for part in parts if isinstance(part, str) and (f := unstorable(part))), None):
+            return name, fault
     return None
 
 

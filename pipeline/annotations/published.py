@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from pipeline.annotations.consensus import (
     LEVELS,
     MISSING,
     Levels,
-    Rule,
+    OutlierRule,
     Totals,
     agreed,
     label_columns,
@@ -30,6 +31,7 @@ from pipeline.forms import ratings as formats
 from pipeline.forms.helpsteer import DISAGREEMENTS, HELPSTEER, RECORDED, messages_of
 from pipeline.forms.ratings import Quarantine
 from pipeline.forms.rows import ANNOTATIONS
+from pipeline.hub import HubError, fetch
 from pipeline.records import FileError
 from pipeline.responses.schema import RESPONSE_PAIRS
 from pipeline.vocabulary import ATTRIBUTES
@@ -74,16 +76,10 @@ def load(hub: str, revision: str | None, folder: Path | None, licence: str, limi
 
 
 def _download(hub: str, revision: str | None) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
     try:
-        return Path(hf_hub_download(hub, FILE, repo_type="dataset", revision=revision))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise FileError(
-            f"{FILE} of the data set {hub} (revision {revision or 'newest'}) can't be downloaded: {error}. "
-            "Without network, give desk helpsteer2 a `folder` that has it"
-        ) from error
+        return fetch(hub, revision, [FILE], "dataset") / FILE
+    except HubError as error:
+        raise FileError(f"{error}. Without network, give desk helpsteer2 a `folder` that has {FILE}") from error
 
 
 def tasks_in(tables: Iterable[pa.Table]) -> Iterator[tuple[pa.Table, npt.NDArray[np.int64]]]:
@@ -152,7 +148,7 @@ def stacked(parts: list[Levels]) -> Levels:
 
 
 def helpsteer_rows(
-    tables: Iterable[pa.Table], totals: Totals, keep: int = 3, rule: Rule = "per_attribute", max_spread: int = 2
+    tables: Iterable[pa.Table], totals: Totals, keep: int = 3, rule: OutlierRule = "per_attribute", max_spread: int = 2
 ) -> Iterator[pa.Table]:
     """HelpSteer2's own preprocessing: `disagreements` rows in, rows of its train and validation files out (schema HELPSTEER), in order."""
     for table, number in tasks_in(tables):
@@ -170,8 +166,16 @@ def helpsteer_rows(
         )
 
 
-def recorded(table: pa.Table, number: npt.NDArray[np.int64], licence: str) -> tuple[pa.Table, pa.Table, pa.Table]:
-    """Whole tasks (`tasks_in`) as recorded responses (schema RESPONSE_PAIRS), their ratings (schema ANNOTATIONS), and what was left out.
+class RecordedTasks(NamedTuple):
+    """Recorded responses (schema RESPONSE_PAIRS), their ratings (schema ANNOTATIONS), and what was left out."""
+
+    pairs: pa.Table
+    annotations: pa.Table
+    left_out: pa.Table
+
+
+def recorded(table: pa.Table, number: npt.NDArray[np.int64], licence: str) -> RecordedTasks:
+    """Whole tasks (`tasks_in`) as rows of the pipeline's tables.
 
     Left out, with prompt_id and reason, are tasks without two responses, and tasks that stood earlier in the table, word for word. Ids are
     hashes of the texts. An annotator's id is of one response alone, so that nobody seems to have rated twice. What the file doesn't say
@@ -223,7 +227,7 @@ def recorded(table: pa.Table, number: npt.NDArray[np.int64], licence: str) -> tu
         {f.name: pa.array(ratings.get(f.name, [None] * len(which)), f.type) for f in ANNOTATIONS}, schema=ANNOTATIONS
     )
     schema = pa.schema([("prompt_id", pa.string()), ("generator", pa.string()), ("reason", pa.string())])
-    return pairs, annotations, pa.Table.from_pylist(left_out, schema=schema)
+    return RecordedTasks(pairs, annotations, pa.Table.from_pylist(left_out, schema=schema))
 
 
 def wanted(tasks: pa.Table, annotations: pa.Table) -> pa.Table:

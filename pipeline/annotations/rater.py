@@ -8,17 +8,15 @@ Writes `ratings.parquet` in the schema MODEL_RATINGS, a row a question.
 
 import json
 from collections.abc import Sequence
-from functools import partial
 
 import pyarrow as pa
 from pydantic import Field
 
 from pipeline.annotations.schema import MODEL_RATINGS
 from pipeline.draws import seeds
-from pipeline.engines.finished import FinishedRequests, finish, outcomes
-from pipeline.engines.requests import Message, Request, request_key
+from pipeline.engines.asking import Asking, Question
+from pipeline.engines.requests import Message
 from pipeline.engines.spec import AskingSpec
-from pipeline.engines.starting import engine_of
 from pipeline.settings import Panelist
 from pipeline.store import read_table, write_table
 from pipeline.vocabulary import ATTRIBUTES
@@ -78,20 +76,14 @@ class RatingsSpec(AskingSpec):
 
 def work(spec: RatingsSpec, log: Log) -> Figures:
     """Rate; see the module's description."""
-    engine = engine_of(spec.engine, log)
-    rows = read_table(spec.input).to_pylist()
-    drawn = seeds([f"{row['annotator_id']}/{row['response_id']}" for row in rows], f"{spec.engine.profile_seed}/rating")
-    key = partial(request_key, model=engine.model, revision=engine.revision, template=engine.template, form=FORM)
-    requests = []
+    asking, rows = Asking.of(spec, log), read_table(spec.input).to_pylist()
+    drawn = seeds([f"{r['annotator_id']}/{r['response_id']}" for r in rows], f"{spec.engine.profile_seed}/rating")
+    questions = list[Question]()
     for row, seed in zip(rows, drawn.tolist(), strict=True):
         member = spec.panel[row["annotator_id"]]
         messages = question(row["messages"], row["response"], member.system_prompt)
-        requests.append(
-            Request(key(messages, sampling=member.sampling, seed=seed), messages, member.sampling, seed, FORM)
-        )
-    finished = FinishedRequests(spec.work)
-    figures = finish(requests, engine, finished, log)
-    answers = outcomes([r.key for r in requests], finished, figures.pop("refused"))
+        questions.append(Question(messages, member.sampling, seed))
+    answers, figures = asking.ask(questions, FORM)
     rated = []
     for row, answer in zip(rows, answers.to_pylist(), strict=True):
         found = ratings_in(answer["text"])
@@ -99,7 +91,8 @@ def work(spec: RatingsSpec, log: Log) -> Figures:
         rated.append({c: row[c] for c in ("prompt_id", "response_id", "annotator_id")} | why | (found or {}))
     write_table(pa.Table.from_pylist(rated, schema=MODEL_RATINGS), spec.out / "ratings.parquet")
     unrated = sum(row["detail"] is not None for row in rated)
-    return {**figures, "model": engine.model, "model_revision": engine.revision, "unrated": unrated}
+    del figures["refused"]  # by key: the details say it by response
+    return {**figures, **asking.model, "unrated": unrated}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What annotators are asked: a task a prompt, and more ratings where the first ones disagree."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -47,19 +48,27 @@ def texts_of(tasks: pa.Table) -> dict[str, tuple[str, list[dict[str, str]]]]:
     }
 
 
-def drawn(wanted: pa.Table, panel: Sequence[str], seed: int) -> list[tuple[str, str, int]]:
-    """Who of a panel rates what: prompt, response, and the annotator's place in the panel; as many as WANTED asks for.
+class Drawn(NamedTuple):
+    """Who rates what: the ids of prompt and response, and the annotator's place in the panel."""
+
+    prompt: str
+    response: str
+    annotator: int
+
+
+def drawn(wanted: pa.Table, panel: Sequence[str], seed: int) -> list[Drawn]:
+    """Who of a panel rates what, as many as WANTED asks for.
 
     Drawn from the seed and the prompt: the same annotators for both of its responses; those who have seen a response are passed over.
     """
     preference = np.stack([uniforms(wanted["prompt_id"].to_pylist(), f"{seed}/turn/{a}")[:, 0] for a in panel], axis=1)
-    found: list[tuple[str, str, int]] = []
+    found = list[Drawn]()
     asked = (wanted[c].to_pylist() for c in ("prompt_id", "response_id", "ratings", "seen_by"))
     for prompt, response, count, seen, row in zip(*asked, preference, strict=True):
         free = [int(n) for n in row.argsort() if panel[n] not in seen]
         if len(free) < count:
             raise ValueError(f"{count} more annotators are asked for; the panel of {len(panel)} has {len(free)} left")
-        found += [(prompt, response, n) for n in free[:count]]
+        found += [Drawn(prompt, response, n) for n in free[:count]]
     return found
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.records import unstorable
+
 ROLES = ("system", "user", "assistant")
 
 
@@ -63,8 +65,6 @@ def _text(given: Any, name: str, blank: bool) -> str:
         raise ValueError(f"field {name} is a {type(given).__name__}, not a text")
     if not blank and not given.strip():
         raise ValueError(f"field {name} is blank")
-    try:
-        given.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"field {name} holds half of a character (a lone surrogate)") from None
+    if fault := unstorable(given):
+        raise ValueError(f"field {name} {fault}")
     return given

@@ -21,7 +21,7 @@ CATEGORIES = {
     "livecodebench": "Coding",
 }
 """How a record's `source` begins, and the category that it counts in."""
-LABELS = {"A>B": ("response_A", "response_B"), "B>A": ("response_B", "response_A")}
+VERDICTS = {"A>B": ("response_A", "response_B"), "B>A": ("response_B", "response_A")}
 
 
 def item(record: Mapping[str, Any], line: int | None) -> dict[str, Any]:
@@ -29,9 +29,9 @@ def item(record: Mapping[str, Any], line: int | None) -> dict[str, Any]:
     source, label = fields.text(record, "source"), fields.text(record, "label")
     if not source.startswith(tuple(CATEGORIES)):
         raise ValueError(f"field source is {source[:40]!r}, which begins with none of {', '.join(CATEGORIES)}")
-    if label not in LABELS:
-        raise ValueError(f"field label is {label[:40]!r}, none of {', '.join(LABELS)}")
-    good, other = (fields.response(record, name) for name in LABELS[label])
+    if label not in VERDICTS:
+        raise ValueError(f"field label is {label[:40]!r}, none of {', '.join(VERDICTS)}")
+    good, other = (fields.response(record, name) for name in VERDICTS[label])
     return fields.item(
         source, fields.identity(record, "pair_id", line), fields.prompt(record, "question"), [good], [other]
     )

@@ -5,7 +5,7 @@ is lost.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,18 +38,26 @@ def of_items(ufunc: np.ufunc, values: npt.NDArray[Any], items: pa.Table) -> npt.
     return found
 
 
-def extremes(items: pa.Table, values: Floats) -> tuple[Floats, Floats, Floats]:
+class Extremes(NamedTuple):
     """Of each item the worst and the best good response's goodness, and that of the best other one; NaN where any isn't finite."""
+
+    worst: Floats
+    best: Floats
+    other: Floats
+
+
+def extremes(items: pa.Table, values: Floats) -> Extremes:
+    """Goodness of each item's responses at the ends. values: of each response."""
     good = np.asarray(pc.list_flatten(items["good"]))
     worst = of_items(np.minimum, np.where(good, values, np.inf), items)
     best = of_items(np.maximum, np.where(good, values, -np.inf), items)
-    return worst, best, of_items(np.maximum, np.where(good, -np.inf, values), items)
+    return Extremes(worst, best, of_items(np.maximum, np.where(good, -np.inf, values), items))
 
 
 def strict_wins(items: pa.Table, goodness: npt.ArrayLike) -> pa.Table:
     """Whether each item's worst good response scores strictly higher than its best other one (1) or not (0), in the schema OUTCOMES."""
-    worst, _, other = extremes(items, finite(items, goodness))
-    return outcomes(items, items["item_id"], worst > other, worst - other)
+    ends = extremes(items, finite(items, goodness))
+    return outcomes(items, items["item_id"], ends.worst > ends.other, ends.worst - ends.other)
 
 
 def outcomes(

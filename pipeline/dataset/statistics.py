@@ -9,7 +9,7 @@ from pipeline.dataset.schema import STATISTICS
 from pipeline.forms.helpsteer import flatten, whole
 from pipeline.vocabulary import ATTRIBUTES
 
-PUBLISHED: dict[str, tuple[float, float, float]] = {
+PUBLISHED_STATISTICS: dict[str, tuple[float, float, float]] = {
     "helpfulness": (2.8655, 1.2703, 1.0),
     "correctness": (2.9644, 1.2689, 0.9430),
     "coherence": (3.6393, 0.6491, 0.4979),
@@ -40,7 +40,7 @@ def statistics(table: pa.Table) -> pa.Table:
         "characters of the response": np.asarray(pc.utf8_length(table["response"]), dtype=np.float64),
     }
     rows = []
-    for name, (mean, sd, r) in PUBLISHED.items():
+    for name, (mean, sd, r) in PUBLISHED_STATISTICS.items():
         values = columns[name]
         known = values[np.isfinite(values)]
         rows.append(

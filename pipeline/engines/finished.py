@@ -5,37 +5,36 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from upath import UPath
 
 from pipeline.engines.requests import FAILED, REFUSED, Answer, Engine, Request
 from pipeline.engines.schema import ANSWERS, FAILURES
+from pipeline.parts import Parts
 from pipeline.records import storable
-from pipeline.store import LOCAL, local_path, read_table, write_table
+from pipeline.store import LOCAL, local_path
 from pipeline.worker import Log, Progress
-
-_KEYS = pa.schema([ANSWERS.field("request_key")])
 
 
 class FinishedRequests:
-    """An append-only set of finished answers, and a record of what went wrong: a folder of Parquet parts, each whole or absent."""
+    """An append-only set of finished answers, and a record of what went wrong."""
 
     def __init__(self, folder: UPath) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        self._answers = Parts(folder, ANSWERS, "request_key")
+        self._failures = Parts(folder, FAILURES, "request_key", "failures")
 
     def append(self, answers: Sequence[Answer]) -> None:
         """Add answers as one part. Raises OSError where it can't be written: then none of them counts as finished."""
-        self._write("part", [{**vars(answer), "text": storable(answer.text)} for answer in answers], ANSWERS)
+        rows = [{**vars(answer), "text": storable(answer.text)} for answer in answers]
+        self._answers.append(pa.Table.from_pylist(rows, schema=ANSWERS))
 
     def journal(self) -> "Journal":
         """A new journal: what is in it and in no part yet is not lost when its process is killed."""
@@ -60,13 +59,11 @@ class FinishedRequests:
 
     def keys(self) -> pa.Array:
         """Keys of all finished answers."""
-        return pc.unique(self._tables(self._parts("part"), _KEYS)["request_key"])
+        return self._answers.keys()
 
     def read(self) -> pa.Table:
         """All finished answers, one a key."""
-        answers = self._tables(self._parts("part"), ANSWERS)
-        first = _first_of_key(answers)
-        return answers if first.all() else answers.filter(pa.array(first))
+        return self._answers.read()
 
     def record_failures(self, failures: Sequence[Answer]) -> None:
         """Keep why requests were not answered: for people, never as answers."""
@@ -80,51 +77,15 @@ class FinishedRequests:
             }
             for f in failures
         ]
-        self._write("failures", rows, FAILURES)
+        self._failures.append(pa.Table.from_pylist(rows, schema=FAILURES))
 
     def failures(self) -> pa.Table:
         """What went wrong so far, in the schema FAILURES, oldest first; also of requests that were answered later."""
-        return self._tables(self._parts("failures"), FAILURES).sort_by("at")
+        return self._failures.rows().sort_by("at")
 
-    def compact(self, parts: int = 64) -> None:
-        """Put finished answers of more than so many parts into one, part by part; they go when it is whole."""
-        old = self._parts("part")
-        if len(old) > parts:
-            first = _first_of_key(self._tables(old, _KEYS))
-            batches = pa.RecordBatchReader.from_batches(ANSWERS, self._batches(old, first))
-            write_table(batches, self.folder / f"part-{uuid.uuid4().hex}.parquet")
-            for path in old:
-                path.unlink()
-
-    @staticmethod
-    def _batches(parts: Sequence[UPath], kept: npt.NDArray[np.bool_]) -> Iterator[pa.RecordBatch]:
-        """The answers of parts that are kept: one flag for each, in their order."""
-        at = 0
-        for path in parts:
-            table = read_table(path, ANSWERS.names).cast(ANSWERS)
-            yield from table.filter(pa.array(kept[at : at + len(table)])).to_batches()
-            at += len(table)
-
-    def _write(self, kind: str, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
-        write_table(pa.Table.from_pylist(list(rows), schema=schema), self.folder / f"{kind}-{uuid.uuid4().hex}.parquet")
-
-    def _parts(self, kind: str) -> list[UPath]:
-        return sorted(self.folder.glob(f"{kind}-*.parquet"), key=str)
-
-    @staticmethod
-    def _tables(parts: Sequence[UPath], schema: pa.Schema) -> pa.Table:
-        tables = [schema.empty_table()]
-        for path in parts:
-            tables.append(read_table(path, schema.names).cast(schema))
-        return pa.concat_tables(tables)
-
-
-def _first_of_key(answers: pa.Table) -> npt.NDArray[np.bool_]:
-    """Of every answer, whether it is the first with its key."""
-    codes = answers["request_key"].combine_chunks().dictionary_encode().indices.to_numpy()
-    first = np.zeros(len(codes), dtype=bool)
-    first[np.unique(codes, return_index=True)[1]] = True
-    return first
+    def compact(self) -> None:
+        """Put many small parts of answers into one."""
+        self._answers.compact()
 
 
 class Journal:

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from pipeline.benchmarks import pairs
 from pipeline.evaluation.history import ASSET
-from pipeline.evaluation.published import COMPUTE, PUBLISHED, PUBLISHED_SOURCE
+from pipeline.evaluation.published import COMPUTE, PUBLISHED_SCORES, PUBLISHED_SOURCE
 from pipeline.evaluation.schema import CALIBRATION, CALIBRATION_BINS, CONTAMINATION, HISTORY, LEADERBOARD, LENGTH_BIAS
 from pipeline.evaluation.summary import ACCURACY
 from pipeline.store import Store
@@ -112,7 +112,7 @@ def _percent(row: Mapping[str, Any]) -> dict[str, Any]:
 def published_rows() -> list[dict[str, Any]]:
     """HelpSteer2's Table 3 as rows of LEADERBOARD."""
     rows: list[dict[str, Any]] = []
-    for model, total, *sections in PUBLISHED:
+    for model, total, *sections in PUBLISHED_SCORES:
         named = zip((*pairs.REWARDBENCH, pairs.PRIOR_SETS), sections, strict=True)
         row: dict[str, Any] = {
             "model": model,

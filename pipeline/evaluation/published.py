@@ -1,7 +1,7 @@
 """What HelpSteer2 published of reward models on RewardBench: its Table 3, and the compute of two of them."""
 
 PUBLISHED_SOURCE = "HelpSteer2 (arXiv 2406.08673), Table 3"
-PUBLISHED: tuple[tuple[str, float, float, float, float, float, float | None], ...] = (
+PUBLISHED_SCORES: tuple[tuple[str, float, float, float, float, float, float | None], ...] = (
     ("Nemotron-4 340B RM (w. HelpSteer2)", 92.0, 95.8, 87.1, 91.5, 93.7, 67.4),
     ("Cohere May 2024", 89.5, 96.4, 71.3, 92.7, 97.7, 78.2),
     ("Gemini 1.5 Pro-0514", 88.1, 92.3, 80.6, 87.5, 92.0, None),

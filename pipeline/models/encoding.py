@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 Message = dict[str, str]
 
@@ -69,8 +69,16 @@ def prepare_tokenizer(tokenizer: Any, template: str = "tokenizer") -> Any:
     return tokenizer
 
 
-def encode(tokenizer: Any, messages: Sequence[Message], response: str, max_tokens: int) -> tuple[list[int], int, bool]:
-    """Token ids of a conversation with its response, ending at the end-of-turn token; turns dropped; whether its start was cut.
+class Tokens(NamedTuple):
+    """Token ids of a conversation; how many of its oldest turns were dropped, and whether its start was cut, so that it has room."""
+
+    ids: list[int]
+    dropped: int
+    cut: bool
+
+
+def encode(tokenizer: Any, messages: Sequence[Message], response: str, max_tokens: int) -> Tokens:
+    """A conversation with its response, ending at the end-of-turn token.
 
     messages: an optional system message, then turns, of which the last is the user's. A conversation of more than `max_tokens` tokens
     begins at a later user turn, the system message before it, at most at the one that is answered; if it is too long even so, it loses
@@ -83,7 +91,7 @@ def encode(tokenizer: Any, messages: Sequence[Message], response: str, max_token
         ids = _ids(tokenizer, [*system, *messages[begin:], answer])
         if len(ids) <= max_tokens:
             break
-    return ids[-max_tokens:], begin - len(system), len(ids) > max_tokens
+    return Tokens(ids[-max_tokens:], begin - len(system), len(ids) > max_tokens)
 
 
 def set_padding(config: Any, tokenizer: Any, encoded: Sequence[Sequence[int]]) -> None:

@@ -7,7 +7,7 @@ Rules of their own modules: `personal_data`, `safety` (unsafe requests, the assi
 import hashlib
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -136,10 +136,16 @@ def _of_size(conversations: pa.Table | Iterable[pa.RecordBatch]) -> Iterator[pa.
         yield from (batch.slice(start, BATCH) for start in range(0, len(batch), BATCH))
 
 
-def _judged(
-    conversations: pa.RecordBatch, filters: PromptFilters, seed: int, detector: Any
-) -> tuple[pa.Table, pa.Table, npt.NDArray[np.object_]]:
-    """A candidate a conversation in the schema CANDIDATES; the same with personal data masked; and the reason against each, or ""."""
+class Judged(NamedTuple):
+    """Candidates in the schema CANDIDATES, the same with personal data masked, and the reason against each, or ""."""
+
+    candidates: pa.Table
+    masked: pa.Table
+    reason: npt.NDArray[np.object_]
+
+
+def _judged(conversations: pa.RecordBatch, filters: PromptFilters, seed: int, detector: Any) -> Judged:
+    """Look at a candidate a conversation, by itself."""
     drawn = _first_turns(conversations, filters.max_user_turns, seed)
     lengths = pc.utf8_length(pc.binary_join(drawn, "\n"))
     too_long = pc.greater(lengths, filters.max_characters)
@@ -181,8 +187,8 @@ def _judged(
         "source": conversations["source"],
         "licence": conversations["licence"],
     }
-    table = pa.table(columns, schema=CANDIDATES)
-    return table, table.set_column(CANDIDATES.get_field_index("turns"), CANDIDATES.field("turns"), masked), reason
+    table, place = pa.table(columns, schema=CANDIDATES), CANDIDATES.get_field_index("turns")
+    return Judged(table, table.set_column(place, CANDIDATES.field("turns"), masked), reason)
 
 
 def _drop(

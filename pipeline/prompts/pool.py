@@ -37,7 +37,7 @@ class Written:
 
 
 @dataclass
-class Shape:
+class Description:
     """What conversations are like: roles, user turns of each, flags, and the first few, with personal data masked."""
 
     roles: set[str]
@@ -46,7 +46,7 @@ class Shape:
     samples: pa.Table
 
 
-def describe(conversations: Iterable[pa.RecordBatch]) -> Shape:
+def describe(conversations: Iterable[pa.RecordBatch]) -> Description:
     """Look through conversations, a batch at a time."""
     roles: set[str] = set()
     flags: Counter[str] = Counter()
@@ -61,7 +61,7 @@ def describe(conversations: Iterable[pa.RecordBatch]) -> Shape:
             first = batch.slice(0, 8)
             texts = [[turn["content"][:CUT] for turn in turns] for turns in first["turns"].to_pylist()]
             samples = shown(pa.table({"source": first["source"], "turns": pa.array(texts, pa.list_(pa.string()))}))
-    return Shape(roles, np.concatenate(lengths), flags, samples)
+    return Description(roles, np.concatenate(lengths), flags, samples)
 
 
 def write_candidates(

@@ -6,14 +6,12 @@ Writes `ratings.parquet`: prompt_id, complexity (int8; null where the prompt cou
 
 import json
 from collections.abc import Sequence
-from functools import partial
 
 import pyarrow as pa
 
-from pipeline.engines.finished import FinishedRequests, finish, outcomes
-from pipeline.engines.requests import Message, Request, request_key
+from pipeline.engines.asking import Asking, Question
+from pipeline.engines.requests import Message
 from pipeline.engines.spec import AskingSpec
-from pipeline.engines.starting import engine_of
 from pipeline.settings import Sampling
 from pipeline.store import read_table, write_table
 from pipeline.worker import Figures, Log, run_worker
@@ -61,29 +59,17 @@ class ComplexitySpec(AskingSpec):
 
 def work(spec: ComplexitySpec, log: Log) -> Figures:
     """Rate; see the module's description."""
-    engine = engine_of(spec.engine, log)
-    table = read_table(spec.input, ["prompt_id", "turns"])
-    key = partial(request_key, model=engine.model, revision=engine.revision, template=engine.template)
-    requests = []
-    for turns in table["turns"].to_pylist():
-        messages = question(turns)
-        requests.append(Request(key(messages, sampling=SAMPLING, seed=0, form=FORM), messages, SAMPLING, 0, FORM))
-    finished = FinishedRequests(spec.work)
-    figures = finish(requests, engine, finished, log)
-    answers = outcomes([r.key for r in requests], finished, figures.pop("refused"))
-    levels = [level_of(text) for text in answers["text"].to_pylist()]
-    details = [d or (None if n else f"no score in {t[:80]!r}") for n, t, d in
-               zip(levels, answers["text"].to_pylist(), answers["detail"].to_pylist(), strict=True)]  # fmt: skip
-    rated = pa.table(
-        {"prompt_id": table["prompt_id"], "complexity": pa.array(levels, pa.int8()), "detail": details}, schema=RATINGS
-    )
+    asking, table = Asking.of(spec, log), read_table(spec.input, ["prompt_id", "turns"])
+    answers, figures = asking.ask((Question(question(t), SAMPLING, 0) for t in table["turns"].to_pylist()), FORM)
+    levels, details = list[int | None](), list[str | None]()
+    for answer in answers.to_pylist():
+        level = level_of(answer["text"])
+        levels.append(level)
+        details.append(answer["detail"] or (None if level else f"no score in {answer['text'][:80]!r}"))
+    rated = pa.table({"prompt_id": table["prompt_id"], "complexity": levels, "detail": details}, schema=RATINGS)
     write_table(rated, spec.out / "ratings.parquet")
-    return {
-        **figures,
-        "model": engine.model,
-        "model_revision": engine.revision,
-        "unrated": rated["complexity"].null_count,
-    }
+    del figures["refused"]  # by key: the details say it by prompt
+    return {**figures, **asking.model, "unrated": rated["complexity"].null_count}
 
 
 if __name__ == "__main__":

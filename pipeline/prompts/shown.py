@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pipeline import plots
 from pipeline.prompts import delivery_figures
-from pipeline.prompts.pool import Shape, Written
+from pipeline.prompts.pool import Description, Written
 from pipeline.prompts.sources import ReadReport
 from pipeline.settings import Prompts, Sample
 from pipeline.shown import Rows, Shown, counts, first_of_each, whole
@@ -17,7 +17,7 @@ from pipeline.texts import personal_data
 
 
 def conversations(
-    reports: Sequence[ReadReport], rejected: pa.Table, shape: Shape, licences: Mapping[str, str]
+    reports: Sequence[ReadReport], rejected: pa.Table, shape: Description, licences: Mapping[str, str]
 ) -> dict[str, Shown]:
     """What was read of each source, and what was set aside. rejected: schema REJECTED_RECORDS; licences: of the sources, by name."""
     read = [

@@ -5,7 +5,7 @@ nothing is pickled, and new candidates find their topic without the model that f
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pipeline.prompts.schema import TOPIC_MAP
 
 Vectors = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.int64]
+TopicIds = npt.NDArray[np.int64]
 Method = Literal["bertopic", "k_means"]
 
 MAP = "map.parquet"
@@ -48,7 +48,7 @@ class Topics:
         centres = np.stack(table["centre"].to_numpy(zero_copy_only=False))
         return cls(tuple(table["topic_name"].to_pylist()), centres, float(table["fits_from"][0].as_py()))
 
-    def table(self, labels: Labels) -> pa.Table:
+    def table(self, labels: TopicIds) -> pa.Table:
         """The table of these topics, in the schema TOPIC_MAP; labels: topics of the prompts that are there now."""
         columns = {
             "topic": range(len(self.names)),
@@ -60,7 +60,7 @@ class Topics:
         return pa.table({name: pa.array(columns[name], TOPIC_MAP.field(name).type) for name in TOPIC_MAP.names})
 
 
-def find(texts: list[str], vectors: Vectors, method: Method, count: int, seed: int) -> tuple[Labels, Topics]:
+def find(texts: list[str], vectors: Vectors, method: Method, count: int, seed: int) -> tuple[TopicIds, Topics]:
     """Topic of each text, and the topics: about `count`, or one for every five texts where that is fewer.
 
     vectors: unit vectors of the texts. Equal for equal arguments on one machine.
@@ -72,10 +72,16 @@ def find(texts: list[str], vectors: Vectors, method: Method, count: int, seed: i
     return labels, Topics(tuple(topic_names(texts, labels)), centres, float(np.quantile(near, FIT_QUANTILE)))
 
 
-def grow(
-    topics: Topics, texts: list[str], vectors: Vectors, labels: Labels, seed: int
-) -> tuple[Labels, Topics, dict[str, int]]:
-    """Topics of the texts that have none yet (label -1), the topics with those that were added, and figures.
+class Grown(NamedTuple):
+    """The topic of each text, the topics with those that were added, and figures."""
+
+    labels: TopicIds
+    topics: Topics
+    figures: dict[str, int]
+
+
+def grow(topics: Topics, texts: list[str], vectors: Vectors, labels: TopicIds, seed: int) -> Grown:
+    """Give the texts that have no topic yet (label -1) one.
 
     A new text goes to the topic with the nearest centre. Where many don't fit any, topics are added: those that don't fit are clustered
     among themselves, into one cluster for as many texts as a topic has now on average; a cluster is a new topic where at least half of that
@@ -100,10 +106,10 @@ def grow(
     if added:
         names += topic_names(texts, labels, len(names) + added)[len(names) :]
     figures = {"new prompts": len(new), "new prompts that fit no topic": len(strange), "topics added": added}
-    return labels, Topics(tuple(names), np.concatenate(centres), topics.fits_from), figures
+    return Grown(labels, Topics(tuple(names), np.concatenate(centres), topics.fits_from), figures)
 
 
-def k_means(vectors: Vectors, count: int, seed: int) -> Labels:
+def k_means(vectors: Vectors, count: int, seed: int) -> TopicIds:
     """Cluster of each vector, 0 up, by k-means with `count` clusters."""
     from sklearn.cluster import KMeans
 
@@ -111,7 +117,7 @@ def k_means(vectors: Vectors, count: int, seed: int) -> Labels:
     return np.unique(labels, return_inverse=True)[1]
 
 
-def bertopic(texts: list[str], vectors: Vectors, count: int, seed: int) -> Labels:
+def bertopic(texts: list[str], vectors: Vectors, count: int, seed: int) -> TopicIds:
     """Topic of each text, 0 up, by BERTopic (Grootendorst 2022, arXiv 2203.05794): UMAP, then HDBSCAN's leaves; at most `count`.
 
     The least size of a cluster is a quarter of the mean that `count` topics would have; where that gives more topics than `count`, BERTopic
@@ -150,7 +156,7 @@ def bertopic(texts: list[str], vectors: Vectors, count: int, seed: int) -> Label
     return np.unique(labels, return_inverse=True)[1]
 
 
-def centres_of(vectors: Vectors, labels: Labels) -> Vectors:
+def centres_of(vectors: Vectors, labels: TopicIds) -> Vectors:
     """Mean direction of each cluster's vectors: unit vectors, shape (clusters, dimensions)."""
     sums = np.zeros((int(labels.max()) + 1, vectors.shape[1]))
     np.add.at(sums, labels, vectors)
@@ -158,7 +164,7 @@ def centres_of(vectors: Vectors, labels: Labels) -> Vectors:
     return centres
 
 
-def nearest(vectors: Vectors, centres: Vectors) -> tuple[Labels, Vectors]:
+def nearest(vectors: Vectors, centres: Vectors) -> tuple[TopicIds, Vectors]:
     """Index of the nearest centre of each unit vector, and the cosine to it."""
     labels, near = np.zeros(len(vectors), dtype=np.int64), np.zeros(len(vectors), dtype=np.float32)
     for start in range(0, len(vectors), CHUNK):
@@ -170,7 +176,7 @@ def nearest(vectors: Vectors, centres: Vectors) -> tuple[Labels, Vectors]:
 WORD = r"(?u)\b[^\W\d_]{3,30}\b"
 
 
-def topic_names(texts: list[str], topics: Labels, count: int | None = None) -> list[str]:
+def topic_names(texts: list[str], topics: TopicIds, count: int | None = None) -> list[str]:
     """A name a topic, of `count` or as many as are in use: the words that weigh most in it by class-based TF-IDF (arXiv 2203.05794, section 3.3).
 
     A word's weight in a topic is its count there times log(1 + A / f), with A the mean number of words a topic and f the word's count in all.

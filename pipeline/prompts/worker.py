@@ -7,7 +7,7 @@ import hashlib
 import importlib.util
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -46,9 +46,10 @@ def work(spec: TopicsSpec, log: Log) -> Figures:
     if not len(candidates):
         raise ValueError("there are no candidate prompts: look at what was rejected in candidate_prompts, and why")
     texts = pc.binary_join(candidates["turns"], "\n").to_pylist()
-    vectors, embedded, weights = embeddings(texts, wanted.embedder, spec.work, log)
+    embedded = embeddings(texts, wanted.embedder, spec.work, log)
+    vectors = embedded.vectors
     if spec.earlier:
-        if weights != spec.weights:
+        if embedded.weights != spec.weights:
             raise ValueError(
                 f"topics.embedder: the weights of {wanted.embedder} are not those that the published topics were found with, so that "
                 "new prompts can't be compared with them: bring the old weights back, or change topics.count to find topics anew"
@@ -74,15 +75,23 @@ def work(spec: TopicsSpec, log: Log) -> Figures:
     return {
         "topics": len(topics.names),
         "dimensions": vectors.shape[1],
-        "embedder's weights": weights,
-        "embedded anew": embedded,
+        "embedder's weights": embedded.weights,
+        "embedded anew": embedded.new,
         **figures,
         "map": positions(topics.centres, spec.seed).round(3).tolist(),
     }
 
 
-def embeddings(texts: list[str], embedder: str, work: UPath, log: Log) -> tuple[npt.NDArray[np.float32], int, str]:
-    """Unit vectors of texts, shape (len(texts), dimensions), how many texts had to be embedded, and a hash of the embedder's weights.
+class Embedded(NamedTuple):
+    """Unit vectors of texts, shape (texts, dimensions), how many texts had to be embedded, and a hash of the embedder's weights."""
+
+    vectors: npt.NDArray[np.float32]
+    new: int
+    weights: str
+
+
+def embeddings(texts: list[str], embedder: str, work: UPath, log: Log) -> Embedded:
+    """Vectors of texts.
 
     embedder: `package:MODULE`, a hub id, or a folder. Vectors are kept in `work` by a hash of the text, in a folder by a hash of the
     embedder's weights, as 16-bit numbers; all are read as such, so that a text has the same vector whether it was kept or not.
@@ -126,7 +135,7 @@ def embeddings(texts: list[str], embedder: str, work: UPath, log: Log) -> tuple[
         table = pa.table({"key": unique.take(pa.array(shard_rows)), "vector": column})
         write_table(table, folder / f"{uuid.uuid4().hex}.parquet")
     whole = vectors[rows].astype(np.float32)
-    return whole / np.linalg.norm(whole, axis=1, keepdims=True), len(new), weights
+    return Embedded(whole / np.linalg.norm(whole, axis=1, keepdims=True), len(new), weights)
 
 
 def _matrix(column: pa.ChunkedArray, width: int) -> npt.NDArray[np.float16]:

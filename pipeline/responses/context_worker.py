@@ -3,14 +3,10 @@
 Writes `contexts.parquet`, `rejected.parquet` and `candidates.parquet`: see `pipeline.responses.contexts.write_contexts`.
 """
 
-from functools import partial
-
 from pydantic import Field
 
-from pipeline.engines.finished import FinishedRequests
-from pipeline.engines.requests import request_key
+from pipeline.engines.asking import Asking
 from pipeline.engines.spec import AskingSpec
-from pipeline.engines.starting import engine_of
 from pipeline.responses.contexts import Scorer, write_contexts
 from pipeline.settings import Checkpoint, Contexts
 from pipeline.store import read_table, write_table
@@ -27,8 +23,7 @@ class ContextsSpec(AskingSpec):
 
 def work(spec: ContextsSpec, log: Log) -> Figures:
     """Write; see the module's description."""
-    engine = engine_of(spec.engine, log)
-    key = partial(request_key, model=engine.model, revision=engine.revision, template=engine.template)
+    asking = Asking.of(spec, log)
     loaded = list[Scorer]()
 
     def scorers() -> list[Scorer]:
@@ -38,13 +33,11 @@ def work(spec: ContextsSpec, log: Log) -> Figures:
             loaded.extend(scorers_of(spec.contexts.scorers, spec.scorers, spec.engine.cache))
         return loaded
 
-    table, seed = read_table(spec.input), spec.engine.profile_seed
-    *tables, figures = write_contexts(
-        table, spec.contexts, key, engine, FinishedRequests(spec.work), scorers, seed, log
-    )
-    for name, one in zip(("contexts", "rejected", "candidates"), tables, strict=True):
-        write_table(one, spec.out / f"{name}.parquet")
-    return {**figures, "model": engine.model, "model_revision": engine.revision}
+    made = write_contexts(read_table(spec.input), spec.contexts, asking, scorers, spec.engine.profile_seed)
+    write_table(made.contexts, spec.out / "contexts.parquet")
+    write_table(made.rejected, spec.out / "rejected.parquet")
+    write_table(made.candidates, spec.out / "candidates.parquet")
+    return {**made.figures, **asking.model}
 
 
 if __name__ == "__main__":

@@ -5,16 +5,15 @@ next turn, and keeps the best average rank. What is sought is coherence with wha
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.draws import seeds
-from pipeline.engines.finished import FinishedRequests, finish, outcomes
-from pipeline.engines.requests import REFUSED, Message, Request
-from pipeline.engines.starting import LazyEngine
+from pipeline.engines.asking import Asking, Question
+from pipeline.engines.requests import REFUSED, Message
 from pipeline.responses.schema import CANDIDATES, CONTEXTS, REJECTED_CONTEXTS
 from pipeline.settings import Contexts
 from pipeline.worker import Log
@@ -46,22 +45,24 @@ def best_by_rank(scores: Scores, possible: npt.NDArray[np.bool_]) -> npt.NDArray
     return best
 
 
+class Written(NamedTuple):
+    """Contexts (schema CONTEXTS), prompts that were refused (REJECTED_CONTEXTS), all candidates (CANDIDATES), and figures."""
+
+    contexts: pa.Table
+    rejected: pa.Table
+    candidates: pa.Table
+    figures: dict[str, Any]
+
+
 def write_contexts(
-    table: pa.Table,
-    wanted: Contexts,
-    key: Callable[..., str],
-    engine: LazyEngine,
-    finished: FinishedRequests,
-    scorers: Callable[[], Sequence[Scorer]],
-    seed: int,
-    log: Log,
-) -> tuple[pa.Table, pa.Table, pa.Table, dict[str, Any]]:
-    """Contexts (schema CONTEXTS), prompts that were refused (REJECTED_CONTEXTS), all candidates (CANDIDATES), and figures.
+    table: pa.Table, wanted: Contexts, asking: Asking, scorers: Callable[[], Sequence[Scorer]], seed: int
+) -> Written:
+    """Write the assistant turns of prompts anew.
 
     table: columns prompt_id and turns of PROMPTS. Turn by turn, all conversations of a turn at once: first all candidates are written,
     then all are scored. A candidate without text is taken only where all are without; the empty turn is counted. A conversation of which
-    every candidate is refused (it has outgrown the model's context, say) is rejected with the reason. key: `request_key` with model,
-    revision and template given.
+    every candidate is refused (it has outgrown the model's context, say) is rejected with the reason.
+    scorers: loads them, where there is something to choose.
     """
     system: list[Message] = [{"role": "system", "content": wanted.system_prompt}] if wanted.system_prompt else []
     turns: dict[str, list[str]] = dict(zip(table["prompt_id"].to_pylist(), table["turns"].to_pylist(), strict=True))
@@ -75,23 +76,20 @@ def write_contexts(
         ids = [i for i, t in turns.items() if len(t) > turn and i not in rejected]
         # the first candidate's draw is that of a single one: asking for more changes none that is there
         drawn = [seeds(ids, f"{seed}/context/{turn}" + (f"/{c}" if c else "")) for c in range(n)]
-        requests = [
-            Request(key(messages, sampling=wanted.sampling, seed=int(s[k])), messages, wanted.sampling, int(s[k]))
-            for k, i in enumerate(ids)
-            for messages in [system + conversations[i]]
-            for s in drawn
+        questions = [
+            Question(system + conversations[i], wanted.sampling, int(s[k])) for k, i in enumerate(ids) for s in drawn
         ]
-        log(f"contexts: assistant turn {turn} of {len(ids)} conversations, {n} candidates each")
-        figures = finish(requests, engine, finished, log)
+        asking.log(f"contexts: assistant turn {turn} of {len(ids)} conversations, {n} candidates each")
+        asked = asking.ask(questions)
         for name in totals:
-            totals[name] += figures[name]
-        answers = outcomes([r.key for r in requests], finished, figures["refused"]).to_pylist()
+            totals[name] += asked.figures[name]
+        answers = asked.outcomes.to_pylist()
         groups = {i: answers[k * n : (k + 1) * n] for k, i in enumerate(ids)}
         for i, group in groups.items():
             if all(a["finish_reason"] == REFUSED for a in group):
                 rejected[i] = group[0]["detail"]
         kept = [i for i in ids if i not in rejected]
-        for i, chosen, rows in _choose(kept, turn, groups, conversations, turns, scorers, log):
+        for i, chosen, rows in _choose(kept, turn, groups, conversations, turns, scorers, asking.log):
             text = groups[i][chosen]["text"]
             empty[i] += not text
             conversations[i] += [{"role": "assistant", "content": text}, {"role": "user", "content": turns[i][turn]}]
@@ -101,20 +99,28 @@ def write_contexts(
             "prompt_id": i,
             "messages": messages,
             "n_turns": len(turns[i]),
-            "model": engine.model if len(turns[i]) > 1 else None,
-            "model_revision": engine.revision if len(turns[i]) > 1 else None,
+            "model": asking.engine.model if len(turns[i]) > 1 else None,
+            "model_revision": asking.engine.revision if len(turns[i]) > 1 else None,
             "empty_turns": empty[i],
         }
         for i, messages in sorted(conversations.items())
         if i not in rejected
     ]
     reasons = [{"prompt_id": i, "reason": reason} for i, reason in sorted(rejected.items())]
-    return (
+    return Written(
         pa.Table.from_pylist(contexts, schema=CONTEXTS),
         pa.Table.from_pylist(reasons, schema=REJECTED_CONTEXTS),
         pa.Table.from_pylist(written, schema=CANDIDATES),
         {**totals, "rejected": len(rejected)},
     )
+
+
+class Kept(NamedTuple):
+    """Of a conversation its id, the candidate that is kept, and rows of CANDIDATES."""
+
+    prompt_id: str
+    candidate: int
+    rows: list[dict[str, Any]]
 
 
 def _choose(
@@ -125,8 +131,8 @@ def _choose(
     turns: dict[str, list[str]],
     scorers: Callable[[], Sequence[Scorer]],
     log: Log,
-) -> list[tuple[str, int, list[dict[str, Any]]]]:
-    """Of each conversation its id, the candidate chosen, and rows of CANDIDATES."""
+) -> list[Kept]:
+    """The candidate of each conversation that is kept."""
     if not ids:
         return []
     n = len(groups[ids[0]])
@@ -155,5 +161,5 @@ def _choose(
             }
             for c, a in enumerate(groups[i])
         ]
-        found.append((i, chosen, rows))
+        found.append(Kept(i, chosen, rows))
     return found

@@ -90,7 +90,7 @@ class RewardModel:
 
     def score(self, conversations: Sequence[Sequence[Message]], nexts: Sequence[str], log: Log) -> Scores:
         """See `Scorer.score`; what the user says next is not looked at."""
-        encoded = [encode(self._tokenizer, list(c[:-1]), c[-1]["content"], self._max)[0] for c in conversations]
+        encoded = [encode(self._tokenizer, list(c[:-1]), c[-1]["content"], self._max).ids for c in conversations]
         set_padding(self._model.config, self._tokenizer, encoded)
         outputs: Scores = score(self._model, encoded, Progress(log, f"scored by {self.name}", len(encoded)).update)
         return outputs[:, 0]

@@ -8,7 +8,6 @@ import hashlib
 import json
 import shutil
 import sys
-import uuid
 from collections import Counter
 from pathlib import Path
 
@@ -36,7 +35,7 @@ from pipeline.reward_model.sources import RATED_ROWS, Source, preferences_of
 from pipeline.reward_model.spec import TrainingSpec
 from pipeline.reward_model.training_data import prepare
 from pipeline.settings import load_profile
-from pipeline.store import write_table
+from pipeline.store import replacing, write_table
 from pipeline.vocabulary import ATTRIBUTES
 from pipeline.worker import Progress
 
@@ -246,34 +245,32 @@ def _train(options: argparse.Namespace) -> None:
     source.preferred = preferences_of(source.rated, source.rated["helpfulness"], source.counts)
     made = prepare(source, recipe, DATASET.empty_table(), {}, profile.decontamination)
     # checkpoints stay beside the folder until it stands: a run that was cut off goes on from them
-    staged = options.output.with_name(f".{options.output.name}.{uuid.uuid4().hex}")
     kept = options.output.with_name(f".{options.output.name}.checkpoints")
-    staged.mkdir(parents=True)
-    write_table(made.rated, UPath(staged / ".rated.parquet"))
-    write_table(made.preferred, UPath(staged / ".preferred.parquet"))
-    spec = TrainingSpec(
-        rated=UPath(staged / ".rated.parquet"),
-        preferred=UPath(staged / ".preferred.parquet"),
-        processes=options.processes,
-        tracking=options.tensorboard,
-        data_version=hashlib.sha256(options.input.read_bytes()).hexdigest()[:12],
-        work=kept,
-        cache=Path(profile.store) / ".cache",
-        checkpoint=profile.checkpoints[recipe.base],
-        recipe=recipe,
-        recipe_name=name,
-        seed=profile.seed,
-        rated_by="people",
-        ratings_note=f"Trained on the file {options.input.name}: who gave its ratings is not recorded here.",
-        out=UPath(staged),
-    )
-    try:
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(UPath(options.output)) as staged:
+        rated, preferred = staged / ".rated.parquet", staged / ".preferred.parquet"
+        staged.mkdir()
+        write_table(made.rated, rated)
+        write_table(made.preferred, preferred)
+        spec = TrainingSpec(
+            rated=rated,
+            preferred=preferred,
+            processes=options.processes,
+            tracking=options.tensorboard,
+            data_version=hashlib.sha256(options.input.read_bytes()).hexdigest()[:12],
+            work=kept,
+            cache=Path(profile.store) / ".cache",
+            checkpoint=profile.checkpoints[recipe.base],
+            recipe=recipe,
+            recipe_name=name,
+            seed=profile.seed,
+            rated_by="people",
+            ratings_note=f"Trained on the file {options.input.name}: who gave its ratings is not recorded here.",
+            out=staged,
+        )
         figures = work(spec, lambda message: notes.print(message, markup=False))
-        (staged / ".rated.parquet").unlink()
-        (staged / ".preferred.parquet").unlink()
-        staged.rename(options.output)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+        rated.unlink()
+        preferred.unlink()
     shutil.rmtree(kept)
     shown = Table("", "development loss")
     shown.add_row(
@@ -301,7 +298,7 @@ def _score(options: argparse.Namespace) -> None:
     texts = zip(table["messages"].to_pylist(), table["response"].to_pylist(), strict=True)
     encoded = [encode(tokenizer, messages, response, options.max_tokens) for messages, response in texts]
     say = Progress(lambda message: notes.print(message, markup=False), "scored", len(encoded))
-    scores = score(model, [ids for ids, _, _ in encoded], say.update)
+    scores = score(model, [conversation.ids for conversation in encoded], say.update)
     write_table(pa.table({name: scores[:, n] for n, name in enumerate(names)}), UPath(options.output))
     shown = Table("", "Pearson", "error (MSE)", title=f"{len(table)} responses")
     for n, name in enumerate(names):
@@ -310,7 +307,7 @@ def _score(options: argparse.Namespace) -> None:
         error = f"{figures[f'{attribute}_mse']:.3f}" if name == attribute else "-"
         shown.add_row(name, f"{figures[f'{attribute}_pearson']:.3f}", error)
     console.print(shown)
-    lost = sum(bool(n) or cut for _, n, cut in encoded)
+    lost = sum(bool(conversation.dropped) or conversation.cut for conversation in encoded)
     console.print(
         f"{options.output}: a row a response, in order; {lost} conversations were too long and lost their beginning"
     )
@@ -326,12 +323,8 @@ def _fold(options: argparse.Namespace) -> None:
     if options.output.exists():
         raise FileError(f"{options.output} exists: name a folder that doesn't")
     weights = parse_weights(options.weights, outputs_of(AutoConfig.from_pretrained(options.model)))
-    staged = options.output.with_name(f".{options.output.name}.{uuid.uuid4().hex}")
-    try:
-        fold(options.model, staged, weights)
-        staged.rename(options.output)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+    with replacing(UPath(options.output)) as staged:
+        fold(options.model, Path(staged), weights)
     console.print(f"{options.output}", markup=False)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Labels = npt.NDArray[np.float64]
+Targets = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Examples:
 
     encoded: Sequence[Sequence[int]]
     units: npt.NDArray[np.int64]
-    targets: Labels
+    targets: Targets
     pairs: npt.NDArray[np.int64]
 
     @property

@@ -92,7 +92,7 @@ def work(spec: ExportSpec, log: Log) -> Figures:
     table = pa.concat_tables([rated, preferred]).slice(0, COMPARED)
     tokenizer, before, after = AutoTokenizer.from_pretrained(out), load_scorer(folder), load_scorer(out)
     rows = zip(table["messages"].to_pylist(), table["response"].to_pylist(), strict=True)
-    encoded = [encode(tokenizer, messages, response, spec.max_tokens)[0] for messages, response in rows]
+    encoded = [encode(tokenizer, messages, response, spec.max_tokens).ids for messages, response in rows]
     weights = [spec.weights.get(name, 0.0) for name in outputs_of(before.config)]
     wanted = score(before, encoded, lambda done: None) @ np.asarray(weights)
     found = score(after, encoded, lambda done: None)[:, 0]

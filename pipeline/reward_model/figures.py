@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.reward_model.examples import Examples, Labels
+from pipeline.reward_model.examples import Examples, Targets
 from pipeline.reward_model.objectives import preference_losses
 from pipeline.settings import Recipe
 from pipeline.vocabulary import ATTRIBUTES
 
 
-def rating_figures(predictions: Labels, labels: Labels, attributes: Sequence[str] = ATTRIBUTES) -> dict[str, float]:
+def rating_figures(predictions: Targets, labels: Targets, attributes: Sequence[str] = ATTRIBUTES) -> dict[str, float]:
     """Masked loss, and error and Pearson correlation of each attribute (NaN where there is no variance)."""
     figures = {"loss": float(np.nanmean((predictions - labels) ** 2))}
     for n, attribute in enumerate(attributes):
@@ -24,7 +24,7 @@ def rating_figures(predictions: Labels, labels: Labels, attributes: Sequence[str
     return figures
 
 
-def figures_of(recipe: Recipe, outputs: Labels, examples: Examples) -> dict[str, float]:
+def figures_of(recipe: Recipe, outputs: Targets, examples: Examples) -> dict[str, float]:
     """Loss and metrics of a model's outputs for examples: `loss`, `pair_accuracy` (of the first output; a tie loses), and of each attribute."""
     if recipe.pairs:
         strength = torch.tensor(examples.targets[:, 0])
@@ -63,10 +63,10 @@ def curve_of(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return curve
 
 
-PUBLISHED = ("loss", "learning_rate", "grad_norm", "tokens", "flops")
+STEP_FIGURES = ("loss", "learning_rate", "grad_norm", "tokens", "flops")
 SPEED = ("tokens_per_second", "share_of_peak")
 
 
 def steps_of(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Optimiser steps of the trainer's log: a row each, with the columns of STEPS, and with its speed."""
-    return [{"step": e["step"], **{name: e[name] for name in (*PUBLISHED, *SPEED)}} for e in history if "loss" in e]
+    return [{"step": e["step"], **{name: e[name] for name in (*STEP_FIGURES, *SPEED)}} for e in history if "loss" in e]

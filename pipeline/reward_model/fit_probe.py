@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -66,10 +66,19 @@ def choices(layers: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
             yield run, poolings
 
 
+class FittedProbe(NamedTuple):
+    """The choice with the least squared error in cross-validation, its weights (outputs, features) and bias, and the best of every choice."""
+
+    choice: Choice
+    weights: Floats
+    bias: Floats
+    tried: list[Choice]
+
+
 def fit(
     states: npt.NDArray[np.float32], labels: Floats, folds: npt.NDArray[np.int64], layers: Sequence[int]
-) -> tuple[Choice, Floats, Floats, list[Choice]]:
-    """The choice with the least squared error in cross-validation, its weights (outputs, features) and bias, and the best of every choice.
+) -> FittedProbe:
+    """A probe on the states of the layers and poolings that cross-validation chooses.
 
     states: (rows, layers, poolings, width); labels: (rows, outputs), NaN: not rated; folds: a number a row, the same for the responses
     of a prompt; layers: their names. One strength for all outputs: one for each fits the noise of a few hundred ratings.
@@ -78,7 +87,7 @@ def fit(
     kernels: dict[tuple[int, int], Floats] = {}
     for n in range(states.shape[1]):
         for p in range(states.shape[2]):
-            part = _standard(states[rows][:, n, p].astype(np.float64))[0]
+            part = _standard(states[rows][:, n, p].astype(np.float64)).states
             kernels[n, p] = part @ part.T / part.shape[1]
     tried = []
     for run, poolings in choices(states.shape[1]):
@@ -93,7 +102,7 @@ def fit(
     weights, bias = ridge(
         states[:, index][:, :, pooled].reshape(len(states), -1).astype(np.float64), labels, chosen.strength
     )
-    return chosen, weights, bias, tried
+    return FittedProbe(chosen, weights, bias, tried)
 
 
 def cross_validated(kernel: Floats, labels: Floats, folds: npt.NDArray[np.int64]) -> Floats:
@@ -124,18 +133,18 @@ def ridge(states: Floats, labels: Floats, strength: float) -> tuple[Floats, Floa
 
     Solved over rows or features, whichever are fewer. An output without labels gets zeros.
     """
-    standard, centre, scale = _standard(states)
+    standard = _standard(states)
     features = states.shape[1]
     weights, bias = np.zeros((labels.shape[1], features)), np.zeros(labels.shape[1])
     for rated, outputs in _patterns(labels):
-        x, y = standard[rated], labels[np.ix_(rated, outputs)]
+        x, y = standard.states[rated], labels[np.ix_(rated, outputs)]
         mean = y.mean(axis=0)
         if len(x) < features:
             found = x.T @ np.linalg.solve(x @ x.T + strength * features * np.eye(len(x)), y - mean)
         else:
             found = np.linalg.solve(x.T @ x + strength * features * np.eye(features), x.T @ (y - mean))
-        weights[outputs] = (found / scale[:, None]).T
-        bias[outputs] = mean - weights[outputs] @ centre
+        weights[outputs] = (found / standard.scale[:, None]).T
+        bias[outputs] = mean - weights[outputs] @ standard.centre
     return weights, bias
 
 
@@ -147,11 +156,19 @@ def _patterns(labels: Floats) -> Iterator[tuple[npt.NDArray[np.bool_], npt.NDArr
             yield rated, np.flatnonzero(pattern_of == number)
 
 
-def _standard(states: Floats) -> tuple[Floats, Floats, Floats]:
-    """States with mean 0 and standard deviation 1, with what was subtracted, and divided by. A constant column becomes 0."""
+class Standard(NamedTuple):
+    """States with mean 0 and standard deviation 1, with what was subtracted, and divided by."""
+
+    states: Floats
+    centre: Floats
+    scale: Floats
+
+
+def _standard(states: Floats) -> Standard:
+    """Standardised states. A constant column becomes 0."""
     centre, scale = states.mean(axis=0), states.std(axis=0)
     scale = np.where(scale > 1e-6, scale, 1.0)
-    return (states - centre) / scale, centre, scale
+    return Standard((states - centre) / scale, centre, scale)
 
 
 def _sample(folds: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -179,15 +196,16 @@ def fit_probe(
     rows = examples.units[:, 0]
     say = Progress(log, "hidden states", len(train.encoded))
     states = states_of(backbone, layers, train.encoded, say.update, recipe.precision)[rows]
-    chosen, weights, bias, tried = fit(states, examples.targets, train.folds(recipe), layers)
+    fitted = fit(states, examples.targets, train.folds(recipe), layers)
+    chosen = fitted.choice
     log(
         f"layers {chosen.layers}, {' and '.join(chosen.poolings)}, strength {chosen.strength:g}: cross-validated error {chosen.error:.4f}"
     )
     backbone = load_backbone(folder, tokenizer.pad_token_id, max(chosen.layers))
     made = Probe(backbone, chosen.layers, chosen.poolings, recipe.outputs).to(device())
     with torch.no_grad():
-        made.score.weight.copy_(torch.tensor(weights))
-        made.score.bias.copy_(torch.tensor(bias))
+        made.score.weight.copy_(torch.tensor(fitted.weights))
+        made.score.bias.copy_(torch.tensor(fitted.bias))
     outputs = score(made, held_out.encoded, lambda done: None, precision=recipe.precision)
     figures = figures_of(recipe, outputs, held_out)
     curve = curve_of([{"step": 0, **{f"eval_{n}": v for n, v in figures.items()}}])
@@ -202,6 +220,6 @@ def fit_probe(
             "layers": ", ".join(map(str, chosen.layers)),
             "poolings": " and ".join(chosen.poolings),
             "strength": chosen.strength,
-            "choices_tried": len(tried),
+            "choices_tried": len(fitted.tried),
         },
     )

@@ -3,14 +3,14 @@
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.reward_model.examples import Labels
+from pipeline.reward_model.examples import Targets
 
 RIDGE = 10.0 ** np.arange(-7, 2)
 """Strengths of the head's ridge regression that are tried, in units of the largest squared singular value of the states."""
 
 
 def ridge_head(
-    states: npt.NDArray[np.float64], labels: Labels, folds: npt.NDArray[np.int64]
+    states: npt.NDArray[np.float64], labels: Targets, folds: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
     """Head weights (attributes, width) by ridge regression of labels (rows, attributes; NaN: missing) on frozen states (rows, width).
 
@@ -29,7 +29,7 @@ def ridge_head(
     return weights
 
 
-def _ridges(states: npt.NDArray[np.float64], labels: Labels) -> npt.NDArray[np.float64]:
+def _ridges(states: npt.NDArray[np.float64], labels: Targets) -> npt.NDArray[np.float64]:
     """Ridge solutions for every strength: shape (strengths, attributes, width). Attributes with the same rows rated share a decomposition."""
     weights = np.zeros((len(RIDGE), labels.shape[1], states.shape[1]))
     patterns, pattern_of = np.unique(np.isfinite(labels), axis=1, return_inverse=True)

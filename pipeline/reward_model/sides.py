@@ -73,10 +73,10 @@ def side_of(tokenizer: Any, rated: pa.Table, preferred: pa.Table, split: str, ma
     at, lost, cut = [], 0, 0
     for table, column in sides:
         for messages, response in zip(table["messages"].to_pylist(), table[column].to_pylist(), strict=True):
-            ids, turns, start = encode(tokenizer, messages, response, max_tokens)
-            key = tuple(ids)
+            encoded = encode(tokenizer, messages, response, max_tokens)
+            key = tuple(encoded.ids)
             if key not in places:
-                lost, cut = lost + bool(turns), cut + start
+                lost, cut = lost + bool(encoded.dropped), cut + encoded.cut
             at.append(places.setdefault(key, len(places)))
     where = np.array(at, dtype=np.int64)
     n, m = len(rated), len(preferred)

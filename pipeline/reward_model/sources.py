@@ -31,7 +31,8 @@ import pyarrow.compute as pc
 from pipeline.forms import ratings
 from pipeline.forms.helpsteer import messages_of
 from pipeline.forms.ratings import FieldError, Quarantine
-from pipeline.records import FileError, Unreadable, records
+from pipeline.hub import HubError, fetch
+from pipeline.records import FileError, Unreadable, records, unstorable
 from pipeline.reward_model.schema import PREFERRED, RATED
 from pipeline.settings import (
     COLLECTED,
@@ -47,7 +48,7 @@ from pipeline.settings import (
 )
 from pipeline.vocabulary import ATTRIBUTES, MESSAGES
 
-Labels = Literal["rounded", "mean"]
+LabelKind = Literal["rounded", "mean"]
 
 RATED_ROWS = pa.schema([f for f in RATED if f.name != "split"])
 PREFERRED_ROWS = pa.schema([f for f in PREFERRED if f.name != "split"])
@@ -91,7 +92,7 @@ def source_of(recipe: Recipe, profile: Profile, data: pa.Table) -> Source:
     return read(recipe.data, profile.training_data[recipe.data], recipe.labels)
 
 
-def read(name: str, data: TrainingData, labels: Labels) -> Source:
+def read(name: str, data: TrainingData, labels: LabelKind) -> Source:
     """Published training data of a profile. labels: `mean` for ratings before rounding, where the source has them.
 
     Raises FileError where files can't be had, or hold nothing to train on, and ValueError for means that the source doesn't have.
@@ -122,7 +123,7 @@ def read(name: str, data: TrainingData, labels: Labels) -> Source:
     return source
 
 
-def collected(data: pa.Table, labels: Labels, licence: str) -> Source:
+def collected(data: pa.Table, labels: LabelKind, licence: str) -> Source:
     """Training data of this store's data set: its train split. data: schema DATASET (at least COLUMNS).
 
     labels: `rounded` takes the published labels, `mean` the means of the kept ratings. A preference is for the response with the higher
@@ -219,15 +220,11 @@ def _folder(data: HelpSteer2Data | HelpSteerData | OasstData | HHData, patterns:
         if not folder.is_dir():
             raise FileError(f"{folder}: there is no such folder; training data of kind {data.kind} names it")
         return folder
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
     try:
-        return Path(snapshot_download(data.hub, repo_type="dataset", revision=data.revision, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        return fetch(data.hub, data.revision, patterns, "dataset")
+    except HubError as error:
         raise FileError(
-            f"the data set {data.hub} (revision {data.revision or 'newest'}) can't be downloaded: {error}. "
-            f"Without network, give training data of kind {data.kind} a `folder` that has {', '.join(patterns)}"
+            f"{error}. Without network, give training data of kind {data.kind} a `folder` that has {', '.join(patterns)}"
         ) from error
 
 
@@ -318,10 +315,8 @@ def _text(record: Mapping[str, Any], name: str) -> str:
     value = record.get(name)
     if not isinstance(value, str):
         raise FieldError(name, "is missing" if value is None else f"is a {type(value).__name__}, not a text")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise FieldError(name, "holds half of a character (a lone surrogate)") from None
+    if fault := unstorable(value):
+        raise FieldError(name, fault)
     if not value.strip():
         raise FieldError(name, "is blank")
     return value
@@ -360,7 +355,7 @@ class _Message:
     validation: bool
 
 
-def _oasst(source: Source, folder: Path, data: OasstData, labels: Labels) -> None:
+def _oasst(source: Source, folder: Path, data: OasstData, labels: LabelKind) -> None:
     """Open Assistant's messages (oasst-data/README.md of LAION-AI/Open-Assistant, and the card): trees by `parent_id`, roles in turn.
 
     Labels are means over people from 0 to 1; times 4 they are on our scale, rounded as NeMo-Aligner rounds them (method F2). Which label
@@ -482,7 +477,7 @@ def _context(messages: Mapping[str, _Message], parent: str) -> list[dict[str, st
 
 
 def _rated_replies(
-    shared: dict[str, Any], siblings: list[_Message], prompts: _Prompts, data: OasstData, labels: Labels
+    shared: dict[str, Any], siblings: list[_Message], prompts: _Prompts, data: OasstData, labels: LabelKind
 ) -> Iterator[dict[str, Any]]:
     for message in siblings:
         position = prompts.position(shared["prompt_id"])

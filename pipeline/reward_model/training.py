@@ -13,6 +13,7 @@ from torch import distributed
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from upath import UPath
 
 from pipeline.models.batching import plan_steps
 from pipeline.models.scoring import autocast, pad, score
@@ -21,6 +22,7 @@ from pipeline.reward_model.examples import Examples, Trained
 from pipeline.reward_model.figures import curve_of, figures_of, steps_of
 from pipeline.reward_model.objectives import masked_squares, preference_losses
 from pipeline.settings import Recipe
+from pipeline.store import replacing
 from pipeline.worker import Log, Progress
 
 
@@ -148,10 +150,9 @@ def keep_trained(model: Any, path: Path, state: dict[str, torch.Tensor] | None =
     """Write a model's trained weights (of `state`, where these are not where the model has them) into a file, whole or not at all."""
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}")
     values = state or model.state_dict()
-    save_file({n: t.detach().cpu().contiguous() for n, t in values.items() if n in trained}, unfinished)
-    unfinished.rename(path)
+    with replacing(UPath(path)) as unfinished:
+        save_file({n: t.detach().cpu().contiguous() for n, t in values.items() if n in trained}, unfinished)
 
 
 def restore(model: Any, path: Path) -> Any:

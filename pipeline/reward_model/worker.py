@@ -29,7 +29,7 @@ from pipeline.worker import Figures, Log, run_worker
 def work(spec: TrainingSpec, log: Log) -> Figures:
     """Train; see the module's description. With `processes`, as many processes train together, here or as `torchrun` started them."""
     if spec.processes > 1 and "RANK" not in os.environ:
-        return together(spec, log)
+        return together("pipeline.reward_model.process", spec, log)
     import torch
     from transformers import AutoTokenizer
     from transformers.utils.logging import disable_progress_bar, set_verbosity_error

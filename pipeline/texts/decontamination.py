@@ -15,7 +15,7 @@ share. 200,000 prompts of 120 words against 10,000 took 19 seconds on one core, 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -101,17 +101,17 @@ class _Index:
         enough = pc.greater_equal(pc.list_value_length(words), n)
         words, name = words.filter(enough), name[np.asarray(enough, dtype=bool)]
         vocabulary = pc.unique(words.flatten())
-        hashes, prompt, position = _ngrams(words, vocabulary, n)
-        order = np.lexsort((position, prompt, hashes))
-        unique, begin = np.unique(hashes[order], return_index=True)
+        grams = _ngrams(words, vocabulary, n)
+        order = np.lexsort((grams.position, grams.row, grams.hashes))
+        unique, begin = np.unique(grams.hashes[order], return_index=True)
         return cls(
             n,
             list(benchmarks),
             vocabulary,
             unique,
-            np.append(begin, len(hashes)).astype(np.int64),
-            prompt[order],
-            position[order],
+            np.append(begin, len(order)).astype(np.int64),
+            grams.row[order],
+            grams.position[order],
             np.asarray(pc.list_value_length(words), dtype=np.int64),
             name,
         )
@@ -120,10 +120,10 @@ class _Index:
         """Place of a training prompt, benchmark, and overlap of each pair of prompts above the threshold. words: of training prompts."""
         if not len(self.hashes):
             return
-        hashes, row, _ = _ngrams(words, self.vocabulary, self.n)
-        place = np.minimum(np.searchsorted(self.hashes, hashes), len(self.hashes) - 1)
-        known = self.hashes[place] == hashes
-        pairs = np.unique(row[known] * len(self.hashes) + place[known])
+        grams = _ngrams(words, self.vocabulary, self.n)
+        place = np.minimum(np.searchsorted(self.hashes, grams.hashes), len(self.hashes) - 1)
+        known = self.hashes[place] == grams.hashes
+        pairs = np.unique(grams.row[known] * len(self.hashes) + place[known])
         row, gram = np.divmod(pairs, len(self.hashes))
         counts = self.begin[gram + 1] - self.begin[gram]
         for some in _batches(row, counts):
@@ -146,8 +146,16 @@ class _Index:
             yield int(rows[at]), self.names[self.name[prompt[at]]], value
 
 
-def _ngrams(words: pa.Array, vocabulary: pa.Array, n: int) -> tuple[Hashes, Ints, Ints]:
-    """Hash, list and position of every n-gram of lists of words that has only words of a vocabulary."""
+class Ngrams(NamedTuple):
+    """Of every n-gram its hash, and which list of words has it, from which position on."""
+
+    hashes: Hashes
+    row: Ints
+    position: Ints
+
+
+def _ngrams(words: pa.Array, vocabulary: pa.Array, n: int) -> Ngrams:
+    """Every n-gram of lists of words that has only words of a vocabulary."""
     lengths = np.asarray(pc.list_value_length(words), dtype=np.int64)
     ids = np.asarray(pc.fill_null(pc.index_in(words.flatten(), vocabulary), -1), dtype=np.int64)
     row = np.repeat(np.arange(len(words)), lengths)
@@ -158,7 +166,7 @@ def _ngrams(words: pa.Array, vocabulary: pa.Array, n: int) -> tuple[Hashes, Ints
     for k in range(n):
         hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + mixed[k : k + count]
     good = (row[:count] == row[n - 1 :][:count]) & (unknown[n:][:count] == unknown[:count])
-    return hashes[good], row[:count][good], position[:count][good]
+    return Ngrams(hashes[good], row[:count][good], position[:count][good])
 
 
 def _mixed(ids: Ints) -> Hashes:

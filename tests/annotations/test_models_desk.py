@@ -22,6 +22,7 @@ from pipeline.annotations.rater import FORM, UNREADABLE, RatingsSpec, question, 
 from pipeline.annotations.schema import MODEL_RATINGS, QUESTIONS, WANTED
 from pipeline.annotations.tasks import wanted_at_first
 from pipeline.dataset.push import objections, statement
+from pipeline.engines import asking
 from pipeline.engines.requests import Answer, Request
 from pipeline.engines.spec import EngineSpec
 from pipeline.engines.starting import LazyEngine
@@ -224,7 +225,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Profile, Store, dg
     instance = dg.DagsterInstance.ephemeral()
     instance.add_dynamic_partitions("delivery", ["first"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rater, "engine_of", lambda spec, _: LazyEngine(spec.checkpoint.licence, "r", "t", EngineDouble))
+        patch.setattr(asking, "engine_of", lambda spec, _: LazyEngine(spec.checkpoint.licence, "r", "t", EngineDouble))
         patch.setattr(EngineDouble, "starts", 0)
         result = dg.materialize(
             [*annotations.build(profile), dataset.build(profile)[0]],

@@ -113,7 +113,7 @@ def test_without_network_the_error_says_to_give_a_folder(monkeypatch: pytest.Mon
     def offline(*_: Any, **__: Any) -> str:  # test double: the hub can't be reached
         raise OSError("no network")
 
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
     with pytest.raises(
         FileError, match=r"nvidia/HelpSteer2 .* can't be downloaded: no network.*give desk helpsteer2 a `folder`"
     ):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline.benchmarks import judgebench, pairs, rewardbench2, rm_bench
 from pipeline.benchmarks.loading import Form
 from pipeline.benchmarks.schema import ITEMS, OUTCOMES
-from pipeline.evaluation.published import PUBLISHED
+from pipeline.evaluation.published import PUBLISHED_SCORES
 
 Item = tuple[str, str, int, int]
 """Subset, id, number of good responses, number of others."""
@@ -107,7 +107,7 @@ def test_rewardbench_is_all_of_its_pairs_and_nothing_else() -> None:
     assert not pairs.is_rewardbench(real | {"mine": 1})
 
 
-@pytest.mark.parametrize("row", PUBLISHED, ids=[row[0] for row in PUBLISHED])
+@pytest.mark.parametrize("row", PUBLISHED_SCORES, ids=[row[0] for row in PUBLISHED_SCORES])
 def test_the_published_overall_is_the_mean_of_its_sections(
     row: tuple[str, float, float, float, float, float, float | None],
 ) -> None:
@@ -117,7 +117,7 @@ def test_the_published_overall_is_the_mean_of_its_sections(
 
 
 def test_there_are_nineteen_published_rows() -> None:
-    assert len(PUBLISHED) == 19
+    assert len(PUBLISHED_SCORES) == 19
 
 
 def test_the_counts_case() -> None:
@@ -153,7 +153,7 @@ def test_the_paper_era_weighs_refusals_more_in_safety_alone() -> None:
 
 def test_prior_sets_count_half_and_only_where_they_are_there() -> None:
     # method.md G3: Nemotron-4 340B is 89.3 and Llama 3 70B is 86.3 with Prior Sets
-    by_name = {row[0]: row for row in PUBLISHED}
+    by_name = {row[0]: row for row in PUBLISHED_SCORES}
     for name, wanted in (("Nemotron-4 340B RM (w. HelpSteer2)", 89.3), ("Llama 3 70B RM (w. HelpSteer2)", 86.3)):
         _, total, chat, hard, safety, reasoning, prior = by_name[name]
         sections = {"Chat": chat, "Chat Hard": hard, "Safety": safety, "Reasoning": reasoning}

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.dataset.schema import DATASET, STATISTICS
-from pipeline.dataset.statistics import PUBLISHED, statistics
+from pipeline.dataset.statistics import PUBLISHED_STATISTICS, statistics
 from pipeline.forms.helpsteer import flatten
 from pipeline.vocabulary import ATTRIBUTES
 from tests.dataset.collected import response_pairs
@@ -40,7 +40,7 @@ def test_figures_are_those_that_pandas_gives() -> None:
 def test_the_published_figures_stand_beside_ours() -> None:
     figures = statistics(labelled())
     assert figures.schema.equals(STATISTICS)
-    assert figures["quantity"].to_pylist() == list(PUBLISHED)
+    assert figures["quantity"].to_pylist() == list(PUBLISHED_STATISTICS)
     assert figures["r_published"].to_pylist()[1] == 0.9430
 
 
@@ -56,6 +56,6 @@ def test_turns_of_both_sides_give_the_published_mean(shared_data: Path) -> None:
     rows = [json.loads(line) for line in (shared_data / "helpsteer2" / "labelled_1000.jsonl").read_text().splitlines()]
     headers = np.array([r["prompt"].count("\n<extra_id_1>") for r in rows])
     turns = headers[headers > 0].mean() + 1
-    assert 0.71 * 1 + 0.29 * turns == pytest.approx(PUBLISHED["turns in the prompt"][0], abs=0.25)
+    assert 0.71 * 1 + 0.29 * turns == pytest.approx(PUBLISHED_STATISTICS["turns in the prompt"][0], abs=0.25)
     users = headers[headers > 0].mean() / 2 + 1
-    assert abs(0.71 * 1 + 0.29 * users - PUBLISHED["turns in the prompt"][0]) > 0.8
+    assert abs(0.71 * 1 + 0.29 * users - PUBLISHED_STATISTICS["turns in the prompt"][0]) > 0.8

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from upath import UPath
 
@@ -165,17 +166,15 @@ def test_outcomes_come_in_the_order_asked_with_reasons_for_the_others(finished: 
 def test_a_full_disk_ends_the_run_and_what_was_kept_stays(
     finished: FinishedRequests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, writes = finished._write, list[int]()
+    real, writes = finished._answers.append, list[int]()
 
-    def full(
-        kind: str, rows: Sequence[dict[str, object]], schema: object
-    ) -> None:  # test double: the third write fails
+    def full(rows: pa.Table) -> None:  # test double: the third write fails
         writes.append(len(rows))
         if len(writes) > 2:
             raise OSError(28, "No space left on device")
-        real(kind, rows, schema)  # type: ignore[arg-type]
+        real(rows)
 
-    monkeypatch.setattr(finished, "_write", full)
+    monkeypatch.setattr(finished._answers, "append", full)
     with pytest.raises(OSError, match="No space left"):
         finish([request(n) for n in range(40)], [CountingEngine()], finished, quiet, every=8)
     monkeypatch.undo()
@@ -189,7 +188,7 @@ def test_every_answer_that_came_survives_a_kill(tmp_path: Path) -> None:
     script = """
 import os, signal, sys
 from upath import UPath
-from pipeline.engines.requests import FinishedRequests, finish
+from pipeline.engines.finished import FinishedRequests, finish
 from tests.engines.test_requests import CountingEngine, quiet, request
 
 class Killed(CountingEngine):  # test double: its process is killed before the 14th answer

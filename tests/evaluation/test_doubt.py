@@ -106,7 +106,7 @@ UNITS = st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 1.
 def test_the_paired_difference_is_that_of_the_two_figures(values: dict[str, list[tuple[float, float]]]) -> None:
     sides = [outcomes({s: [pair[n] for pair in found] for s, found in values.items()}) for n in (0, 1)]
     found = bootstrap.difference(*sides, pairs, seed=1)
-    alone = [bootstrap.overall_with_interval(side, pairs, 1)[0] for side in sides]
+    alone = [bootstrap.overall_with_interval(side, pairs, 1).value for side in sides]
     assert (found.before, found.after) == pytest.approx(tuple(alone))
     assert found.difference == pytest.approx(alone[1] - alone[0])
     assert found.low - 1e-9 <= found.high

@@ -16,7 +16,7 @@ from pipeline.benchmarks import pairs, rm_bench
 from pipeline.evaluation import history
 from pipeline.evaluation.history import Run, compare, fingerprints, last_published, provenance
 from pipeline.evaluation.leaderboard import board, is_rewardbench, of_recipe, wide
-from pipeline.evaluation.published import PUBLISHED
+from pipeline.evaluation.published import PUBLISHED_SCORES
 from pipeline.evaluation.schema import CALIBRATION, CALIBRATION_BINS, CONTAMINATION, LEADERBOARD
 from pipeline.evaluation.summary import figures, outcomes_of
 from pipeline.store import Store, write_table
@@ -69,7 +69,7 @@ def test_smoke_never_fills_rewardbenchs_sections() -> None:
 
 def test_published_rows_are_table_3() -> None:
     rows = [r for r in board([evaluated("m", pairs_of(4))]).to_pylist() if r["origin"] == "published"]
-    assert len({r["model"] for r in rows}) == len(PUBLISHED) == 19
+    assert len({r["model"] for r in rows}) == len(PUBLISHED_SCORES) == 19
     best = {r["name"]: r["accuracy"] for r in rows if r["model"] == "Nemotron-4 340B RM (w. HelpSteer2)"}
     assert best == {
         "RewardBench": 92.0,

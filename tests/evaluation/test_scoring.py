@@ -19,16 +19,17 @@ from upath import UPath
 
 from pipeline.evaluation import scoring
 from pipeline.evaluation.schema import SCORES
-from pipeline.evaluation.score_store import ScoreStore, ScoreStoreError
+from pipeline.evaluation.score_store import keep, score_store
 from pipeline.evaluation.scorers import model as scorers_model
 from pipeline.evaluation.scorers.model import LocalModel, scored_template
 from pipeline.evaluation.scorers.scorer import Conversation, Scored, kept_outputs
 from pipeline.evaluation.scorers.specs import BASELINES, BaselineSpec, EndpointSpec, ModelSpec, spec_of
 from pipeline.evaluation.scorers.starting import scorer_of
-from pipeline.evaluation.scoring import conversations, in_processes, keys_of, reweighed, score
+from pipeline.evaluation.scoring import conversations, in_processes, reweighed, score, score_keys
 from pipeline.models.checkpoints import CheckpointError
 from pipeline.models.encoding import encode
 from pipeline.models.loading import without_padding_mask
+from pipeline.parts import PartError
 from pipeline.settings import PROJECT
 from pipeline.vocabulary import ATTRIBUTES
 from tests.evaluation.models import QUESTION, drawn_pairs, items_of, save_reward_model
@@ -126,10 +127,10 @@ def test_every_response_has_its_own_conversations_score(responses: list[list[str
     ],
 )
 def test_a_score_is_kept_under_all_that_it_depends_on(other: tuple[dict[str, Any], Conversation]) -> None:
-    (key,) = keys_of({"model": "m"}, [Conversation(QUESTION, "a")])
+    (key,) = score_keys({"model": "m"}, [Conversation(QUESTION, "a")])
     assert len(key) == 64
-    assert keys_of(other[0], [other[1]]) != [key]
-    assert keys_of({"model": "m"}, [Conversation([dict(QUESTION[0])], "a")]) == [key]
+    assert score_keys(other[0], [other[1]]) != [key]
+    assert score_keys({"model": "m"}, [Conversation([dict(QUESTION[0])], "a")]) == [key]
 
 
 # ---------------------------------------------------------------------------------------------------------------------- what is kept
@@ -212,14 +213,15 @@ def test_a_broken_part_is_named(kept: UPath) -> None:
     score(Counting(), items_of([("a", "b")]), kept, quiet)
     (part,) = kept.glob("part-*.parquet")
     part.write_bytes(part.read_bytes()[:40])
-    with pytest.raises(ScoreStoreError, match=r"part-.*Remove it: what it held is scored again"):
+    with pytest.raises(PartError, match=r"part-.*Remove it: what it held is done again"):
         score(Counting(), items_of([("a", "b")]), kept, quiet)
 
 
 def test_many_small_parts_become_one_and_a_score_kept_twice_is_read_once(kept: UPath) -> None:
-    store = ScoreStore(kept)
+    store = score_store(kept)
     for n in (*range(70), 3):
-        store.append([f"k{n}"], Scored(np.array([0]), np.array([[float(n)]]), np.array([1]), np.array([False])), 0.1)
+        scored = Scored(np.array([0]), np.array([[float(n)]]), np.array([1]), np.array([False]))
+        keep(store, [f"k{n}"], scored, 0.1)
     store.compact()
     assert len(list(kept.glob("part-*.parquet"))) == 1
     table = store.read()
@@ -303,7 +305,7 @@ def test_a_response_of_twenty_thousand_tokens_loses_its_beginning_and_is_counted
     table, figures = score(scorer, items_of([(long, "bad")]), kept, quiet)
     assert any("reads at most 128 tokens, not 4096" in line for line in said)
     assert figures["cut"] == 1
-    ids = encode(AutoTokenizer.from_pretrained(models / "one"), QUESTION, long, 128)[0]
+    ids = encode(AutoTokenizer.from_pretrained(models / "one"), QUESTION, long, 128).ids
     model = AutoModelForSequenceClassification.from_pretrained(models / "one")
     with torch.no_grad():
         wanted = model(torch.tensor([ids])).logits[0, 0].item()

@@ -14,11 +14,11 @@ import pytest
 from upath import UPath
 
 from assets import prompts
+from pipeline.engines import asking
 from pipeline.engines.openai import OpenAIEngine
 from pipeline.engines.requests import Answer, Request, request_key
 from pipeline.engines.spec import EngineSpec
 from pipeline.engines.starting import LazyEngine
-from pipeline.prompts import rater
 from pipeline.prompts.rater import FORM, MOST_CHARACTERS, ComplexitySpec, level_of, question, work
 from pipeline.prompts.schema import TOPICS
 from pipeline.settings import Checkpoint, Complexity, Recording, Sampling, Server, load_profile
@@ -86,7 +86,7 @@ def test_a_prompt_that_could_not_be_rated_has_no_level_and_a_reason(
                 yield Answer(r.key, ["", '{"score": 4}', "no JSON", '{"score": 1}', '{"score": 2}'][n],
                              "refused" if n == 0 else "stop", "too long" if n == 0 else None, 1, 1)  # fmt: skip
 
-    monkeypatch.setattr(rater, "engine_of", lambda *_: LazyEngine("m", "r", "t", Some))
+    monkeypatch.setattr(asking, "engine_of", lambda *_: LazyEngine("m", "r", "t", Some))
     figures = work(spec(tmp_path, tmp_path), print)
     rows = pq.read_table(tmp_path / "out" / "ratings.parquet").to_pylist()
     assert [r["complexity"] for r in rows] == [None, 4, None, 1, 2]

@@ -1,7 +1,6 @@
 """Candidates for an assistant's turn: which one is kept, and what the worker makes of a conversation."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,15 @@ from scipy.stats import rankdata
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from upath import UPath
 
+from pipeline.engines.asking import Asking
 from pipeline.engines.finished import FinishedRequests
-from pipeline.engines.requests import Answer, Request, request_key
+from pipeline.engines.requests import Answer, Request
 from pipeline.engines.starting import LazyEngine
 from pipeline.responses.contexts import best_by_rank, write_contexts
 from pipeline.responses.schema import CANDIDATES, CONTEXTS
 from pipeline.responses.scorers import NextUserTurn
 from pipeline.settings import Contexts, Sampling
 from tests.reward_model.small import save_small_model
-
-KEY = partial(request_key, model="m", revision="r", template="t")
 
 
 def quiet(message: str) -> None:
@@ -82,7 +80,7 @@ def run(tmp_path: Path, engine: Writer, candidates: int, scorer: Longest | None 
     wanted = Contexts(checkpoint="x", candidates=1).model_copy(update={"candidates": candidates})
     lazy = LazyEngine("m", "r", "t", lambda: engine)
     finished = FinishedRequests(UPath(tmp_path / "work"))
-    return write_contexts(PROMPTS, wanted, KEY, lazy, finished, lambda: [scorer or Longest()], 1, quiet)
+    return write_contexts(PROMPTS, wanted, Asking(lazy, finished, quiet), lambda: [scorer or Longest()], 1)
 
 
 def test_the_best_of_the_candidates_goes_into_the_conversation(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_a_recipe_makes_a_model_that_scores_as_its_development_figures_say(place
     recipe = Recipe.model_validate(
         RECIPE.model_dump() | Recipe(base="small", **KINDS[kind]).model_dump(include=set(KINDS[kind]))
     )
-    figures = work(spec(place, kind, recipe) | {"tracking": str(place / "curves" / kind)}, quiet)
+    figures = work(spec(place, kind, recipe, tracking=place / "curves" / kind), quiet)
     curve = pq.read_table(place / kind / "training_curve.parquet").to_pylist()
     chosen = [row for row in curve if row["chosen"]]
     rounded = (
@@ -236,7 +236,7 @@ def test_adapters_of_both_stages_are_in_what_two_processes_publish(tmp_path: Pat
 def test_what_fails_in_one_of_several_processes_is_said(tmp_path: Path) -> None:
     given = spec(tmp_path, processes=2)
     pq.write_table(tables()[0].slice(0, 0), tmp_path / "rated.parquet")
-    with pytest.raises(RuntimeError, match=r"training in 2 processes failed:(.|\n)*no rating to train on"):
+    with pytest.raises(RuntimeError, match=r"training in 2 processes ended with status 1:(.|\n)*no rating to train on"):
         work(given, quiet)
 
 
@@ -253,7 +253,7 @@ def test_trl_takes_a_folded_model_as_it_is(small: Any, tmp_path: Path) -> None:
     pairs = [row for row in tables()[1].to_pylist() if row["split"] == "train"]
 
     def ours(side: str) -> Any:
-        ids = [encode(tokenizer, row["messages"], row[side], 128)[0] for row in pairs]
+        ids = [encode(tokenizer, row["messages"], row[side], 128).ids for row in pairs]
         return score(model, ids, lambda n: None)[:, 0]
 
     data = datasets.Dataset.from_list(
@@ -295,7 +295,7 @@ def test_vllm_takes_a_folded_model_as_it_is(checkpoint_cache: Path, tmp_path: Pa
         "Why?",
         "Write a haiku about rain.",
     )
-    ids = [encode(tokenizer, [{"role": "user", "content": q}], q[::-1], 256)[0] for q in questions]
+    ids = [encode(tokenizer, [{"role": "user", "content": q}], q[::-1], 256).ids for q in questions]
     (tmp_path / "ids.json").write_text(json.dumps(ids))
     environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
     environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the engine in the process itself, as in our worker

@@ -21,7 +21,7 @@ from pipeline.draws import uniforms
 from pipeline.records import FileError
 from pipeline.reward_model import sources
 from pipeline.reward_model.schema import RATED
-from pipeline.reward_model.sources import PREFERRED_ROWS, RATED_ROWS, Labels, Source, collected, preferences_of, read
+from pipeline.reward_model.sources import PREFERRED_ROWS, RATED_ROWS, LabelKind, Source, collected, preferences_of, read
 from pipeline.reward_model.training_data import OURS, THEIRS, Prepared, prepare
 from pipeline.settings import (
     Decontamination,
@@ -221,7 +221,7 @@ TREE = [
 ]
 
 
-def oasst(folder: Path, rows: list[Any], target: Labels = "rounded", **more: Any) -> Source:
+def oasst(folder: Path, rows: list[Any], target: LabelKind = "rounded", **more: Any) -> Source:
     jsonl(folder / "2023_ready.messages.jsonl.gz", rows)
     return read("oa", OasstData(kind="oasst", folder=str(folder), **more), target)
 

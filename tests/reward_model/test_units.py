@@ -98,7 +98,7 @@ def test_the_helpsteer_template_is_the_one_of_nvidias_models() -> None:
     assert rest == f"User\n{flattened}\n<extra_id_1>Assistant\nfour\n<extra_id_2>"
     own = tokenizer.apply_chat_template([{"role": "system", "content": "good"}, *turns], tokenize=False)
     assert own.startswith("<extra_id_0>System\ngood\n<extra_id_1>User\none")
-    assert encode(tokenizer, CONVERSATION, "four", 1000)[0][-1] != tokenizer.pad_token_id
+    assert encode(tokenizer, CONVERSATION, "four", 1000).ids[-1] != tokenizer.pad_token_id
 
 
 def test_a_conversation_ends_with_the_end_of_turn_token_and_begins_with_one_bos() -> None:
@@ -118,15 +118,15 @@ def test_anyones_plain_template_gives_the_same_tokens() -> None:
     plain = tokenizer.apply_chat_template(
         [*CONVERSATION, {"role": "assistant", "content": "four"}], tokenize=True, return_dict=False
     )
-    assert plain == encode(tokenizer, CONVERSATION, "four", 100)[0]
+    assert plain == encode(tokenizer, CONVERSATION, "four", 100).ids
 
 
 def test_an_over_long_conversation_loses_its_oldest_turns_and_then_its_start() -> None:
     tokenizer = prepare_tokenizer(small_tokenizer())
-    whole = len(encode(tokenizer, CONVERSATION, "four", 1000)[0])
+    whole = len(encode(tokenizer, CONVERSATION, "four", 1000).ids)
     ids, dropped, cut = encode(tokenizer, CONVERSATION, "four", whole - 1)
     assert (dropped, cut) == (2, False)
-    assert ids == encode(tokenizer, CONVERSATION[2:], "four", 1000)[0]
+    assert ids == encode(tokenizer, CONVERSATION[2:], "four", 1000).ids
     ids, dropped, cut = encode(tokenizer, CONVERSATION, "four", 4)
     assert (len(ids), dropped, cut) == (4, 2, True)
     assert tokenizer.convert_ids_to_tokens(ids)[-1] == "<|im_end|>"
@@ -135,9 +135,9 @@ def test_an_over_long_conversation_loses_its_oldest_turns_and_then_its_start() -
 def test_the_system_message_stays_when_turns_go() -> None:
     tokenizer = prepare_tokenizer(small_tokenizer())
     system = {"role": "system", "content": "good"}
-    whole = len(encode(tokenizer, [system, *CONVERSATION], "four", 1000)[0])
+    whole = len(encode(tokenizer, [system, *CONVERSATION], "four", 1000).ids)
     ids, dropped, cut = encode(tokenizer, [system, *CONVERSATION], "four", whole - 1)
-    assert ids == encode(tokenizer, [system, CONVERSATION[2]], "four", 1000)[0]
+    assert ids == encode(tokenizer, [system, CONVERSATION[2]], "four", 1000).ids
     assert (dropped, cut) == (2, False)
 
 
@@ -149,11 +149,11 @@ def test_no_more_turns_go_than_must(words: list[int], system: bool, most: int) -
     roles = ("user", "assistant")
     turns = [{"role": roles[n % 2], "content": " ".join(["one"] * w)} for n, w in enumerate([*words, *words[:-1]])]
     ids, dropped, cut = encode(tokenizer, [*head, *turns], "four", most)
-    lengths = [len(encode(tokenizer, [*head, *turns[n:]], "four", 1000)[0]) for n in range(0, len(turns), 2)]
+    lengths = [len(encode(tokenizer, [*head, *turns[n:]], "four", 1000).ids) for n in range(0, len(turns), 2)]
     fitting = [2 * n for n, length in enumerate(lengths) if length <= most]
     assert dropped == (fitting[0] if fitting else len(turns) - 1)
     assert cut == (not fitting)
-    assert ids == encode(tokenizer, [*head, *turns[dropped:]], "four", 1000)[0][-most:]
+    assert ids == encode(tokenizer, [*head, *turns[dropped:]], "four", 1000).ids[-most:]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ replacement says how often each is in it, and that is multinomial: so draws are 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -142,12 +142,20 @@ def overall(form: Form, accuracies: Mapping[str, Any], counts: Mapping[str, int]
     return form.overall(form.sections(accuracies, counts), counts)
 
 
-def overall_with_interval(outcomes: pa.Table, form: Form, seed: int) -> tuple[float, float | None, float | None]:
+class Estimate(NamedTuple):
+    """A figure with the ends of its 95 % interval; None where they are not finite."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+def overall_with_interval(outcomes: pa.Table, form: Form, seed: int) -> Estimate:
     """The one figure with its interval. outcomes: of one benchmark and measure, with a unit at least."""
     values = by_subset(outcomes)
     counts = counts_of(values)
     low, high = interval(overall(form, drawn_subsets(values, seed, "overall"), counts))
-    return float(overall(form, {s: v.mean() for s, v in values.items()}, counts)), low, high
+    return Estimate(float(overall(form, {s: v.mean() for s, v in values.items()}, counts)), low, high)
 
 
 # ------------------------------------------------------------------------------------------------------------------------- length bias

@@ -1,7 +1,7 @@
 """How predicted ratings stand to the given ones."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -44,9 +44,7 @@ def calibration(predictions: pa.Table, train_means: Mapping[str, float], seed: i
         drawn = np.concatenate(
             [w @ sums for w in drawn_units(strata, generator_of(seed, attribute, "calibration"), len(sums))]
         )
-        (slope, intercept, mse), (slopes, intercepts, errors) = (
-            _line(totals) for totals in (sums.sum(axis=0)[None], drawn)
-        )
+        line, lines = _line(sums.sum(axis=0)[None]), _line(drawn)
         bins = _bins(p, y)
         row = {
             "attribute": attribute,
@@ -54,23 +52,27 @@ def calibration(predictions: pa.Table, train_means: Mapping[str, float], seed: i
             "expected_error": sum(b["responses"] * abs(b["rated"] - b["predicted"]) for b in bins) / len(p),
             "mse_of_mean": number(((train_means[attribute] - y) ** 2).mean()),
         }
-        for name, value, draws in (
-            ("slope", slope, slopes),
-            ("intercept", intercept, intercepts),
-            ("mse", mse, errors),
-        ):
+        for name, value, draws in zip(Line._fields, line, lines, strict=True):
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), (number(value[0]), *interval(draws)), strict=True))
         rows.append(row)
         binned += [{"attribute": attribute, "bin": n, **b} for n, b in enumerate(bins, start=1)]
     return pa.Table.from_pylist(rows, schema=CALIBRATION), pa.Table.from_pylist(binned, schema=CALIBRATION_BINS)
 
 
-def _line(sums: Floats) -> tuple[Floats, Floats, Floats]:
-    """Slope, intercept and mean squared error from rows of sums of 1, p, y, pp, py and squared error."""
+class Line(NamedTuple):
+    """Slope, intercept and mean squared error of each row of sums."""
+
+    slope: Floats
+    intercept: Floats
+    mse: Floats
+
+
+def _line(sums: Floats) -> Line:
+    """Lines from rows of sums of 1, p, y, pp, py and squared error."""
     n, p, y, pp, py, error = sums.T
     varied = n * pp - p * p
     slope = ratio(n * py - p * y, np.where(varied > ROUNDING * n * pp, varied, 0))
-    return slope, (y - slope * p) / n, error / n
+    return Line(slope, (y - slope * p) / n, error / n)
 
 
 def _bins(predicted: Floats, label: Floats) -> list[dict[str, Any]]:
