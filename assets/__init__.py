@@ -6,21 +6,20 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel
 
 from pipeline import gate
 from pipeline.annotations.schema import said_of_all
 from pipeline.rules import Rule
-from pipeline.settings import Profile, digest
+from pipeline.settings import Profile, Section, digest
 from pipeline.store import Store
 from pipeline.vocabulary import RatedBy
 
 OWNERS = ["team:data"]
 
 
-def code_version(version: str, *parts: BaseModel | str | int | float) -> str:
+def code_version(version: str, *parts: Section | str | int | float) -> str:
     """Version of an asset: of its code, and of the part of the profile that it depends on."""
-    return f"{version}-{digest([p.model_dump(mode='json') if isinstance(p, BaseModel) else p for p in parts])}"
+    return f"{version}-{digest(parts)}"
 
 
 def options(

@@ -72,7 +72,8 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             table,
             ANNOTATIONS,
             expectations.INITIAL,
-            views=expectations.initial_views(table, desk.owed(asked, quarantine), len(quarantine)),
+            views=expectations.initial_views(table, desk.owed(asked, quarantine), len(quarantine))
+            | expectations.rater_views(table, wanted.desk),
             side_tables={"quarantine.parquet": quarantine},
             metadata=_shown(table, quarantine, profile, runs),
             info=runs,
@@ -141,7 +142,8 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             table,
             ANNOTATIONS,
             expectations.ANNOTATIONS,
-            views=expectations.annotation_views(table, owed, wanted.escalate_above, wanted.extra, len(quarantine)),
+            views=expectations.annotation_views(table, owed, wanted.escalate_above, wanted.extra, len(quarantine))
+            | expectations.rater_views(more, wanted.desk),
             side_tables={"quarantine.parquet": quarantine},
             metadata={
                 **_shown(table, quarantine, profile, runs),

@@ -138,7 +138,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     )
     def prompt_topics(context: dg.AssetExecutionContext, storage: Storage, compute: Compute) -> Iterator[gate.Event]:
         """Candidate prompts with their topic: clusters of sentence embeddings, named by their words. Published topics keep ids and names."""
-        store, found_by = storage.store(), digest([wanted.topics.model_dump(), profile.seed])
+        store, found_by = storage.store(), digest([wanted.topics, profile.seed])
         candidates, before = store.read("candidate_prompts"), store.manifest("prompt_topics")
         earlier = before if before and before.info.get("found_by") == found_by else None
         spec = {
@@ -258,7 +258,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
             if key != delivery
         )
         taken = sampling.taken(pool, others, wanted.filters.near_duplicates)
-        drawn_by, had = digest([sample.model_dump(mode="json"), profile.seed]), set[str]()
+        drawn_by, had = digest([sample, profile.seed]), set[str]()
         if before:
             had = set(store.read("prompts", delivery, columns=["prompt_id"])["prompt_id"].to_pylist())
         kept = had if before and before.info.get("drawn_by") == drawn_by else set[str]()

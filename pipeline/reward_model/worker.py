@@ -56,7 +56,7 @@ def work(spec: Spec, log: Log) -> dict[str, Any]:
         enough(stage, train, development)
 
     sharded = spec.get("processes", 1) > 1  # such a checkpoint is read by such a training alone
-    parts = [spec["recipe"], spec["checkpoint"], spec["data_version"], spec["seed"], sharded]
+    parts = [recipe, base, spec["data_version"], spec["seed"], sharded]
     work_folder = Path(spec["work"]) / digest(parts)
     if not rank:
         _remove_others(work_folder)
