@@ -73,7 +73,8 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         table, quarantine = _collect(context, desk, 1, given, first, _ask(context, store, compute, profile, runs))
         return Made(
             table,
-            views=expectations.initial_views(table, desk.owed(first, quarantine), len(quarantine)),
+            views=expectations.initial_views(table, desk.owed(first, quarantine), len(quarantine))
+            | expectations.rater_views(table, wanted.desk),
             beside={QUARANTINED: quarantine},
             shown=shown.ratings(table, quarantine, profile, runs),
             info=runs,
@@ -122,7 +123,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         said = shown.ratings(table, quarantine, profile, runs)
         return Made(
             table,
-            views=views,
+            views=views | expectations.rater_views(more, wanted.desk),
             beside={QUARANTINED: quarantine},
             shown={**said, "ratings per response": shown.ratings_per_response(table)},
             info=runs,

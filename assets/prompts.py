@@ -113,7 +113,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     ).asset
     def prompt_topics(context: dg.AssetExecutionContext, storage: Storage, compute: Compute) -> Made:
         """Candidate prompts with their topic: clusters of sentence embeddings, named by their words. Published topics keep ids and names."""
-        store, found_by = storage.store(), digest([wanted.topics.model_dump(), profile.seed])
+        store, found_by = storage.store(), digest([wanted.topics, profile.seed])
         before = store.manifest("prompt_topics")
         earlier = before if before and before.info.get("found_by") == found_by else None
         spec = partial(
@@ -184,7 +184,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     def prompts(context: dg.AssetExecutionContext, storage: Storage) -> Made:
         """A delivery's prompts: even over topics, leaning to the complex, a share of them multi-turn; none of another delivery."""
         store, delivery, sample = storage.store(), context.partition_key, wanted.sample
-        whole, drawn_by = store.read("prompt_complexity"), digest([sample.model_dump(mode="json"), profile.seed])
+        whole, drawn_by = store.read("prompt_complexity"), digest([sample, profile.seed])
         before = standing(store, delivery, whole, wanted.filters.near_duplicates, drawn_by)
         table, figures = sampling.draw(whole, sample, profile.seed, delivery, before.taken, before.kept)
         context.log.info(", ".join(f"{name}: {value}" for name, value in figures.items()))

@@ -11,12 +11,11 @@ from typing import Any
 
 import dagster as dg
 import pyarrow as pa
-from pydantic import BaseModel
 
 from pipeline import gate
 from pipeline.gate import Contract, Made
 from pipeline.rules import Rule
-from pipeline.settings import digest
+from pipeline.settings import Section, digest
 from pipeline.store import Store, read_table, write_table
 from pipeline.worker import Spec
 from resources.compute import Compute
@@ -24,7 +23,7 @@ from resources.compute import Compute
 OWNERS = ["team:data"]
 MADE_BY, SECTIONS = "made by", "sections of the profile"
 """Metadata of a definition: the function and modules that make the asset, and what kinds of section its version depends on."""
-Part = BaseModel | str | int | float | bool | None
+Part = Section | str | int | float | bool | None
 """A part of the profile that an asset depends on: a section, or a single value."""
 
 
@@ -59,7 +58,7 @@ class Published:
     @property
     def code_version(self) -> str:
         """Version of the code, and of the part of the profile that the asset depends on."""
-        return f"{self.version}-{digest([p.model_dump(mode='json') if isinstance(p, BaseModel) else p for p in self.parts])}"
+        return f"{self.version}-{digest(self.parts)}"
 
     def asset(self, body: Callable[..., Made]) -> dg.AssetsDefinition:
         """Decorator of a body, which takes the context, `storage`, and other resources by name, and returns what it made."""
@@ -89,7 +88,7 @@ class Published:
 
     def _said(self, body: str) -> dict[str, Any]:
         sections = sorted(
-            f"{type(part).__module__}.{type(part).__name__}" for part in self.parts if isinstance(part, BaseModel)
+            f"{type(part).__module__}.{type(part).__name__}" for part in self.parts if isinstance(part, Section)
         )
         return {
             "metadata": {MADE_BY: [body, *self.modules], SECTIONS: list(dict.fromkeys(sections))},

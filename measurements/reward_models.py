@@ -159,8 +159,8 @@ def trained(
     recipe = profile.recipes[name]
     fields, form = ["prompt", "response", *ATTRIBUTES], {"orient": "records", "lines": True, "force_ascii": False}
     parts = {"train": train[fields].to_json(**form), "held_out": held[fields].to_json(**form)}
-    base = profile.checkpoints[recipe.base].core.model_dump(mode="json")
-    folder = work / f"{name}-{digest([recipe.model_dump(mode='json'), base, profile.seed, parts])}"
+    base = profile.checkpoints[recipe.base].core
+    folder = work / f"{name}-{digest([recipe, base, profile.seed, parts])}"
     folder.mkdir(parents=True, exist_ok=True)
     for part, text in parts.items():
         (folder / f"{part}.jsonl").write_text(text, encoding="utf-8")

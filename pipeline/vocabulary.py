@@ -14,5 +14,12 @@ OUTPUTS = (*ATTRIBUTES, "reward")
 RatedBy = Literal["people", "simulated annotators", "language models"]
 """Who gave ratings."""
 
+RATINGS_NOTES: dict[RatedBy, str] = {
+    "people": "",
+    "simulated annotators": "Ratings come from simulated annotators: the figures show that the chain works, not what people think.",
+    "language models": "Ratings by language models; no person rated.",
+}
+"""What is said of ratings wherever they, or what rests on them, are shown, by who gave them."""
+
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 """A conversation as a column has it."""

@@ -34,7 +34,7 @@ PLACE = "helpsteer-place"
 NO_RESULT = "The job ended, and there is no result: do the cluster's nodes see the store at the same path?"
 
 
-class Compute(dg.ConfigurableResource, ABC):
+class Compute(dg.ConfigurableResource["Compute"], ABC):
     """Something that runs workers."""
 
     kv_cache_gib: int = 1

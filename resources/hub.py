@@ -9,7 +9,7 @@ import dagster as dg
 TOKEN = "HF_TOKEN"  # noqa: S105
 
 
-class Hub(dg.ConfigurableResource):
+class Hub(dg.ConfigurableResource["Hub"]):
     """Uploads folders. Its token is read from HF_TOKEN when it is needed, and stands in no configuration, log or metadata."""
 
     def push(self, folder: Path, files: Sequence[str], repo: str, private: bool, message: str) -> tuple[str, str]:

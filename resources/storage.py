@@ -5,7 +5,7 @@ import dagster as dg
 from pipeline.store import Store
 
 
-class Storage(dg.ConfigurableResource):
+class Storage(dg.ConfigurableResource["Storage"]):
     """One URI under which everything is published."""
 
     uri: str

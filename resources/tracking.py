@@ -7,7 +7,7 @@ import dagster as dg
 from pipeline.settings import Profile
 
 
-class TensorBoard(dg.ConfigurableResource):
+class TensorBoard(dg.ConfigurableResource["TensorBoard"]):
     """TensorBoard's event files, a folder a training: `tensorboard --logdir FOLDER` shows them, live."""
 
     folder: str | None = None

@@ -137,7 +137,7 @@ def _agreement(options: argparse.Namespace) -> None:
                 ratings = Ratings.of(table)
                 parts.append((ratings.levels, ratings.prompt + offset))
                 offset += int(ratings.prompt.max(initial=-1)) + 1
-                raters |= set(rated_by(table))
+                raters |= set(rated_by(table, elsewhere="people"))
             levels = published.stacked([part for part, _ in parts])
             prompt = np.concatenate([np.zeros(0, np.int64), *(numbers for _, numbers in parts)])
         else:

@@ -5,6 +5,7 @@ import pyarrow.compute as pc
 
 from pipeline.annotations.consensus import spreads
 from pipeline.rules import Rule
+from pipeline.settings import DeskSection
 from pipeline.vocabulary import ATTRIBUTES
 
 _RANGES = tuple(
@@ -43,6 +44,8 @@ _ANNOTATIONS = (
     Rule("annotator_named", "Every annotation has an annotator.", "ExpectColumnValuesToNotBeNull", {"column": "annotator_id"}),
     Rule("rates_once", "An annotator rates a response once.", "ExpectCompoundColumnsToBeUnique",
          {"column_list": ["response_id", "annotator_id"]}),
+    Rule("who_rated", "Every row names the profile's desk, and is `simulated` where simulated annotators rate at that desk, and nowhere else.",
+         "ExpectColumnValuesToBeInSet", {"column": "otherwise", "value_set": [""]}, view="raters"),
 )  # fmt: skip
 
 INITIAL = (
@@ -113,6 +116,15 @@ def annotation_views(
     wide = set(first["response_id"].filter(pc.fill_null(pc.greater(first["spread"], above), False)).to_pylist())
     wanted = {r["response_id"]: r["ratings"] + extra * (r["response_id"] in wide) for r in asked.to_pylist()}
     return _counts(annotations, wanted, quarantined)
+
+
+def rater_views(collected: pa.Table, desk: DeskSection) -> dict[str, pa.Table]:
+    """View `raters`: what a row says of who rated, where its desk says otherwise, else "". collected: what the desk gave, schema ANNOTATIONS."""
+    simulated = pc.equal(collected["simulated"], desk.rated_by == "simulated annotators")
+    alike = pc.fill_null(pc.and_(pc.equal(collected["desk"], desk.kind), simulated), False)
+    named, flag = (pc.fill_null(pc.cast(collected[name], pa.string()), "null") for name in ("desk", "simulated"))
+    says = pc.binary_join_element_wise("desk ", named, ", simulated ", flag, "")
+    return {"raters": pa.table({"otherwise": pc.if_else(alike, "", says)})}
 
 
 def _counts(annotations: pa.Table, wanted: dict[str, int], quarantined: int) -> dict[str, pa.Table]:

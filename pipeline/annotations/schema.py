@@ -6,6 +6,7 @@ from collections.abc import Collection
 import pyarrow as pa
 
 from pipeline.forms.rows import LABELS, RATING
+from pipeline.settings import RATERS
 from pipeline.vocabulary import MESSAGES, RatedBy
 
 TASKS = pa.schema(
@@ -99,12 +100,20 @@ def said_of_all(found: Collection[str]) -> RatedBy:
     return next((by for by in NO_PEOPLE if by in found), "people")
 
 
-def rated_by(annotations: pa.Table) -> dict[RatedBy, float]:
-    """Who gave the ratings, and the share of each, 0 to 1."""
+def rated_by(annotations: pa.Table, elsewhere: RatedBy | None = None) -> dict[RatedBy, float]:
+    """Who gave the ratings, and the share of each, 0 to 1: simulated annotators where a row says so, else who rates at the row's desk.
+
+    elsewhere: who rated where the row's desk is none of this project's, as in a file that it didn't write. Raises `ValueError` for such a
+    row where that is None.
+    """
     counts: Counter[RatedBy] = Counter()
     for row in annotations.group_by(["desk", "simulated"]).aggregate([([], "count_all")]).to_pylist():
-        by: RatedBy = "language models" if row["desk"] == MODELS else "people"
-        counts["simulated annotators" if row["simulated"] else by] += row["count_all"]
+        by: RatedBy | None = "simulated annotators" if row["simulated"] else RATERS.get(row["desk"], elsewhere)
+        if by is None:
+            raise ValueError(
+                f"nobody can say who gave the ratings of desk {row['desk']!r}: the desks here are {', '.join(RATERS)}"
+            )
+        counts[by] += row["count_all"]
     return {by: n / counts.total() for by, n in sorted(counts.items())}
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.annotations.schema import MODELS, rated_by
-from pipeline.settings import Profile, SimulatedDesk
+from pipeline.settings import RATERS, Profile, SimulatedDesk
 
 HUB_LICENCES = frozenset(
     """apache-2.0 mit odc-by odbl pddl cc0-1.0 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-sa-4.0
@@ -102,38 +102,38 @@ def data_card(
 
 def models_in(annotations: pa.Table) -> list[str]:
     """The language models among the annotators, by the names that their rows have."""
-    return sorted(pc.unique(annotations["annotator_id"].filter(pc.equal(annotations["desk"], MODELS))).to_pylist())
+    desks = pa.array([desk for desk, by in RATERS.items() if by == "language models"])
+    return sorted(pc.unique(annotations["annotator_id"].filter(pc.is_in(annotations["desk"], desks))).to_pylist())
 
 
 def _desks(annotations: pa.Table, profile: Profile) -> list[str]:
     """A sentence a desk: how many annotators rated how many responses through it, and how they were chosen as far as is known."""
     counts = annotations.group_by("desk").aggregate([("annotator_id", "count_distinct"), ([], "count_all")])
-    sentences = []
-    for row in sorted(counts.to_pylist(), key=lambda r: str(r["desk"])):
-        given = f"{row['annotator_id_count_distinct']} annotators gave {row['count_all']} ratings of a response"
-        if row["desk"] == "helpsteer2":
-            sentences.append(
-                f"Desk `helpsteer2`: {row['count_all']} recorded ratings of a response; who gave them is not published."
-            )
-            continue
-        if row["desk"] == MODELS:
-            sentences.append(
-                f"Desk `{MODELS}`: {row['annotator_id_count_distinct']} language models gave {row['count_all']} ratings of a response, each by "
-                f"itself. Which of them rate a prompt's responses is drawn by its hash. {_members(profile)}".rstrip()
-            )
-            continue
-        if row["desk"] != "simulated":
-            sentences.append(f"Desk `{row['desk']}`: {given}. Tasks went to whoever the team gave them to.")
-            continue
+    return [
+        f"Desk `{row['desk']}`: {_given(row['desk'], row['annotator_id_count_distinct'], row['count_all'], profile)}"
+        for row in sorted(counts.to_pylist(), key=lambda r: str(r["desk"]))
+    ]
+
+
+def _given(desk: str, annotators: int, ratings: int, profile: Profile) -> str:
+    """What is said of the ratings of one desk, its name aside."""
+    given, section = f"gave {ratings} ratings of a response", profile.annotations.desk
+    if desk == "helpsteer2":
+        return f"{ratings} recorded ratings of a response; who gave them is not published."
+    if desk == MODELS:
+        drawn = "Which of them rate a prompt's responses is drawn by its hash."
+        return f"{annotators} language models {given}, each by itself. {drawn} {_members(profile)}".rstrip()
+    if desk == "simulated":
         how = "They are drawn at random for each prompt, by its hash."
-        if isinstance(profile.annotations.desk, SimulatedDesk):
-            desk = profile.annotations.desk
+        if isinstance(section, SimulatedDesk):
             how += (
-                f" The panel has {desk.annotators}, each with a constant bias (sd {desk.bias:g} levels) and noise (sd {desk.noise:g}), of "
-                f"whom about {desk.careless_share:.0%} are careless; they rate what can be measured of a text, such as its length."
+                f" The panel has {section.annotators}, each with a constant bias (sd {section.bias:g} levels) and noise (sd {section.noise:g}), of "
+                f"whom about {section.careless_share:.0%} are careless; they rate what can be measured of a text, such as its length."
             )
-        sentences.append(f"Desk `simulated`: {given}. {how}")
-    return sentences
+        return f"{annotators} annotators {given}. {how}"
+    if RATERS[desk] == "people":
+        return f"{annotators} annotators {given}. Tasks went to whoever the team gave them to."
+    return f"{annotators} {RATERS[desk]} {given}."
 
 
 def _members(profile: Profile) -> str:

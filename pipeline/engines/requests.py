@@ -6,12 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pipeline.settings import Sampling
+from pipeline.settings import Sampling, said
 
 Message = dict[str, str]
 
 REFUSED, FAILED = "refused", "failed"
 """Finish reasons of what is no answer: a request that can't be answered as it is, and one that nobody answered this time."""
+
+IN_EVERY_KEY = {"temperature", "top_p", "top_k", "repetition_penalty", "max_tokens", "stop"}
+"""Fields of `Sampling` that every request's key has, whatever their value."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,11 @@ class Engine(Protocol):
 def request_key(
     messages: Sequence[Message], model: str, revision: str, template: str, sampling: Sampling, seed: int, form: str = ""
 ) -> str:
-    """sha256 over everything that an answer depends on: 64 hex digits."""
-    parts: list[Any] = [list(messages), model, revision, template, sampling.model_dump(mode="json"), seed]
+    """sha256 over everything that an answer depends on: 64 hex digits.
+
+    A field that `Sampling` gets later counts only where it is not at its default, so that what is finished keeps its key.
+    """
+    decoding = sampling.model_dump(mode="json", include=IN_EVERY_KEY) | said(sampling)
+    parts: list[Any] = [list(messages), model, revision, template, decoding, seed]
     parts += [form] if form else []
     return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

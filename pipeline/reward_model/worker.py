@@ -53,8 +53,7 @@ def work(spec: TrainingSpec, log: Log) -> Figures:
         enough(stage, train, development)
 
     sharded = spec.processes > 1  # such a checkpoint is read by such a training alone
-    settings = (recipe.model_dump(mode="json"), spec.checkpoint.model_dump(mode="json"))
-    work_folder = spec.work / digest([*settings, spec.data_version, spec.seed, sharded])
+    work_folder = spec.work / digest([recipe, spec.checkpoint, spec.data_version, spec.seed, sharded])
     if not rank:
         _remove_others(work_folder)
     fit = fit_probe if recipe.objective == "probe" else train_stages

@@ -6,8 +6,10 @@ A module a section; `profile` has the whole, `reading` takes it from YAML. Every
 """
 
 from pipeline.settings.annotations import (
+    RATERS,
     Annotations,
     Desk,
+    DeskSection,
     FilesDesk,
     HelpSteer2Desk,
     ModelsDesk,
@@ -41,9 +43,9 @@ from pipeline.settings.prompts import (
     Topics,
 )
 from pipeline.settings.reading import load_profile
-from pipeline.settings.recipes import Lora, PairObjective, PreferenceStage, Recipe
-from pipeline.settings.responses import Contexts, Generator, NextTurnScorer, RewardScorer
-from pipeline.settings.section import ENGINE_POOL, PROFILES, PROJECT, Name, ProfileError, Section, Share, digest
+from pipeline.settings.recipes import Lora, Objective, PairObjective, PreferenceStage, RatingObjective, Recipe
+from pipeline.settings.responses import Contexts, Generator, NextTurnScorer, RewardScorer, Scorer
+from pipeline.settings.section import ENGINE_POOL, PROFILES, PROJECT, Name, ProfileError, Section, Share, digest, said
 from pipeline.settings.training_data import (
     COLLECTED,
     Decontamination,
@@ -61,6 +63,7 @@ __all__ = [
     "PROFILES",
     "PROJECT",
     "PUBLISHED_BENCHMARKS",
+    "RATERS",
     "Annotations",
     "Benchmark",
     "BenchmarkForm",
@@ -73,6 +76,7 @@ __all__ = [
     "Dataset",
     "Decontamination",
     "Desk",
+    "DeskSection",
     "Evaluation",
     "FileBenchmark",
     "FileData",
@@ -90,6 +94,7 @@ __all__ = [
     "Name",
     "NextTurnScorer",
     "OasstData",
+    "Objective",
     "PairObjective",
     "Panelist",
     "PreferenceStage",
@@ -100,6 +105,7 @@ __all__ = [
     "Prompts",
     "Push",
     "RaterSampling",
+    "RatingObjective",
     "RayCluster",
     "Recipe",
     "Recording",
@@ -107,6 +113,7 @@ __all__ = [
     "Sample",
     "Sampling",
     "Schedule",
+    "Scorer",
     "Section",
     "Server",
     "Share",
@@ -118,4 +125,5 @@ __all__ = [
     "TrainingData",
     "digest",
     "load_profile",
+    "said",
 ]

@@ -1,45 +1,82 @@
-"""Settings of annotating: desks, how many people rate, what is kept."""
+"""Settings of annotating: the desk, how many annotators rate a response, which ratings are kept."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from pipeline.settings.checkpoints import Sampling
 from pipeline.settings.section import Name, Section, Share
+from pipeline.vocabulary import RATINGS_NOTES, RatedBy
+
+RATERS: dict[str, RatedBy] = {}
+"""Who rates at each desk that is defined, by the desk's kind."""
 
 
-class SimulatedDesk(Section):
+class DeskSection(Section):
+    """What the section of every desk has: its kind, which its rows carry in the column `desk`, and who rates there.
+
+    A desk of one's own is such a section in the union `Desk`, and a resource in `resources.desks.starting`. A desk that doesn't say
+    who rates can't be defined.
+    """
+
+    kind: str
+    rated_by: ClassVar[RatedBy]
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        if getattr(cls, "rated_by", None) not in get_args(RatedBy):
+            allowed = ", ".join(map(repr, get_args(RatedBy)))
+            raise TypeError(
+                f"{cls.__name__} doesn't say who rates at this desk: give it `rated_by: ClassVar[RatedBy]`, one of {allowed}"
+            )
+        RATERS.update(dict.fromkeys(get_args(cls.model_fields["kind"].annotation), cls.rated_by))
+
+    @property
+    def note(self) -> str:
+        """What is said of its ratings wherever they, or what rests on them, are shown; "" where people rate."""
+        return RATINGS_NOTES[self.rated_by]
+
+
+class SimulatedDesk(DeskSection):
     """A seeded panel of simulated annotators, so that everything runs without people. Every row says so."""
 
     kind: Literal["simulated"]
-    annotators: int = Field(24, ge=5)
-    careless_share: Share = 0.15
-    noise: float = Field(1.0, ge=0, le=3, description="sd of an annotator's error, in rating levels")
-    bias: float = Field(0.4, ge=0, le=2, description="sd of an annotator's constant shift, in rating levels")
+    rated_by: ClassVar[RatedBy] = "simulated annotators"
+    annotators: int = Field(24, ge=5, description="number of annotators in the panel")
+    careless_share: Share = Field(0.15, description="share of the panel that rates carelessly")
+    noise: float = Field(
+        1.0, ge=0, le=3, description="standard deviation of an annotator's error from rating to rating, in levels"
+    )
+    bias: float = Field(
+        0.4, ge=0, le=2, description="standard deviation, over annotators, of their constant shift, in levels"
+    )
 
 
-class FilesDesk(Section):
+class FilesDesk(DeskSection):
     """Tasks go out as a file; ratings come back as Parquet, JSONL or CSV files in a folder."""
 
     kind: Literal["files"]
-    folder: str
+    rated_by: ClassVar[RatedBy] = "people"
+    folder: str = Field(description="folder that tasks are written to and ratings are read from")
 
 
-class HelpSteer2Desk(Section):
+class HelpSteer2Desk(DeskSection):
     """Ratings that exist already, in the form of nvidia/HelpSteer2's `disagreements` file, with the texts that they rate."""
 
     kind: Literal["helpsteer2"]
-    hub: str = "nvidia/HelpSteer2"
-    revision: str | None = Field(None, description="commit of the hub's data set; pin it")
+    rated_by: ClassVar[RatedBy] = "people"
+    hub: str = Field("nvidia/HelpSteer2", description="id of the data set on the Hugging Face hub")
+    revision: str | None = Field(None, description="commit of the data set on the hub; pin it")
     folder: str | None = Field(
-        None, description="a folder with disagreements/disagreements.jsonl.gz, instead of the hub"
+        None, description="folder that has disagreements/disagreements.jsonl.gz, read instead of the hub"
     )
     licence: str = "CC-BY-4.0"
-    limit: int | None = Field(None, ge=1, description="take at most so many tasks, the first ones")
+    limit: int | None = Field(None, ge=1, description="largest number of tasks to take, from the first on; null: all")
 
 
 class RaterSampling(Sampling):
-    """Decoding of a rating. Greedy by default: a model's likeliest answer, the same every time; a panel differs by its members, not by dice."""
+    """Decoding of a rating. It is greedy by default, so a model rates alike each time, and a panel differs by its members alone."""
 
     temperature: float = Field(0.0, ge=0, le=2)
     max_tokens: int = Field(96, ge=1)
@@ -48,16 +85,17 @@ class RaterSampling(Sampling):
 class Panelist(Section):
     """A language model that rates as an annotator does."""
 
-    checkpoint: Name
+    checkpoint: Name = Field(description="the model, one of the profile's checkpoints")
     sampling: RaterSampling = RaterSampling()
-    system_prompt: str | None = Field(None, description="a persona, or guidelines of its own")
+    system_prompt: str | None = Field(None, description="persona, or guidelines of its own")
 
 
-class ModelsDesk(Section):
+class ModelsDesk(DeskSection):
     """A panel of language models: no person rates. Every row, card and report says so."""
 
     kind: Literal["models"]
-    panel: dict[Name, Panelist] = Field(min_length=2)
+    rated_by: ClassVar[RatedBy] = "language models"
+    panel: dict[Name, Panelist] = Field(min_length=2, description="the models that rate, by name")
 
     @model_validator(mode="after")
     def _no_twins(self) -> Self:
@@ -68,6 +106,12 @@ class ModelsDesk(Section):
                 raise ValueError(f"panel.{name}: is {twin} again, and rates alike at temperature 0")
         return self
 
+    @property
+    def note(self) -> str:
+        """See `DeskSection.note`; it names the panel."""
+        names = ", ".join(f"{name} ({member.checkpoint})" for name, member in self.panel.items())
+        return f"Ratings by language models: {names}; no person rated."
+
 
 Desk = Annotated[SimulatedDesk | FilesDesk | HelpSteer2Desk | ModelsDesk, Field(discriminator="kind")]
 
@@ -76,11 +120,15 @@ class Annotations(Section):
     """Who rates, how often, and what is kept (HelpSteer2, section 2.1 and its preprocessing)."""
 
     desk: Desk
-    initial: int = Field(3, ge=2, description="annotators per task")
-    extra: int = Field(2, ge=0, description="more annotators where the first disagree")
-    escalate_above: int = Field(2, ge=0, le=4, description="helpfulness spread among the first that asks for more")
-    keep: int = Field(3, ge=2, description="ratings kept per response: those that agree most")
-    rule: Literal["per_attribute", "annotator"] = "per_attribute"
+    initial: int = Field(3, ge=2, description="annotators who rate each response at first")
+    extra: int = Field(2, ge=0, description="further annotators where the first disagree")
+    escalate_above: int = Field(
+        2, ge=0, le=4, description="spread of the first helpfulness ratings above which further annotators are asked"
+    )
+    keep: int = Field(3, ge=2, description="ratings kept of each response: those that agree most")
+    rule: Literal["per_attribute", "annotator"] = Field(
+        "per_attribute", description="whether ratings are kept for each attribute by itself, or all of an annotator's"
+    )
     max_spread: int = Field(
         2, ge=0, le=4, description="largest spread of kept helpfulness ratings that a task may have"
     )

@@ -1,54 +1,54 @@
 """Settings of benchmarks and of what becomes of their scores."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline.settings.section import Section, Share
 
 BenchmarkForm = Literal["pairs", "rewardbench2", "rm_bench", "judgebench"]
-"""How a benchmark's records look, and what makes one figure of their scores: the modules of `pipeline.evaluation.benchmarks`."""
+"""How a benchmark's records look, and what makes one figure of their scores: the modules of `pipeline.benchmarks`."""
+
+PUBLISHED_BENCHMARKS: dict[str, tuple[str, str]] = {
+    "pairs": ("allenai/reward-bench", "filtered"),
+    "rewardbench2": ("allenai/reward-bench-2", "test"),
+    "rm_bench": ("THU-KEG/RM-Bench", "train"),
+    "judgebench": ("ScalerLab/JudgeBench", "gpt"),  # `claude` is the other; `gpt+claude` takes both
+}
+"""Id on the hub and split of each form's benchmark."""
 
 
 class BuiltinBenchmark(Section):
     """Pairs that ship with the project: `smoke`."""
 
     kind: Literal["builtin"]
+    form: ClassVar[BenchmarkForm] = "pairs"
     name: Literal["smoke"]
-
-    @property
-    def form(self) -> BenchmarkForm:
-        """Pairs."""
-        return "pairs"
 
 
 class CollectedBenchmark(Section):
     """The validation pairs of the collected data: the response with the higher helpfulness is the good one."""
 
     kind: Literal["collected"]
-
-    @property
-    def form(self) -> BenchmarkForm:
-        """Pairs."""
-        return "pairs"
+    form: ClassVar[BenchmarkForm] = "pairs"
 
 
 class FileBenchmark(Section):
     """A benchmark in a file, in its published form: JSON lines, a JSON list, CSV or Parquet. `pairs` has RewardBench's fields."""
 
     kind: Literal["file"]
-    path: str
-    form: BenchmarkForm = "pairs"
+    path: str = Field(description="the file")
+    form: BenchmarkForm = Field("pairs", description="form of its records")
 
 
 class HubBenchmark(Section):
-    """A benchmark on the hub. Without `id`: where its form is published (`pairs`: RewardBench)."""
+    """A benchmark on the hub. Without an `id` it is the one that its form was published with (`pairs`: RewardBench)."""
 
     kind: Literal["hub"]
-    form: BenchmarkForm = "pairs"
-    id: str
-    revision: str | None = Field(None, description="commit of the data set; pin it")
-    split: str
+    form: BenchmarkForm = Field("pairs", description="form of its records")
+    id: str = Field(description="id on the hub, organisation/name")
+    revision: str | None = Field(None, description="commit of the data set on the hub; pin it")
+    split: str = Field(description="split that is read; several as `a+b`")
 
     @model_validator(mode="before")
     @classmethod
@@ -64,22 +64,16 @@ class HubBenchmark(Section):
         return {"id": where[0], "split": where[1], **values}
 
 
-PUBLISHED_BENCHMARKS: dict[str, tuple[str, str]] = {
-    "pairs": ("allenai/reward-bench", "filtered"),
-    "rewardbench2": ("allenai/reward-bench-2", "test"),
-    "rm_bench": ("THU-KEG/RM-Bench", "train"),
-    "judgebench": ("ScalerLab/JudgeBench", "gpt"),  # `claude` is the other; `gpt+claude` takes both
-}
-"""Id on the hub and split of each form's benchmark."""
-
 Benchmark = Annotated[BuiltinBenchmark | CollectedBenchmark | FileBenchmark | HubBenchmark, Field(discriminator="kind")]
 
 
 class Evaluation(Section):
     """What becomes of scores that are worse than those of the run before."""
 
-    gate: bool = Field(False, description="worse scores are not published; else they are, with a warning")
+    gate: bool = Field(
+        False, description="whether worse scores are refused; otherwise they are published, with a warning"
+    )
     most_lost: Share | None = Field(
         None,
-        description="losing more than this of a benchmark's accuracy is worse, whatever the interval of the difference",
+        description="loss of accuracy on a benchmark above which scores are worse, whatever the interval of the difference; null: no such rule",
     )

@@ -14,22 +14,27 @@ from pipeline.settings.recipes import Recipe
 from pipeline.settings.responses import Contexts, Generator
 from pipeline.settings.section import PROJECT, Name, Section
 from pipeline.settings.training_data import COLLECTED, Decontamination, FileData, TrainingData
-from pipeline.vocabulary import RatedBy
+from pipeline.vocabulary import RATINGS_NOTES, RatedBy
 
 
 class Profile(Section):
     """A whole profile."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=60)
-    store: str = Field(".store", description="URI or path; a relative path counts from the project's folder")
-    seed: int = 0
+    store: str = Field(
+        ".store",
+        description="URI or path under which everything is published; a relative path counts from the project's folder",
+    )
+    seed: int = Field(0, description="seed of every draw")
     checkpoints: dict[Name, Checkpoint] = Field(min_length=1)
     prompts: Prompts | None = None
     contexts: Contexts | None = None
     generators: dict[Name, Generator] = Field({})
     annotations: Annotations
     dataset: Dataset = Dataset()
-    training_data: dict[Name, TrainingData] = Field({}, description="what recipes train on beside `collected`")
+    training_data: dict[Name, TrainingData] = Field(
+        {}, description="data that recipes train on besides `collected`, by name"
+    )
     decontamination: Decontamination = Decontamination()
     recipes: dict[Name, Recipe] = Field(min_length=1)
     benchmarks: dict[Name, Benchmark] = Field(min_length=1)
@@ -156,24 +161,13 @@ class Profile(Section):
 
     @property
     def rated_by(self) -> RatedBy:
-        """Who gives the ratings."""
-        kinds: dict[str, RatedBy] = {"simulated": "simulated annotators", "models": "language models"}
-        return kinds.get(self.annotations.desk.kind, "people")
+        """Who gives the ratings: see the profile's desk."""
+        return self.annotations.desk.rated_by
 
     @property
     def ratings_note(self) -> str:
         """What is said of ratings wherever they, or what rests on them, are shown; "" where people rate."""
-        return self._note(self.rated_by)
-
-    def _note(self, by: RatedBy) -> str:
-        if by == "people":
-            return ""
-        if by == "simulated annotators":
-            return (
-                "Ratings come from simulated annotators: the figures show that the chain works, not what people think."
-            )
-        names = ", ".join(f"{name} ({member.checkpoint})" for name, member in self.panel.items())
-        return f"Ratings by language models{': ' if names else ''}{names}; no person rated."
+        return self.annotations.desk.note
 
     def rated_by_of(self, recipe: str, collected: RatedBy) -> RatedBy:
         """Who gave the ratings that a recipe learns from: people for published data. collected: who rated this store's data set."""
@@ -183,7 +177,8 @@ class Profile(Section):
         """What is said of the ratings that a recipe learns from wherever its figures are shown; "" where people rated."""
         data = self.recipes[recipe].data
         if data == COLLECTED:
-            return self._note(collected)
+            desk = self.annotations.desk
+            return desk.note if desk.rated_by == collected else RATINGS_NOTES[collected]
         if isinstance(self.training_data[data], FileData):
             return f"Trained on the file of {data}: who gave its ratings is not recorded here."
         return ""

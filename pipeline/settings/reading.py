@@ -7,9 +7,13 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from pipeline.settings.profile import Profile
 from pipeline.settings.section import PROFILES, ProfileError
+
+Step = str | int
+"""A key of a mapping, or a position in a list; several lead to a place in a profile."""
 
 
 def load_profile(name: str | os.PathLike[str] | None = None) -> Profile:
@@ -17,15 +21,19 @@ def load_profile(name: str | os.PathLike[str] | None = None) -> Profile:
 
     Raises `ProfileError` with file, line, place and what is allowed.
     """
-    chain = _read_chain(_find(os.fspath(name or os.environ.get("PIPELINE_PROFILE") or "tiny")))
+    documents = _with_bases(_find(os.fspath(name or os.environ.get("PIPELINE_PROFILE") or "tiny")))
     merged: dict[str, Any] = {}
-    for document in reversed(chain):
+    for document in reversed(documents):
         merged = _merge(merged, document.values)
     try:
         return Profile.model_validate(merged)
     except ValidationError as error:
-        lines = [_describe(chain, merged, problem) for problem in error.errors()]
-        raise ProfileError("\n".join(lines)) from None
+        schema = Profile.model_json_schema()
+        refused = [_refusal(documents, schema, problem) for problem in error.errors()]
+        raise ProfileError("\n".join(refused)) from None
+
+
+# ------------------------------------------------------------------------------------------------------------------------ documents
 
 
 class _Document:
@@ -41,7 +49,7 @@ class _Document:
             raise ProfileError(f"{path}: a profile is a mapping of sections, not a {type(self.values).__name__}")
         self.base = self.values.pop("extends", None)
 
-    def line(self, place: Sequence[str | int]) -> tuple[int, int]:
+    def line(self, place: Sequence[Step]) -> tuple[int, int]:
         """Depth reached on the way to a place, and its line."""
         node, line, depth = self.node, 1, 0
         for step in place:
@@ -69,14 +77,15 @@ def _find(name: str) -> Path:
     return path
 
 
-def _read_chain(path: Path) -> list[_Document]:
-    chain = [_Document(path)]
-    while chain[-1].base is not None:
-        base = _find(str(chain[-1].base))
-        if any(base.samefile(document.path) for document in chain):
-            raise ProfileError(f"{chain[-1].path}: extends: {chain[-1].base!r} extends itself")
-        chain.append(_Document(base))
-    return chain
+def _with_bases(path: Path) -> list[_Document]:
+    """A document, the one that it extends, the one that this extends, and so on."""
+    documents = [_Document(path)]
+    while documents[-1].base is not None:
+        base = _find(str(documents[-1].base))
+        if any(base.samefile(document.path) for document in documents):
+            raise ProfileError(f"{documents[-1].path}: extends: {documents[-1].base!r} extends itself")
+        documents.append(_Document(base))
+    return documents
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,70 +99,53 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _describe(chain: Sequence[_Document], values: Any, problem: Any) -> str:
-    place: list[str | int] = []
-    for step in problem["loc"]:
-        present = isinstance(values, dict) and step in values
-        if (
-            present or step not in _VARIANTS
-        ):  # pydantic puts the variant of a union among the steps; the file doesn't have it
-            place.append(step)
-            values = values[step] if present else None if isinstance(values, dict) else values
-    document = max(chain, key=lambda d: d.line(place)[0])
+# ------------------------------------------------------------------------------------------------------------------------- refusals
+
+
+def _refusal(documents: Sequence[_Document], schema: Mapping[str, Any], problem: ErrorDetails) -> str:
+    place, allowed = _place(schema, problem["loc"])
+    document = max(documents, key=lambda d: d.line(place)[0])
     where = f"{document.path}:{document.line(place)[1]}: {'.'.join(map(str, place)) or 'profile'}"
     if problem["type"] == "extra_forbidden":
-        allowed = _allowed(place[:-1], problem["loc"][:-1])
-        return f"{where}: unknown key; allowed here: {allowed}"
+        return f"{where}: unknown key; allowed here: {', '.join(allowed)}"
     if problem["type"] == "missing":
         return f"{where}: is missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    given = problem.get("input")
+    message, given = problem["msg"].removeprefix("Value error, "), problem["input"]
     return f"{where}: {message}" + (f" (given: {given!r})" if isinstance(given, str | int | float | bool) else "")
 
 
-_VARIANTS = {
-    "next_user_turn",
-    "reward_model",
-    "sharegpt",
-    "files",
-    "hub",
-    "simulated",
-    "helpsteer2",
-    "helpsteer",
-    "oasst",
-    "hh_rlhf",
-    "models",
-    "builtin",
-    "collected",
-    "file",
-    "[key]",
-}
+_KEY = "[key]"
+"""Last step of pydantic's way to a key that is itself wrong."""
 
 
-def _allowed(place: Sequence[str | int], variants: Sequence[str | int]) -> str:
-    """Keys that the schema allows at a place."""
-    schema: dict[str, Any] = Profile.model_json_schema()
-    node = schema
-    for step in place:
-        node = _resolve(schema, node, variants)
-        node = (
-            node.get("properties", {}).get(step)
-            or next(iter(node.get("patternProperties", {}).values()), None)
-            or node.get("additionalProperties")
-            or {}
-        )
-    return ", ".join(_resolve(schema, node, variants).get("properties", {})) or "nothing"
+def _place(schema: Mapping[str, Any], way: Sequence[Step]) -> tuple[list[Step], list[str]]:
+    """Pydantic's way to a value as the file has it, and the keys that the models allow beside its last step.
+
+    On its way pydantic also names the variant of a union that the value was taken for; the file has no such step.
+    """
+    node: Mapping[str, Any] = schema
+    place, allowed = list[Step](), list[str]()
+    for step in way:
+        node = _resolved(schema, node)
+        if "discriminator" in node:
+            node = {"$ref": node["discriminator"]["mapping"][step]}
+        elif step != _KEY:
+            place.append(step)
+            allowed = list(node.get("properties", {}))
+            node = _inside(node, step)
+    return place, allowed
 
 
-def _resolve(schema: Mapping[str, Any], node: Any, variants: Sequence[str | int]) -> dict[str, Any]:
-    while True:
-        if "$ref" in node:
-            node = schema["$defs"][node["$ref"].rsplit("/", 1)[1]]
-        elif "discriminator" in node:
-            mapping = node["discriminator"]["mapping"]
-            kind = next((v for v in reversed(variants) if v in mapping), next(iter(mapping)))
-            node = {"$ref": mapping[kind]}
-        elif "allOf" in node or "anyOf" in node:  # the other of `anyOf` is null
-            node = node.get("allOf", node.get("anyOf"))[0]
-        else:
-            return dict(node)
+def _resolved(schema: Mapping[str, Any], node: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A node without references; of a value that may be null, that of the value."""
+    while "$ref" in node or "anyOf" in node:
+        node = schema["$defs"][node["$ref"].rsplit("/", 1)[1]] if "$ref" in node else node["anyOf"][0]
+    return node
+
+
+def _inside(node: Mapping[str, Any], step: Step) -> Mapping[str, Any]:
+    """The node of a value in a mapping or a list; an empty one where the models know no such value."""
+    named = node.get("properties", {}).get(step)
+    of_any_name = next(iter(node.get("patternProperties", {}).values()), None)
+    inside: Mapping[str, Any] = named or of_any_name or node.get("additionalProperties") or node.get("items") or {}
+    return inside

@@ -1,6 +1,6 @@
 """Settings of recipes: one reward model each."""
 
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -8,70 +8,94 @@ from pipeline.settings.section import Name, Section, Share
 from pipeline.settings.training_data import COLLECTED
 from pipeline.vocabulary import ATTRIBUTES, Attribute
 
+RatingObjective = Literal["regression", "probe"]
+"""What a reward model may learn from ratings: a head on a model that is trained, or on one that is not."""
+
 PairObjective = Literal["bradley_terry", "margin_bt", "scaled_bt"]
+"""What it may learn from preferences: their losses are `pipeline.reward_model.objectives.preference_losses`."""
+
+Objective = Literal[RatingObjective, PairObjective, "two_stage"]
+"""What a recipe may ask for; `two_stage` is both, ratings first."""
 
 
 class Lora(Section):
     """Low-rank adapters on every linear layer (LoRA, arXiv 2106.09685); the head is trained whole and saved with them."""
 
-    rank: int = Field(16, ge=1)
-    alpha: int = Field(32, ge=1)
-    dropout: float = Field(0.0, ge=0, lt=1)
+    rank: int = Field(16, ge=1, description="rank of the adapters")
+    alpha: int = Field(32, ge=1, description="scale of the adapters, divided by their rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the adapters")
 
 
 class PreferenceStage(Section):
-    """The second stage of `two_stage`: preferences, from the model that ratings made (HelpSteer2-Preference, arXiv 2410.01257)."""
+    """The second stage of `two_stage`, which learns preferences from the model of the first on (HelpSteer2-Preference, arXiv 2410.01257)."""
 
     objective: PairObjective = "scaled_bt"
-    epochs: int = Field(1, ge=1)
-    batch_size: int = Field(64, ge=1, description="pairs per optimiser step")
-    learning_rate: float = Field(1e-6, gt=0)
-    warmup_steps: int = Field(10, ge=0)
-    evaluations: int = Field(10, ge=1)
+    epochs: int = Field(1, ge=1, description="passes over the preferences")
+    batch_size: int = Field(64, ge=1, description="pairs in an optimiser step")
+    learning_rate: float = Field(1e-6, gt=0, description="highest learning rate")
+    warmup_steps: int = Field(10, ge=0, description="steps until the learning rate is at its highest")
+    evaluations: int = Field(10, ge=1, description="evaluations on the development prompts during training")
     extrapolation: float = Field(
         1.0,
         ge=1,
         le=3,
-        description="weights become first stage + this x (second - first): ExPO; the 94.1 model has 1.52, 1 leaves them",
+        description="factor of the step from the first stage's weights to the second's (ExPO); 1 leaves them, the 94.1 model has 1.52",
     )
 
 
 class Recipe(Section):
     """One reward model: training data, base model, objective, optimisation."""
 
-    data: Name = Field(COLLECTED, description="this store's data set, or one of `training_data`")
-    base: Name = Field(description="a checkpoint of this profile")
-    objective: Literal["regression", "bradley_terry", "margin_bt", "scaled_bt", "two_stage", "probe"] = "regression"
+    data: Name = Field(
+        COLLECTED,
+        description="data that it trains on: `collected`, which is this store's data set, or one of `training_data`",
+    )
+    base: Name = Field(description="model that it starts from, one of the profile's checkpoints")
+    objective: Objective = "regression"
     attributes: tuple[Attribute, ...] = Field(
-        ATTRIBUTES, min_length=1, description="that are predicted; [helpfulness] is the helpfulness-only model"
+        ATTRIBUTES,
+        min_length=1,
+        description="attributes that are predicted; [helpfulness] is the helpfulness-only model",
     )
     labels: Literal["rounded", "mean"] = Field(
-        "rounded", description="targets: published labels, or the unrounded means of the kept ratings (soft labels)"
+        "rounded",
+        description="targets of regression: published labels, or the unrounded means of the kept ratings (soft labels)",
     )
     template: Literal["tokenizer", "helpsteer"] = Field(
-        "tokenizer", description="the base model's chat template, or the markers of NVIDIA's models"
+        "tokenizer",
+        description="how a conversation is written: by the base model's chat template, or with the markers of NVIDIA's models",
     )
-    layers: int | None = Field(None, ge=1, description="keep only so many of the base model's first layers")
+    layers: int | None = Field(
+        None, ge=1, description="number of the base model's first layers that are kept; null: all"
+    )
     head: Literal["ridge", "zero"] = Field(
-        "ridge", description="where the head starts: ridge regression on frozen states, or zero"
+        "ridge", description="where the head starts: at a ridge regression on the states of the base model, or at zero"
     )
-    lora: Lora | None = Field(None, description="train adapters instead of all weights")
+    lora: Lora | None = Field(
+        None, description="adapters that are trained instead of all weights; null: all weights are"
+    )
     preference: PreferenceStage | None = Field(None, description="the second stage of `two_stage`")
-    epochs: int = Field(2, ge=1)
-    batch_size: int = Field(128, ge=1, description="responses, or pairs, per optimiser step")
+    epochs: int = Field(2, ge=1, description="passes over the training data")
+    batch_size: int = Field(128, ge=1, description="responses, or pairs, in an optimiser step")
     micro_batch_tokens: int = Field(
-        8192, ge=32, description="tokens per forward pass, padding counted; a longer conversation goes alone"
+        8192, ge=32, description="tokens in a forward pass, padding counted; a longer conversation goes alone"
     )
-    learning_rate: float = Field(2e-6, gt=0)
-    warmup_steps: int = Field(10, ge=0)
-    weight_decay: float = Field(0.1, ge=0)
-    precision: Literal["bfloat16", "float32"] = Field("bfloat16", description="of all passes of training")
-    gradient_checkpointing: bool = False
-    max_tokens: int = Field(4096, ge=32, description="longer conversations lose their oldest turns")
+    learning_rate: float = Field(2e-6, gt=0, description="highest learning rate")
+    warmup_steps: int = Field(10, ge=0, description="steps until the learning rate is at its highest")
+    weight_decay: float = Field(0.1, ge=0, description="weight decay of AdamW")
+    precision: Literal["bfloat16", "float32"] = Field(
+        "bfloat16", description="floating-point type of all passes of training"
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="whether activations are computed again in the backward pass"
+    )
+    max_tokens: int = Field(
+        4096, ge=32, description="longest conversation, in tokens; longer ones lose their oldest turns"
+    )
     evaluations: int = Field(10, ge=1, description="evaluations on the development prompts during training")
     development_share: Share = Field(
         0.1,
-        description="of the train split's prompts, held out of training: they pick the checkpoint and fit the attribute weights",
+        description="share of the train split's prompts that is held out of training, to pick the checkpoint and fit the attribute weights",
     )
 
     @model_validator(mode="after")
@@ -81,21 +105,23 @@ class Recipe(Section):
         if self.objective == "two_stage" and self.attributes[0] != "helpfulness":
             raise ValueError("attributes: the second stage goes on with the first output, which must be helpfulness")
         if len(set(self.attributes)) < len(self.attributes):
-            raise ValueError("attributes: each once")
+            raise ValueError("attributes: each may stand there once")
         if self.objective == "probe" and self.lora:
             raise ValueError("lora: a probe trains no weights of the base model")
         if self.lora and self.preference and self.preference.extrapolation != 1:
-            raise ValueError("preference.extrapolation: of all weights only, not of adapters")
+            raise ValueError(
+                "preference.extrapolation: adapters can't be extrapolated; leave it at 1, or take lora away"
+            )
         return self
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of the model's outputs: attributes, or `reward` where preferences are the last thing that it learns from."""
-        return self.attributes if self.objective in ("regression", "probe") else ("reward",)
+        """Names of the model's outputs: attributes, or `reward` where it learns from preferences in the end."""
+        return ("reward",) if self.pairs else self.attributes
 
     @property
     def stages(self) -> tuple["Recipe", ...]:
-        """What is trained one after the other, each with one objective: itself, or of `two_stage` the two."""
+        """The recipes that are trained one after the other, each with one objective: of `two_stage` two, else itself."""
         if not self.preference:
             return (self,)
         first = self.model_copy(update={"objective": "regression", "preference": None})
@@ -105,9 +131,9 @@ class Recipe(Section):
     @property
     def pairs(self) -> bool:
         """Whether it learns from preferences between two responses."""
-        return self.objective not in ("regression", "probe")
+        return self.objective not in get_args(RatingObjective)
 
     @property
     def ratings(self) -> bool:
         """Whether it learns from ratings."""
-        return self.objective in ("regression", "probe", "two_stage")
+        return self.objective not in get_args(PairObjective)

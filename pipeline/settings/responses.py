@@ -23,16 +23,21 @@ class RewardScorer(Section):
     checkpoint: Name
 
 
+Scorer = Annotated[NextTurnScorer | RewardScorer, Field(discriminator="kind")]
+
+
 class Contexts(Section):
     """How the earlier assistant turns of a multi-turn prompt are written anew."""
 
-    checkpoint: Name
+    checkpoint: Name = Field(description="model that writes them")
     sampling: Sampling = Sampling()
-    system_prompt: str | None = None
-    candidates: int = Field(1, ge=1, le=64, description="written for each turn; HelpSteer2 has 16")
-    scorers: tuple[Annotated[NextTurnScorer | RewardScorer, Field(discriminator="kind")], ...] = Field(
+    system_prompt: str | None = Field(None, description="system prompt of each request; null: none")
+    candidates: int = Field(
+        1, ge=1, le=64, description="number of candidates written for each assistant turn; HelpSteer2 has 16"
+    )
+    scorers: tuple[Scorer, ...] = Field(
         (),
-        description="the candidate with the best average rank over these is kept; models of their own beside the one that writes",
+        description="what ranks the candidates, by models other than the one that writes; the candidate with the best mean rank is kept",
     )
 
     @model_validator(mode="after")
@@ -48,10 +53,10 @@ class Generator(Section):
     """One of the models that answer: a checkpoint with its decoding settings."""
 
     checkpoint: Name
-    share: float = Field(gt=0, description="relative share of all responses")
+    share: float = Field(gt=0, description="relative share of all responses that this generator writes")
     sampling: Sampling = Sampling()
-    system_prompt: str | None = None
+    system_prompt: str | None = Field(None, description="system prompt of each request; null: none")
     attributes: dict[Attribute, Annotated[int, Field(ge=0, le=4)]] = Field(
-        {}, description="asked for in the system prompt, as SteerLM conditions are (HelpSteer2, section 2.2)"
+        {}, description="levels that the system prompt asks for, as SteerLM's conditions do (HelpSteer2, section 2.2)"
     )
-    description: str = ""
+    description: str = Field("", description="what is shown of this generator")

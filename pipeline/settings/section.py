@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -14,6 +14,8 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$", max_len
 """A name that becomes an asset, a partition or a folder: lower-case letters, digits, underscores."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
+"""A share of a whole, 0 to 1."""
+
 ENGINE_POOL = "engine"
 """Pool of the steps that hold an accelerator, or all cores: one at a time by default."""
 
@@ -27,11 +29,16 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    def digest(self) -> str:
-        """Hash of the section's values: 12 hex digits, equal for equal values."""
-        return digest(self.model_dump(mode="json"))
+
+def said(section: Section) -> dict[str, Any]:
+    """What a section says beyond its defaults, as JSON.
+
+    A new option with a default therefore changes the digest of nothing. A default that changes is not seen here: the versions of
+    the assets that it concerns must then be raised by hand.
+    """
+    return section.model_dump(mode="json", exclude_defaults=True)
 
 
 def digest(value: object) -> str:
-    """Hash of a JSON value: 12 hex digits, independent of key order."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    """Hash of a JSON value, which may have sections in it: 12 hex digits, independent of the order of keys. Of a section, what it has `said`."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=said).encode()).hexdigest()[:12]

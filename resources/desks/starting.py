@@ -1,4 +1,4 @@
-"""Annotation desks: where tasks go and ratings come from."""
+"""Which desk a profile names."""
 
 from pipeline.settings import FilesDesk, HelpSteer2Desk, ModelsDesk, Profile, SimulatedDesk
 from resources.desks.desk import AnnotationDesk
@@ -9,7 +9,7 @@ from resources.desks.simulated import SimulatedAnnotators
 
 
 def desk_of(profile: Profile) -> AnnotationDesk:
-    """The desk that a profile names."""
+    """The desk that a profile names: a case for each section of the union `Desk`, or the types don't check."""
     match profile.annotations.desk:
         case SimulatedDesk() as desk:
             return SimulatedAnnotators(**desk.model_dump(exclude={"kind"}), seed=profile.seed)
