@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets import code_version, count_table, options, ratings_of, sample_table
-from pipeline import gate, plots
+from pipeline import gate, partitions, plots
 from pipeline.benchmarks import loading
 from pipeline.evaluation import expectations, history, page, schema, summary, weights
 from pipeline.evaluation.doubt.calibration import calibration
@@ -24,13 +24,13 @@ from resources.storage import Storage
 
 def build(profile: Profile) -> list[dg.AssetsDefinition]:
     """The stage's assets for a profile."""
-    recipes = dg.StaticPartitionsDefinition(list(profile.recipes))
+    recipes = partitions.recipes(profile)
     score_rules = expectations.score_rules(profile.evaluation.gate)
 
     @dg.asset(
         **options(
             "attribute_weights",
-            "evaluation",
+            "reward_model",
             expectations.WEIGHTS,
             code_version("5", profile.seed),
             deps=["reward_model"],

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from safetensors import safe_open
 
 from assets import code_version, count_table, options, ratings_of, sample_table
-from pipeline import gate, plots
+from pipeline import gate, partitions, plots
 from pipeline.benchmarks import loading
 from pipeline.reward_model import expectations, schema, sources, summary, training_data
 from pipeline.settings import COLLECTED, ENGINE_POOL, Profile
@@ -33,7 +33,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     used = {recipe.base: profile.checkpoints[recipe.base].core for recipe in profile.recipes.values()}
     collected = all(recipe.data == COLLECTED for recipe in profile.recipes.values())
     note = f" {profile.ratings_note}".rstrip() if collected else ""
-    recipes = dg.StaticPartitionsDefinition(list(profile.recipes))
+    recipes = partitions.recipes(profile)
 
     @dg.asset(
         **options(
@@ -99,7 +99,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     @dg.asset(
         **options(
             "exported_model",
-            "reward_model",
+            "evaluation",
             expectations.EXPORTED_MODEL,
             code_version("1"),
             deps=["reward_model", "training_data", "attribute_weights", "benchmark_scores"],
@@ -161,7 +161,7 @@ def _training_data(profile: Profile) -> dg.AssetsDefinition:
             code_version("1", *parts, *map(loading.content, profile.benchmarks.values())),
             deps=["helpsteer_dataset"],
         ),
-        partitions_def=dg.StaticPartitionsDefinition(list(profile.recipes)),
+        partitions_def=partitions.recipes(profile),
     )
     def training_data_of_recipe(context: dg.AssetExecutionContext, storage: Storage) -> Iterator[gate.Event]:
         """What a recipe trains on: ratings and preferences, without the prompts of benchmarks, with development prompts held out."""

@@ -66,7 +66,7 @@ class Demo:
 
     def run(self) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "pipeline.operating.run"],
+            [sys.executable, "-m", "pipeline.operating", "run"],
             env=self.env,
             cwd=PROJECT,
             capture_output=True,
