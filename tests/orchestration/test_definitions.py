@@ -64,9 +64,15 @@ def test_every_profile_gives_definitions_that_validate(name: str) -> None:
     dg.Definitions.validate_loadable(build_defs(load_profile(name)))
 
 
-def graph() -> dict[str, list[str]]:
+def graph() -> dict[str, dict[str, object]]:
     specs = build_defs(load_profile("tiny")).resolve_all_asset_specs()
-    return {s.key.to_user_string(): sorted(d.asset_key.to_user_string() for d in s.deps) for s in specs}
+    return {
+        s.key.to_user_string(): {
+            "group": s.group_name,
+            "deps": sorted(d.asset_key.to_user_string() for d in s.deps),
+        }
+        for s in specs
+    }
 
 
 def test_the_asset_graph_is_the_one_on_record() -> None:
