@@ -24,7 +24,7 @@ $(DAGSTER_HOME)/dagster.yaml: pipeline/dagster.yaml
 	@cp $< $@
 
 demo: setup $(DAGSTER_HOME)/dagster.yaml
-	$(BIN)/python -m pipeline.operating.run
+	$(BIN)/python -m pipeline.operating run
 
 test: lint
 	$(BIN)/python -m pytest

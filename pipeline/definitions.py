@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from assets import annotations, dataset, evaluation, prompts, responses, reward_model
-from pipeline.automation import jobs
+from pipeline.automation.jobs import jobs
 from pipeline.automation.schedules import schedules
 from pipeline.settings import Profile, load_profile
 from resources.compute import compute_of
@@ -28,9 +28,10 @@ def build_defs(profile: Profile | None = None, **resource_overrides: Any) -> dg.
         "tracking": tracking_of(profile),
     }
     at_once = profile.compute.steps_at_once
+    assets = [asset for stage in STAGES for asset in stage.build(profile)]
     return dg.Definitions(
-        assets=[asset for stage in STAGES for asset in stage.build(profile)],
-        jobs=jobs.jobs(profile),
+        assets=assets,
+        jobs=jobs(profile, [spec for asset in assets for spec in asset.specs]),
         schedules=schedules(profile),
         resources={**resources, **resource_overrides},
         # heavy work is in workers, which are processes of their own: one step at a time needs no further process

@@ -1,4 +1,10 @@
-"""Partitions: the ways in which an asset is cut into parts that are made one at a time."""
+"""Partitions: the ways in which assets are cut into parts that are made one at a time, and the stretch of the chain that each cuts.
+
+A stage with a partition of its own adds a row to `chain`: its job and the demo's part of it follow from that (see
+`pipeline.automation.jobs`).
+"""
+
+from typing import NamedTuple
 
 import dagster as dg
 
@@ -11,3 +17,47 @@ DELIVERIES = dg.DynamicPartitionsDefinition(name="delivery")
 def recipes(profile: Profile) -> dg.StaticPartitionsDefinition:
     """One partition a recipe of the profile."""
     return dg.StaticPartitionsDefinition(list(profile.recipes))
+
+
+class Stretch(NamedTuple):
+    """A stretch of the chain, which one job makes: its partitions (None: none), or the assets that stand apart from every other job."""
+
+    job: str
+    description: str
+    partitions: dg.PartitionsDefinition | None = None
+    apart: tuple[str, ...] = ()
+
+
+POOL = "build_pool"
+DELIVERY = "collect_delivery"
+RECIPE = "train_and_evaluate"
+PUSH = "push_dataset"
+
+
+def chain(profile: Profile) -> list[Stretch]:
+    """The stretches of a profile's chain, in the order in which a first delivery needs them. The first has what nothing partitioned precedes."""
+    push = profile.dataset.push
+    return [
+        Stretch(POOL, "Read the sources and build the pool of candidate prompts. No partition."),
+        Stretch(
+            DELIVERY,
+            "One delivery: draw prompts, answer them, have them rated, publish the data set. Partition: the delivery.",
+            DELIVERIES,
+        ),
+        Stretch(
+            RECIPE,
+            "One recipe: prepare its training data, train its reward model, score the benchmarks. Partition: the recipe.",
+            recipes(profile),
+        ),
+        *(
+            [  # data leaves the store when somebody says so, never as a part of a delivery
+                Stretch(
+                    PUSH,
+                    f"Upload the published data set to {push.repo} on the Hugging Face hub. No partition.",
+                    apart=("hub_dataset",),
+                )
+            ]
+            if push
+            else []
+        ),
+    ]

@@ -1,48 +1,87 @@
-"""When things run: jobs and the weekly schedule. What runs is defined in `assets`."""
+"""The jobs, worked out from the assets: one a stretch of the chain that `pipeline.partitions` declares. What runs is defined in `assets`."""
+
+from collections.abc import Sequence
+from graphlib import TopologicalSorter
+from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from pipeline.partitions import DELIVERIES, recipes
+from pipeline import partitions
+from pipeline.partitions import Stretch
 from pipeline.settings import Profile
 
-POOL = "build_pool"
-DELIVERY = "collect_delivery"
-RECIPE = "train_and_evaluate"
-PUSH = "push_dataset"
 
+def jobs(profile: Profile, specs: Sequence[dg.AssetSpec]) -> list[Any]:
+    """The jobs of a code location's assets, as `dg.define_asset_job` gives them, in the order of the chain.
 
-def jobs(profile: Profile) -> list[UnresolvedAssetJobDefinition]:
-    """The jobs, in the order in which a first delivery needs them; one that pushes the data set where the profile says where to.
-
-    A profile whose texts are recorded has no pool to build.
+    Raises `LookupError` where an asset has partitions that no stretch declares.
     """
-    keys = [] if profile.recorded else ["conversations", "candidate_prompts", "prompt_topics", "prompt_complexity"]
-    pool = dg.AssetSelection.assets(*keys)
-    recipe = dg.AssetSelection.assets(
-        "training_data", "reward_model", "attribute_weights", "benchmark_scores", "exported_model", "leaderboard"
-    )
-    build_pool = dg.define_asset_job(
-        POOL, pool, description="Read the sources and build the pool of candidate prompts. No partition."
-    )
-    delivery, push = dg.AssetSelection.all() - pool - recipe, []
-    if profile.dataset.push:  # never part of a delivery: data leaves the store when somebody says so
-        delivery -= dg.AssetSelection.assets("hub_dataset")
-        says = f"Upload the published data set to {profile.dataset.push.repo} on the Hugging Face hub. No partition."
-        push = [dg.define_asset_job(PUSH, dg.AssetSelection.assets("hub_dataset"), description=says)]
     return [
-        *([build_pool] if keys else []),
         dg.define_asset_job(
-            DELIVERY,
-            delivery,
-            description="One delivery: draw prompts, answer them, have them rated, publish the data set. Partition: the delivery.",
-            partitions_def=DELIVERIES,
-        ),
-        dg.define_asset_job(
-            RECIPE,
-            recipe,
-            description="One recipe: prepare its training data, train its reward model, score the benchmarks. Partition: the recipe.",
-            partitions_def=recipes(profile),
-        ),
-        *push,
+            stretch.job,
+            [spec.key for spec in members],
+            description=stretch.description,
+            partitions_def=stretch.partitions,
+        )
+        for stretch, members in stretches(profile, specs)
     ]
+
+
+def plan(profile: Profile, specs: Sequence[dg.AssetSpec], dynamic: Sequence[str]) -> list[tuple[str, str | None]]:
+    """Jobs with the partition that each is run on, in the order in which the whole chain needs them.
+
+    dynamic: the keys of dynamic partitions to run on; of static ones, all are. What stands apart is left out.
+    """
+    steps: list[tuple[str, str | None]] = []
+    for stretch, _ in stretches(profile, specs):
+        match stretch.partitions:
+            case None:
+                steps += [] if stretch.apart else [(stretch.job, None)]
+            case dg.DynamicPartitionsDefinition():
+                steps += [(stretch.job, key) for key in dynamic]
+            case static:
+                steps += [(stretch.job, key) for key in static.get_partition_keys()]
+    return steps
+
+
+def stretches(profile: Profile, specs: Sequence[dg.AssetSpec]) -> list[tuple[Stretch, list[dg.AssetSpec]]]:
+    """Every stretch that has assets, with them, upstream first.
+
+    A partitioned asset is of the stretch with its partitions. One without is of the last stretch that is upstream of it, or of its
+    own stage's where that comes later; with no partition upstream, of the first.
+    """
+    declared = partitions.chain(profile)
+    own = {spec.key: n for spec in specs if (n := _own(declared, spec)) is not None}
+    stages: dict[str | None, int] = {}
+    for spec in specs:
+        if spec.partitions_def is not None:
+            stages[spec.group_name] = min(own[spec.key], stages.get(spec.group_name, len(declared)))
+    place: dict[dg.AssetKey, int] = {}
+    for spec in in_order(specs):
+        upstream = max((place[d.asset_key] for d in spec.deps if d.asset_key in place), default=0)
+        with_stage = max(upstream, stages.get(spec.group_name, 0)) if upstream else 0
+        place[spec.key] = own.get(spec.key, with_stage)
+    found = [(s, [spec for spec in in_order(specs) if place[spec.key] == n]) for n, s in enumerate(declared)]
+    return [(stretch, members) for stretch, members in found if members]
+
+
+def _own(declared: Sequence[Stretch], spec: dg.AssetSpec) -> int | None:
+    """The place of the stretch that an asset belongs to by its partitions or its name; None where neither says."""
+    for n, stretch in enumerate(declared):
+        if spec.key.to_user_string() in stretch.apart or (
+            spec.partitions_def is not None and stretch.partitions == spec.partitions_def
+        ):
+            return n
+    if spec.partitions_def is None:
+        return None
+    raise LookupError(
+        f"{spec.key.to_user_string()} has partitions that no stretch of the chain declares: add them to "
+        "pipeline.partitions.chain"
+    )
+
+
+def in_order(specs: Sequence[dg.AssetSpec]) -> list[dg.AssetSpec]:
+    """Assets with everything upstream of one before it; by their keys where neither is."""
+    by_key = {spec.key: spec for spec in sorted(specs, key=lambda spec: spec.key)}
+    upstream = {key: [d.asset_key for d in spec.deps if d.asset_key in by_key] for key, spec in by_key.items()}
+    return [by_key[key] for key in TopologicalSorter(upstream).static_order()]

@@ -2,8 +2,7 @@
 
 import dagster as dg
 
-from pipeline.automation.jobs import DELIVERY
-from pipeline.partitions import DELIVERIES
+from pipeline.partitions import DELIVERIES, DELIVERY
 from pipeline.settings import Profile
 
 

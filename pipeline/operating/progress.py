@@ -1,4 +1,4 @@
-"""What a run does, printed as it happens, and the memory that it takes."""
+"""What a run does, printed as it happens, and the memory that it takes; the console that the commands print to."""
 
 import logging
 import threading
@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 
 import dagster as dg
 import psutil
+from rich.console import Console
 from rich.markup import escape
 
-from pipeline.operating.location import console
+console = Console(highlight=False, soft_wrap=True)
+"""What the commands here print to."""
 
 
 @contextmanager

@@ -1,48 +1,61 @@
-"""The report of a run over the whole chain, as one page: what went in, what came out, how good it is. Strangers' text is escaped."""
+"""The report of what a store has, as one page: what went in, what came out, how good it is. Strangers' text is escaped."""
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from markupsafe import Markup
 
 from pipeline import plots
 from pipeline.evaluation import page
 from pipeline.evaluation.leaderboard import wide
 from pipeline.evaluation.published import PUBLISHED_SOURCE
+from pipeline.operating.made import Row
 from pipeline.prompts import delivery_figures
-from pipeline.settings import Profile
+from pipeline.settings import Profile, Recipe
 from pipeline.store import Store, local_path
 from pipeline.vocabulary import ATTRIBUTES
 
-_PICTURE = re.compile(r"!\[.*?\]\((data:image/png;base64,[A-Za-z0-9+/=]+)\)")
+_PICTURE = re.compile(r"!\[(.*?)\]\((data:image/png;base64,[A-Za-z0-9+/=]+)\)")
 
 
-def write_report(store: Store, profile: Profile, stages: Sequence[Mapping[str, Any]]) -> Path:
-    """Write `report.html` into the store's folder; its path. stages: rows with stage, asset, partition, rows_in, rows_out, seconds (None: kept)."""
+def write_report(store: Store, profile: Profile, rows: Sequence[Row]) -> Path:
+    """Write `report.html` into the store's folder; its path. rows: what was made; see `pipeline.operating.made`.
+
+    Raises `NotPublishedError` where the store lacks what the report is of, and ValueError where it isn't on a local disk.
+    """
+    root = local_path(store.root)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    environment.filters["link"] = lambda path: quote(os.path.relpath(Path(path), root))  # as seen from the report
     text = environment.get_template("report.html").render(
         profile=profile,
-        stages=stages,
+        rows=[(row, str(store.path(row.asset, row.partition))) for row in rows],
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         deliveries=[_delivery(store, key) for key in store.partitions("agreed_tasks")],
         pool=None if profile.recorded else _pool(store),
         draws={} if profile.recorded else {key: _draw(store, profile, key) for key in store.partitions("prompts")},
         data=_dataset(store),
-        recipes=[_recipe(store, name) for name in profile.recipes if store.manifest("benchmark_scores", name)],
+        recipes=[
+            _recipe(store, name, recipe)
+            for name, recipe in profile.recipes.items()
+            if store.manifest("benchmark_scores", name)
+        ],
         boards=_boards(store.read("leaderboard")),
-        board_page=str(local_path(store.path("leaderboard", None, page.HTML)).relative_to(local_path(store.root))),
+        board_page=str(store.path("leaderboard", None, page.HTML)),
         source=PUBLISHED_SOURCE,
         attributes=ATTRIBUTES,
     )
-    path = local_path(store.root) / "report.html"
+    path = root / "report.html"
     path.write_text(text, encoding="utf-8")
     return path
 
@@ -60,7 +73,7 @@ def _pool(store: Store) -> dict[str, Any]:
     return {
         "reasons": [*_counts(aside["reason"]), *_counts(rejected["reason"])],
         "levels": _picture(
-            plots.bar_chart([str(n) for n in levels.index], list(levels), "Complexity of the pool", "prompts")
+            plots.bar_chart([str(n) for n in levels.index], list(levels), "Complexity of the pool, 1 to 5", "prompts")
         ),
     }
 
@@ -92,7 +105,9 @@ def _delivery(store: Store, key: str) -> dict[str, Any]:
     per_response = annotations.group_by("response_id").aggregate([([], "count_all")])["count_all"]
     return {
         "key": key,
-        "ratings": _picture(plots.grouped_bars([str(n) for n in range(5)], counts, "Ratings", "annotations")),
+        "ratings": _picture(
+            plots.grouped_bars([str(n) for n in range(5)], counts, "Ratings by level, 0 to 4", "annotations")
+        ),
         "kappa": [
             {"attribute": a, **{r["stage"]: r for r in kappa.loc[kappa["attribute"] == a].to_dict("records")}}
             for a in ATTRIBUTES
@@ -144,16 +159,21 @@ def _dataset(store: Store) -> dict[str, Any]:
     }
 
 
-def _recipe(store: Store, name: str) -> dict[str, Any]:
+def _recipe(store: Store, name: str, recipe: Recipe) -> dict[str, Any]:
     curve = store.read("reward_model", name, "training_curve.parquet")
     manifest = store.manifest("reward_model", name)
+    info = manifest.info if manifest else {}
     losses = {"development": curve["development_loss"].to_pylist(), "training": curve["train_loss"].to_pandas()}
     return {
         "name": name,
         "path": str(store.path("reward_model", name)),
-        "curve": _picture(plots.line_chart(curve["step"].to_pylist(), losses, "Training", "step", "loss")),
+        "curve": _picture(
+            plots.line_chart(curve["step"].to_pylist(), losses, "Loss over the training", "step", "loss")
+        ),
         "best": next(row for row in curve.to_pylist() if row["chosen"]),
-        "info": manifest.info if manifest else {},
+        "info": info,
+        "max_tokens": recipe.max_tokens,
+        "conversations": info["train_responses"] + info["development_responses"],
         "weights": store.read("attribute_weights", name).to_pylist(),
         "summary": store.read("benchmark_scores", name, "summary.parquet").to_pylist(),
     }
@@ -174,9 +194,9 @@ def _counts(column: pa.ChunkedArray) -> list[tuple[str, int]]:
     return sorted(((c["values"], c["counts"]) for c in pc.value_counts(column).to_pylist()), key=lambda c: -c[1])
 
 
-def _picture(markdown: str) -> str:
-    """The data URI of a plot."""
+def _picture(markdown: str) -> Markup:
+    """The image element of a plot, with its alternative text."""
     found = _PICTURE.fullmatch(markdown)
     if not found:
         raise ValueError("not a plot")
-    return found.group(1)
+    return Markup('<img alt="{}" src="{}">').format(*found.groups())

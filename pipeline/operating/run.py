@@ -1,145 +1,91 @@
-"""`make demo`: the whole chain on the profile, as runs that the UI shows, with progress, a table and a report at the end.
+"""The whole chain on a profile, as runs that the UI shows, with progress, a table and a report at the end. `make demo` is this.
 
-Only what is missing or out of date is run: by the same reckoning that marks an asset as stale in the UI.
+Only what is missing or out of date is run: see `pipeline.operating.stale`.
 """
 
-import sys
 import time
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import dagster as dg
 from rich.markup import escape
-from rich.table import Table
 
-from pipeline.automation import jobs as automation
-from pipeline.operating.location import console, definitions
-from pipeline.operating.progress import peak_memory, progress
+from pipeline import partitions
+from pipeline.automation.jobs import plan, stretches
+from pipeline.operating.location import definitions
+from pipeline.operating.made import rows_made, show
+from pipeline.operating.progress import console, peak_memory, progress
 from pipeline.operating.report import write_report
 from pipeline.operating.stale import out_of_date
-from pipeline.partitions import DELIVERIES
-from pipeline.settings import ProfileError, load_profile
+from pipeline.settings import Profile
 from pipeline.store import Store
 
-Seconds = dict[tuple[str, str | None], float]
-"""What the step of an asset and partition took."""
-DEMO_DELIVERY = "demo"
+DEMO = "demo"
+"""The partition that the demo makes of assets with dynamic partitions: the key of its delivery."""
 
 
-@dataclass
-class Row:
-    """A line of the table at the end."""
+def run_chain(profile: Profile) -> int:
+    """Run every job of the profile's chain, in order; 0 where everything is published, 1 where a run failed.
 
-    stage: str
-    asset: str
-    partition: str | None
-    rows_in: int | None
-    rows_out: int | None
-    seconds: float | None
-
-
-def main() -> int:
-    """Run the chain; 0 where everything is published."""
+    The profile has to be the one that `PIPELINE_PROFILE` names: the definitions are loaded by it.
+    """
     warnings.filterwarnings("ignore", category=dg.PreviewWarning)  # of Dagster's own parts, about each other
-    profile = load_profile()
     store, instance = Store(profile.store), dg.DagsterInstance.get()
-    begun, seconds = time.monotonic(), Seconds()
-    console.print(f"Profile [bold]{profile.name}[/], store {profile.store}")
+    begun, seconds = time.monotonic(), dict[tuple[str, str | None], float]()
+    console.print(f"Running the profile [bold]{escape(profile.name)}[/]. Its store is {escape(profile.store)}.")
     if profile.ratings_note:
-        console.print(f"[bold]{profile.ratings_note}[/]")
-    instance.add_dynamic_partitions(str(DELIVERIES.name), [DEMO_DELIVERY])
-    pool: list[tuple[str, str | None]] = [] if profile.recorded else [(automation.POOL, None)]
-    recipes = [(automation.RECIPE, recipe) for recipe in profile.recipes]
-    plan = [*pool, (automation.DELIVERY, DEMO_DELIVERY), *recipes]
+        console.print(f"[bold]{escape(profile.ratings_note)}[/]")
+    for stretch in partitions.chain(profile):
+        if isinstance(stretch.partitions, dg.DynamicPartitionsDefinition):
+            instance.add_dynamic_partitions(str(stretch.partitions.name), [DEMO])
+    specs = definitions().resolve_all_asset_specs()
+    members = {stretch.job: found for stretch, found in stretches(profile, specs)}
+    steps = plan(profile, specs, [DEMO])
     with peak_memory() as peak:
-        for job, partition in plan:
-            if not run(instance, store, job, partition, seconds):
+        for job, partition in steps:
+            title = escape(f"{job} [{partition}]" if partition else job)
+            stale = [s.key for s in out_of_date(instance, definitions(), store, members[job], partition)]
+            if not stale:
+                console.print(f"[dim]{title} is up to date.[/]")
+                continue
+            console.print(f"[bold]{title}[/] makes {len(stale)} asset{'s' if len(stale) > 1 else ''}.")
+            made = run_job(instance, job, partition, stale)
+            if made is None:
                 return 1
-    rows = table_rows(store, plan, seconds)
+            seconds |= made
+    rows = rows_made(store, profile, specs, steps, seconds)
     show(rows)
-    report = write_report(store, profile, [vars(row) for row in rows])
+    report = write_report(store, profile, rows)
     console.print(
-        f"{time.monotonic() - begun:.0f} s, peak memory {peak[0] / 2**30:.2f} GiB (this process and its workers)"
+        f"The chain took {time.monotonic() - begun:.0f} s. This process and its workers held at most "
+        f"{peak[0] / 2**30:.2f} GiB of memory."
     )
-    console.print(f"Report: {report}\nThe same runs in the Dagster UI: make ui")
+    console.print(f"The report is {report}.\n`make ui` shows the same runs in the Dagster UI.", markup=False)
     return 0
 
 
-def run(instance: dg.DagsterInstance, store: Store, job: str, partition: str | None, seconds: Seconds) -> bool:
-    """Run what is out of date of a job; False where the run failed. Adds the seconds of each asset's step."""
-    stale = out_of_date(instance, store, job, partition)
-    title = escape(f"{job} [{partition}]" if partition else job)
-    if not stale:
-        console.print(f"[dim]{title}: up to date[/]")
-        return True
-    console.print(f"[bold]{title}[/]: {len(stale)} assets")
-    pointer = dg.build_reconstructable_job("pipeline.operating.run", "resolve_job", reconstructable_args=(job,))
+def run_job(
+    instance: dg.DagsterInstance, job: str, partition: str | None, assets: list[dg.AssetKey]
+) -> dict[tuple[str, str | None], float] | None:
+    """Run some assets of a job, printing what it does: seconds of each asset's step, or None where the run failed."""
+    pointer = dg.build_reconstructable_job("pipeline.operating.location", "resolve_job", reconstructable_args=(job,))
     with progress(instance) as tail:
         result = dg.execute_job(
             pointer,
             instance,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             tags={"dagster/partition": partition} if partition else {},
-            asset_selection=stale,
+            asset_selection=assets,
         )
+    if not result.success:
+        console.print(f"The run {result.run_id} failed.", style="bold red")
+        console.print(tail.failure or "It recorded no reason. `make ui` shows the run in the Dagster UI.", markup=False)
+        return None
     steps = {step.step_key: step for step in instance.get_run_step_stats(result.run_id)}
+    seconds = dict[tuple[str, str | None], float]()
     for record in instance.get_records_for_run(
         result.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
     ).records:
         step = steps[str(record.event_log_entry.step_key)]
         if record.asset_key and step.start_time and step.end_time:
             seconds[record.asset_key.to_user_string(), record.partition_key] = step.end_time - step.start_time
-    if not result.success:
-        console.print(f"[bold red]{title} failed[/] (run {result.run_id})\n", style="red")
-        console.print(tail.failure or "no reason was recorded: see the run in the UI, `make ui`", markup=False)
-    return bool(result.success)
-
-
-def table_rows(store: Store, plan: Sequence[tuple[str, str | None]], seconds: Seconds) -> list[Row]:
-    """A row an asset and partition, in the order of the chain: rows read of its first dependency, rows published, seconds of its step in this run."""
-    graph, rows = definitions().resolve_asset_graph(), dict[tuple[str, str | None], Row]()
-    declared = {spec.key: spec for spec in definitions().resolve_all_asset_specs()}
-    jobs = {job.name: job.selection.resolve(graph) for job in automation.jobs(load_profile())}
-
-    def own(key: dg.AssetKey, partition: str | None) -> str | None:
-        return partition if graph.get(key).is_partitioned else None
-
-    def count(key: dg.AssetKey, partition: str | None) -> int | None:
-        manifest = store.manifest(key.to_user_string(), own(key, partition))
-        return manifest.rows if manifest else None
-
-    for job, partition in plan:
-        for key in graph.toposorted_asset_keys:
-            if key in jobs[job]:
-                place = (key.to_user_string(), own(key, partition))
-                first = next((count(d.asset_key, partition) for d in declared[key].deps), None)
-                rows.pop(place, None)  # of the leaderboard, made anew for every recipe, the last one stands
-                rows[place] = Row(
-                    str(declared[key].group_name), *place, first, count(key, partition), seconds.get(place)
-                )
-    return list(rows.values())
-
-
-def show(rows: Sequence[Row]) -> None:
-    """Print the table."""
-    table = Table(title="What was made", title_justify="left")
-    for name in ("stage", "asset", "partition"):
-        table.add_column(name)
-    for name in ("rows in", "rows out", "seconds"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        took = "kept" if row.seconds is None else f"{row.seconds:.1f}"
-        counts = ["" if n is None else f"{n:,}" for n in (row.rows_in, row.rows_out)]
-        table.add_row(row.stage, row.asset, row.partition or "", *counts, took)
-    if not console.is_terminal:
-        console.width = 120  # a log's lines: Rich would take 80, and cut the names off
-    console.print(table)
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ProfileError as error:
-        console.print(str(error), style="red", markup=False)
-        sys.exit(2)
+    return seconds

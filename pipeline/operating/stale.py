@@ -1,31 +1,48 @@
-"""Which assets are out of date, by the same reckoning that marks an asset as stale in the UI."""
+"""Which assets are out of date, by the reckoning with which the UI marks an asset as stale.
 
+Dagster has no public interface to it: this module alone uses its private ones, and a test compares what they say with the answer that the UI
+gets from its server.
+
+- `CachingStaleStatusResolver` (`dagster._core.definitions.data_version`): the reckoning itself;
+- `AssetGraphView` (`dagster._core.asset_graph_view.asset_graph_view`) and `TemporalContext`
+  (`dagster._core.definitions.temporal_context`): through which the resolver reads the event log;
+- `Definitions.resolve_asset_graph`, which has no promise of staying either: the graph that both of them take.
+"""
+
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
 from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
-from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.definitions.temporal_context import TemporalContext
 
-from pipeline.automation import jobs
-from pipeline.operating.location import definitions
-from pipeline.settings import load_profile
 from pipeline.store import Store
 
 
-def out_of_date(instance: dg.DagsterInstance, store: Store, job: str, partition: str | None) -> list[dg.AssetKey]:
-    """Assets of a job that are missing from the store or stale, and those of the job that depend on them, parents first."""
-    graph = definitions().resolve_asset_graph()
-    now = TemporalContext(effective_dt=datetime.now(UTC), last_event_id=None)
-    resolver = CachingStaleStatusResolver(
-        instance, graph, AssetGraphView(temporal_context=now, instance=instance, asset_graph=graph)
-    )
-    members = next(j for j in jobs.jobs(load_profile()) if j.name == job).selection.resolve(graph)
-    stale: set[dg.AssetKey] = set()
-    for key in graph.toposorted_asset_keys:
-        if key in members:
-            own = partition if graph.get(key).is_partitioned else None
-            missing = store.manifest(key.to_user_string(), own) is None
-            if missing or graph.get(key).parent_keys & stale or resolver.get_status(key, own) != StaleStatus.FRESH:
-                stale.add(key)
-    return [key for key in graph.toposorted_asset_keys if key in stale]
+def out_of_date(
+    instance: dg.DagsterInstance,
+    definitions: dg.Definitions,
+    store: Store,
+    members: Sequence[dg.AssetSpec],
+    partition: str | None,
+) -> list[dg.AssetSpec]:
+    """The assets of a job that are missing from the store or stale, and those of the job downstream of them.
+
+    members: the job's assets, upstream first, as the answer is. partition: the one that those with partitions are looked at in.
+    """
+    status, stale = staleness(instance, definitions), dict[dg.AssetKey, dg.AssetSpec]()
+    for spec in members:
+        own = partition if spec.partitions_def else None
+        follows = any(dep.asset_key in stale for dep in spec.deps)
+        if follows or not store.manifest(spec.key.to_user_string(), own) or status(spec.key, own) != "FRESH":
+            stale[spec.key] = spec
+    return list(stale.values())
+
+
+def staleness(instance: dg.DagsterInstance, definitions: dg.Definitions) -> Callable[[dg.AssetKey, str | None], str]:
+    """A function that gives the status of an asset and partition now, as the UI has it: FRESH, STALE or MISSING."""
+    graph, now = definitions.resolve_asset_graph(), TemporalContext(effective_dt=datetime.now(UTC), last_event_id=None)
+    view = AssetGraphView(temporal_context=now, instance=instance, asset_graph=graph)
+    resolver = CachingStaleStatusResolver(instance, graph, view)
+    return lambda key, partition: str(resolver.get_status(key, partition).value)

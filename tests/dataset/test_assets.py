@@ -16,8 +16,9 @@ import yaml
 from huggingface_hub import HfApi
 
 from assets import dataset
-from pipeline.automation import jobs
+from pipeline.automation.jobs import stretches
 from pipeline.definitions import build_defs
+from pipeline.partitions import PUSH
 from pipeline.prompts.schema import PROMPTS
 from pipeline.settings import Profile, ProfileError, Push, load_profile
 from pipeline.store import DATA, Store, write_table
@@ -377,10 +378,10 @@ def test_the_push_is_in_the_graph_where_a_repository_is_named_and_in_no_delivery
     wanted = publishable()
     definitions = build_defs(wanted)
     dg.Definitions.validate_loadable(definitions)
-    graph = definitions.resolve_asset_graph()
-    members = {j.name: {k.to_user_string() for k in j.selection.resolve(graph)} for j in jobs.jobs(wanted)}
-    assert members[jobs.PUSH] == {"hub_dataset"}
-    assert [name for name, keys in members.items() if "hub_dataset" in keys] == [jobs.PUSH]
+    made = stretches(wanted, definitions.resolve_all_asset_specs())
+    members = {stretch.job: {spec.key.to_user_string() for spec in specs} for stretch, specs in made}
+    assert members[PUSH] == {"hub_dataset"}
+    assert [name for name, keys in members.items() if "hub_dataset" in keys] == [PUSH]
 
 
 def test_naming_a_repository_makes_nothing_stale() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import unquote
 
 import dagster as dg
 import datasets
@@ -66,7 +67,7 @@ class Demo:
 
     def run(self) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "pipeline.operating.run"],
+            [sys.executable, "-m", "pipeline.operating", "run"],
             env=self.env,
             cwd=PROJECT,
             capture_output=True,
@@ -101,6 +102,9 @@ def test_it_ends_with_a_table_and_a_report(demo: Demo, store: Store) -> None:
     page = (Path(store.uri) / "report.html").read_text()
     assert "simulated annotators" in page
     assert "<script" not in page
+    links = [unquote(link) for link in re.findall(r'href="([^"]*)"', page)]
+    assert len(links) > len(RECIPES)
+    assert [link for link in links if not (Path(store.uri) / link).exists()] == []
 
 
 def test_every_column_that_the_ui_shows_is_described_and_no_description_is_left_over(demo: Demo) -> None:

@@ -122,7 +122,7 @@ def test_a_plot_has_a_row_a_model_whatever_its_name() -> None:
     plot = plots.interval_chart(
         names, [50.0, 60.0, 70.0], [(40.0, 60.0)] * 3, {"random": [50.0] * 3}, "Overall", "percent"
     )
-    found = re.fullmatch(r"!\[Overall\]\(data:image/png;base64,([A-Za-z0-9+/=]+)\)", plot)
+    found = re.fullmatch(r"!\[Overall\. [^\[\]<>$]*\]\(data:image/png;base64,([A-Za-z0-9+/=]+)\)", plot)
     assert found is not None
     assert base64.b64decode(found.group(1)).startswith(b"\x89PNG")
 
