@@ -74,7 +74,7 @@ def run(instance: dg.DagsterInstance, store: Store, job: str, partition: str | N
         console.print(f"[dim]{title}: up to date[/]")
         return True
     console.print(f"[bold]{title}[/]: {len(stale)} assets")
-    pointer = dg.build_reconstructable_job("pipeline.operating.run", "resolve_job", reconstructable_args=(job,))
+    pointer = dg.build_reconstructable_job("pipeline.operating.location", "resolve_job", reconstructable_args=(job,))
     with progress(instance) as tail:
         result = dg.execute_job(
             pointer,
