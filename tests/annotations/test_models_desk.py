@@ -36,6 +36,7 @@ from resources.storage import Storage
 from tests.annotations.test_desks import tasks
 from tests.dataset.collected import UNANSWERED, response_pairs
 from tests.evaluation.made import publish_leaderboard
+from tests.helpers import failure, metadata
 
 PANEL = """extends: tiny
 name: judged
@@ -281,9 +282,9 @@ def test_card_tables_and_metadata_say_that_no_person_rated(judged: tuple[Profile
     assert set(provenance["rated_by"].to_pylist()) == {"language models"}
     described = json.loads((Path(store.path("helpsteer_dataset").path) / "croissant.json").read_text())
     assert "by language models, in" in described["description"]
-    (event,) = result.asset_materializations_for_node("initial_annotations")
-    assert event.metadata["rated by"].value == note
-    assert event.metadata["engines"].value["other"]["model"] == "MIT"
+    shown = metadata(result, "initial_annotations")
+    assert shown["rated by"].value == note
+    assert shown["engines"].value["other"]["model"] == "MIT"
     by_people = [e for e in result.get_asset_check_evaluations() if e.check_name == "by_people"]
     assert [e.passed for e in by_people] == [False]
 
@@ -297,8 +298,7 @@ def test_model_ratings_are_pushed_only_where_the_profile_allows_them(judged: tup
         resources={"storage": Storage(uri=store.uri), "hub": Hub()},
         raise_on_error=False,
     )
-    (event,) = [e for e in refused.all_events if e.event_type_value == "STEP_FAILURE"]
-    assert "there are ratings by language models: model:fifth, " in str(event.step_failure_data)
+    assert "there are ratings by language models: model:fifth, " in failure(refused)
     manifest = store.manifest("helpsteer_dataset")
     assert manifest is not None
     rows = store.read("helpsteer_dataset", columns=["generator", "licence"])

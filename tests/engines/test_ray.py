@@ -20,7 +20,8 @@ from pipeline.models.checkpoints import resolve
 from pipeline.responses.schema import REQUESTS
 from pipeline.settings import Checkpoint, RayCluster, Sampling, load_profile
 from resources.compute import RayCompute
-from tests.engines.ray_cluster import Cluster, cluster, free_ports
+from tests.engines.ray_cluster import Cluster, cluster
+from tests.helpers import failure, free_ports, metadata
 
 DOUBLES = "tests.orchestration.doubles"
 
@@ -42,15 +43,9 @@ def run(address: str, worker: str, spec: dict[str, Any], out: Path) -> dg.Execut
     return dg.materialize([worked], resources={"compute": compute}, raise_on_error=False)
 
 
-def failure(result: dg.ExecuteInProcessResult) -> str:
-    (event,) = [e for e in result.all_events if e.event_type == dg.DagsterEventType.STEP_FAILURE]
-    return str(event.step_failure_data.user_failure_data.description)
-
-
 def figures(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
     assert result.success
-    metadata = result.get_asset_materialization_events()[0].step_materialization_data.materialization.metadata
-    return {name: value.value for name, value in metadata.items()}
+    return {name: value.value for name, value in metadata(result, "worked").items()}
 
 
 def test_a_jobs_result_and_reasons_come_back(ray_cluster: Cluster, tmp_path: Path) -> None:

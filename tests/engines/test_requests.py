@@ -12,6 +12,7 @@ from upath import UPath
 from pipeline.engines.finished import FinishedRequests, Journal, finish, outcomes
 from pipeline.engines.requests import Answer, Request, request_key
 from pipeline.settings import PROJECT, Sampling
+from tests.helpers import quiet
 
 SAMPLING = Sampling()
 
@@ -34,10 +35,6 @@ class CountingEngine:
             self.asked.append(r.key)
             reason = "refused" if r.key in self.refuse else "stop"
             yield Answer(r.key, f"text of {r.key}", reason, "too long" if reason == "refused" else None, 1, 2)
-
-
-def quiet(message: str) -> None:
-    del message
 
 
 @pytest.fixture
@@ -189,8 +186,9 @@ def test_every_answer_that_came_survives_a_kill(tmp_path: Path) -> None:
     script = """
 import os, signal, sys
 from upath import UPath
-from pipeline.engines.requests import FinishedRequests, finish
-from tests.engines.test_requests import CountingEngine, quiet, request
+from pipeline.engines.finished import FinishedRequests, finish
+from tests.engines.test_requests import CountingEngine, request
+from tests.helpers import quiet
 
 class Killed(CountingEngine):  # test double: its process is killed before the 14th answer
     def answer(self, requests):

@@ -26,7 +26,8 @@ from pipeline.evaluation.doubt.length import length_bias, weighted_pearson, weig
 from pipeline.evaluation.summary import contamination, outcomes_of
 from pipeline.reward_model.schema import PREDICTIONS
 from pipeline.settings import Decontamination, FileBenchmark
-from tests.evaluation.made import items_of, pairs_of, scores_of, won
+from tests.evaluation.made import pairs_of, scores_of, won
+from tests.helpers import items_of
 
 FORMS = {"b": pairs}
 

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,7 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-PROJECT = Path(__file__).resolve().parents[2]
+from pipeline.settings import PROJECT
+from tests.helpers import free_ports
+
 QUICK_DAEMON = Path(__file__).with_name("quick_daemon")
 
 
@@ -94,9 +95,7 @@ def dagster_dev(home: Path, module: str, env: Mapping[str, str]) -> Iterator[Ser
     """`dagster dev` on a module until the end of the block, with a daemon that doesn't wait half a minute between two looks."""
     home.mkdir(exist_ok=True)
     shutil.copy(PROJECT / "pipeline" / "dagster.yaml", home / "dagster.yaml")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     command = [sys.executable, "-m", "dagster", "dev", "-m", module, "-h", "127.0.0.1", "-p", str(port)]
     log = (home / "dev.log").open("wb")
     process = subprocess.Popen(

@@ -9,6 +9,7 @@ import psutil
 from upath import UPath
 
 from resources.compute import LocalCompute
+from tests.helpers import failure, metadata
 
 WORKER = "tests.orchestration.doubles"
 
@@ -21,16 +22,10 @@ def run(out: Path, do: str) -> dg.ExecuteInProcessResult:
     return dg.materialize([worked], resources={"compute": LocalCompute()}, raise_on_error=False)
 
 
-def failure(result: dg.ExecuteInProcessResult) -> str:
-    (event,) = [e for e in result.all_events if e.event_type == dg.DagsterEventType.STEP_FAILURE]
-    return str(event.step_failure_data.user_failure_data.description)
-
-
 def test_a_workers_result_and_files_come_back(tmp_path: Path) -> None:
     result = run(tmp_path, "succeed")
     assert result.success
-    metadata = result.get_asset_materialization_events()[0].step_materialization_data.materialization.metadata
-    assert metadata["n"].value == 3
+    assert metadata(result, "worked")["n"].value == 3
     assert (tmp_path / "file.txt").read_text() == "done"
 
 

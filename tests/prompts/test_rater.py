@@ -23,6 +23,7 @@ from pipeline.settings import Checkpoint, Complexity, Recording, Sampling, Serve
 from pipeline.store import DATA, Store, write_table
 from resources.compute import LocalCompute
 from resources.storage import Storage
+from tests.helpers import metadata
 
 PROMPTS = [
     ["Hello?"],
@@ -124,10 +125,10 @@ def test_a_model_rates_the_pool_and_what_it_could_not_rate_is_left_out(tmp_path:
     (unrated,) = store.read("prompt_complexity", name="unrated.parquet").to_pylist()
     assert unrated["prompt_id"] == "p9"
     assert unrated["detail"]
-    (event,) = result.asset_materializations_for_node("prompt_complexity")
-    assert event.metadata["rater"].value == "model"
-    assert -1 <= event.metadata["agreement with the heuristic: weighted kappa"].value <= 1
-    confusion = event.metadata["heuristic's level (rows) by the model's (columns)"].records
+    shown = metadata(result, "prompt_complexity")
+    assert shown["rater"].value == "model"
+    assert -1 <= shown["agreement with the heuristic: weighted kappa"].value <= 1
+    confusion = shown["heuristic's level (rows) by the model's (columns)"].records
     assert sum(int(row.data[str(level)]) for row in confusion for level in range(1, 6)) == 9
 
 

@@ -41,6 +41,7 @@ from pipeline.vocabulary import ATTRIBUTES, MESSAGES
 from resources.compute import LocalCompute
 from resources.storage import Storage
 from resources.tracking import TensorBoard
+from tests.helpers import metadata
 
 RECIPE = Recipe(base="small", development_share=0.5)
 TWO_TURNS = "Name a river.\n<extra_id_1>Assistant\nThe Elbe.\n<extra_id_1>User\nAnd a lake?"
@@ -448,9 +449,9 @@ def test_the_asset_publishes_a_recipes_training_data_with_what_was_dropped(tmp_p
     assert (len(rated), len(preferred)) == (68, 23)
     assert store.read("training_data", "ours", "dropped.parquet")["benchmark"].to_pylist() == ["mine"]
     assert len(store.read("training_data", "ours", "quarantine.parquet")) == 0
-    (event,) = result.asset_materializations_for_node("training_data")
-    assert event.metadata["ties dropped"].value == 12
-    assert {"counts", "dropped by benchmark", "ratings", "preferences", "licence"} <= set(event.metadata)
+    shown = metadata(result, "training_data")
+    assert shown["ties dropped"].value == 12
+    assert {"counts", "dropped by benchmark", "ratings", "preferences", "licence"} <= set(shown)
 
 
 def test_pairs_alone_are_enough_for_an_objective_that_learns_from_them(tmp_path: Path) -> None:
