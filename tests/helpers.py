@@ -34,9 +34,9 @@ def failure(result: dg.ExecuteInProcessResult) -> str:
 
 
 def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
-    """What the one materialization of an asset shows: by name, values as plain Python."""
+    """What the one materialization of an asset shows, by name."""
     (event,) = result.asset_materializations_for_node(asset)
-    return {name: value.value for name, value in event.metadata.items()}
+    return dict(event.metadata)
 
 
 def items_of(*rows: tuple[str, str, Sequence[str], int], benchmark: str = "b", asked: str | None = None) -> pa.Table:

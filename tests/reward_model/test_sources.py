@@ -506,9 +506,13 @@ def test_a_profile_whose_training_data_cannot_serve_is_refused(tmp_path: Path, t
     assert said in str(refused.value)
 
 
-def test_a_sample_of_the_published_rows_is_read_whole(shared_data: Path) -> None:
-    path = shared_data / "helpsteer2" / "labelled_1000.jsonl"
-    source = read("sample", FileData(kind="file", path=str(path), licence="CC-BY-4.0"), "rounded")
-    assert len(source.rated) == 1000
-    assert len(pc.unique(source.rated["prompt_id"])) == 500
-    assert len(source.preferred) + source.counts[sources.TIES] + source.counts[sources.SAME_TEXT] == 500
+def test_rows_in_the_published_form_are_read_whole(tmp_path: Path) -> None:
+    prompts = [
+        f"Question {n}" + ("\n<extra_id_1>Assistant\nYes?\n<extra_id_1>User\nGo on." if n % 4 == 0 else "")
+        for n in range(50)
+    ]
+    rows = [row(prompt, f"answer {k}", *[(n + k) % 5] * 5) for n, prompt in enumerate(prompts) for k in (0, 1)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    source = read("sample", FileData(kind="file", path=str(tmp_path / "rows.jsonl"), licence="CC-BY-4.0"), "rounded")
+    assert len(source.rated) == 100
+    assert len(pc.unique(source.rated["prompt_id"])) == 50
