@@ -9,6 +9,9 @@ import pyarrow as pa
 
 from pipeline.benchmarks.schema import ITEMS
 
+PATIENCE = 600.0
+"""Seconds that a test waits for another process until it fails: many, as the machine may be busy with others."""
+
 
 def quiet(message: str) -> None:
     """A log that nobody reads."""

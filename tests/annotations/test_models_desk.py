@@ -36,7 +36,7 @@ from resources.storage import Storage
 from tests.annotations.test_desks import tasks
 from tests.dataset.collected import UNANSWERED, response_pairs
 from tests.evaluation.made import publish_leaderboard
-from tests.helpers import failure, metadata
+from tests.helpers import PATIENCE, failure, metadata
 
 PANEL = """extends: tiny
 name: judged
@@ -370,7 +370,7 @@ def test_a_real_models_ratings_always_parse(tmp_path: Path, checkpoint_cache: Pa
     (tmp_path / "spec.json").write_text(json.dumps(spec))
     env = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
     command = [sys.executable, "-c", RUN, str(tmp_path / "spec.json")]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     figures = json.loads(done.stdout.splitlines()[-1])
     rows = pq.read_table(tmp_path / "out" / "ratings.parquet").to_pylist()

@@ -14,7 +14,7 @@ import httpx
 import psutil
 
 from pipeline.settings import PROJECT
-from tests.helpers import free_ports
+from tests.helpers import PATIENCE, free_ports
 
 
 @dataclass
@@ -71,7 +71,7 @@ def cluster(cpus: int) -> Iterator[Cluster]:
 
 
 def _wait(jobs: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
         try:
             if httpx.post(f"{jobs}/api/jobs/", json={"entrypoint": "true"}, timeout=20).status_code == 200:

@@ -21,7 +21,7 @@ from pipeline.responses.schema import REQUESTS
 from pipeline.settings import Checkpoint, RayCluster, Sampling, load_profile
 from resources.compute import RayCompute
 from tests.engines.ray_cluster import Cluster, cluster
-from tests.helpers import failure, free_ports, metadata
+from tests.helpers import PATIENCE, failure, free_ports, metadata
 
 DOUBLES = "tests.orchestration.doubles"
 
@@ -67,15 +67,15 @@ def test_a_job_that_was_left_behind_is_stopped_before_the_next_of_its_place(
 ) -> None:
     first = threading.Thread(target=run, args=(ray_cluster.jobs, DOUBLES, {"do": "hang"}, tmp_path), daemon=True)
     first.start()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
         assert time.monotonic() < deadline
         time.sleep(0.1)
     hanging = psutil.Process(int((tmp_path / "pid").read_text()))
     assert figures(run(ray_cluster.jobs, DOUBLES, {"do": "succeed"}, tmp_path))["n"] == 3
-    psutil.wait_procs([hanging], timeout=10)
+    psutil.wait_procs([hanging], timeout=PATIENCE)
     assert not hanging.is_running()
-    first.join(60)
+    first.join(PATIENCE)
 
 
 def test_where_no_cluster_is_the_step_says_what_to_do(tmp_path: Path) -> None:
@@ -92,11 +92,11 @@ def test_a_cluster_that_goes_away_is_told(tmp_path: Path) -> None:
             target=lambda: results.append(run(found.jobs, DOUBLES, {"do": "hang"}, tmp_path)), daemon=True
         )
         step.start()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while not (tmp_path / "pid").exists():
             assert time.monotonic() < deadline
             time.sleep(0.1)
-    step.join(90)
+    step.join(PATIENCE)
     assert f"The cluster at {found.jobs} went away: " in failure(results[0])
 
 

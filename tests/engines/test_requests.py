@@ -12,7 +12,7 @@ from upath import UPath
 from pipeline.engines.finished import FinishedRequests, Journal, finish, outcomes
 from pipeline.engines.requests import Answer, Request, request_key
 from pipeline.settings import PROJECT, Sampling
-from tests.helpers import quiet
+from tests.helpers import PATIENCE, quiet
 
 SAMPLING = Sampling()
 
@@ -258,7 +258,9 @@ def test_answers_are_kept_in_time_while_the_next_one_takes_long(finished: Finish
         def answer(self, requests: Sequence[Request]) -> Iterator[Answer]:
             for n, answer in enumerate(super().answer(requests)):
                 if n == 5:
-                    time.sleep(0.5)
+                    deadline = time.monotonic() + PATIENCE
+                    while len(finished.read()) < 5 and time.monotonic() < deadline:
+                        time.sleep(0.05)
                     kept.append(len(finished.read()))
                 yield answer
 

@@ -18,7 +18,7 @@ from pipeline.engines.openai import OpenAIEngine
 from pipeline.engines.requests import Request
 from pipeline.models.checkpoints import resolve
 from pipeline.settings import Sampling, Server, load_profile
-from tests.helpers import free_ports
+from tests.helpers import PATIENCE, free_ports
 
 pytestmark = pytest.mark.engine
 
@@ -53,7 +53,7 @@ class VLLMServer:
             )
 
     def wait(self) -> None:
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + PATIENCE
         while True:
             with contextlib.suppress(OSError):
                 urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5).close()

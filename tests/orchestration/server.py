@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.settings import PROJECT
-from tests.helpers import free_ports
+from tests.helpers import PATIENCE, free_ports
 
 QUICK_DAEMON = Path(__file__).with_name("quick_daemon")
 
@@ -27,7 +27,7 @@ class Server:
     def query(self, text: str, **variables: Any) -> Any:
         body = json.dumps({"query": text, "variables": variables}).encode()
         request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return json.load(answer)["data"]
 
     def add_delivery(self, key: str, location: str) -> None:
@@ -82,7 +82,7 @@ class Server:
         )
 
     @staticmethod
-    def wait(state: Any, ends: set[str], seconds: float = 300) -> str:
+    def wait(state: Any, ends: set[str], seconds: float = PATIENCE) -> str:
         deadline = time.monotonic() + seconds
         while (now := state()) not in ends:
             assert time.monotonic() < deadline, f"still {now} after {seconds} s"
@@ -113,7 +113,7 @@ def dagster_dev(home: Path, module: str, env: Mapping[str, str]) -> Iterator[Ser
     )
     try:
         server = Server(f"http://127.0.0.1:{port}")
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while True:
             with contextlib.suppress(OSError):
                 if server.query("{ workspaceOrError { __typename } }"):

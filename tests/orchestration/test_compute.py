@@ -9,7 +9,7 @@ import psutil
 from upath import UPath
 
 from resources.compute import LocalCompute
-from tests.helpers import failure, metadata
+from tests.helpers import PATIENCE, failure, metadata
 
 WORKER = "tests.orchestration.doubles"
 
@@ -53,12 +53,12 @@ def test_an_earlier_result_in_the_folder_is_not_taken_for_this_one(tmp_path: Pat
 def test_a_worker_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     parent = multiprocessing.get_context("spawn").Process(target=run, args=(tmp_path, "hang"))
     parent.start()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
         assert time.monotonic() < deadline
         time.sleep(0.1)
     worker = psutil.Process(int((tmp_path / "pid").read_text()))
     os.kill(int(parent.pid or 0), signal.SIGKILL)
     parent.join()
-    psutil.wait_procs([worker], timeout=10)
+    psutil.wait_procs([worker], timeout=PATIENCE)
     assert not worker.is_running()

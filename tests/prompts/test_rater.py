@@ -23,7 +23,7 @@ from pipeline.settings import Checkpoint, Complexity, Recording, Sampling, Serve
 from pipeline.store import DATA, Store, write_table
 from resources.compute import LocalCompute
 from resources.storage import Storage
-from tests.helpers import metadata
+from tests.helpers import PATIENCE, metadata
 
 PROMPTS = [
     ["Hello?"],
@@ -140,7 +140,7 @@ def test_a_real_models_answers_always_parse(tmp_path: Path, checkpoint_cache: Pa
     (tmp_path / "spec.json").write_text(json.dumps(spec(tmp_path, checkpoint_cache)))
     env = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
     command = [sys.executable, "-c", RUN, str(tmp_path / "spec.json")]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     figures = json.loads(done.stdout.splitlines()[-1])
     rows = pq.read_table(tmp_path / "out" / "ratings.parquet").to_pylist()
