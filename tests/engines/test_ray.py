@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,32 @@ from tests.helpers import PATIENCE, failure, free_ports, metadata
 DOUBLES = "tests.orchestration.doubles"
 
 
+class SharedCluster:
+    """One cluster for the module's tests; the next test after one that takes it away has another."""
+
+    def __init__(self) -> None:
+        self._running = ExitStack()
+        self._found: Cluster | None = None
+
+    def found(self) -> Cluster:
+        self._found = self._found or self._running.enter_context(cluster(cpus=2))
+        return self._found
+
+    def take_away(self) -> None:
+        self._running.close()
+        self._found = None
+
+
 @pytest.fixture(scope="module")
-def ray_cluster() -> Iterator[Cluster]:
-    with cluster(cpus=2) as found:
-        yield found
+def shared_cluster() -> Iterator[SharedCluster]:
+    shared = SharedCluster()
+    yield shared
+    shared.take_away()
+
+
+@pytest.fixture
+def ray_cluster(shared_cluster: SharedCluster) -> Cluster:
+    return shared_cluster.found()
 
 
 def run(address: str, worker: str, spec: dict[str, Any], out: Path) -> dg.ExecuteInProcessResult:
@@ -83,21 +106,6 @@ def test_where_no_cluster_is_the_step_says_what_to_do(tmp_path: Path) -> None:
     said = failure(run(f"http://127.0.0.1:{port}", DOUBLES, {"do": "succeed"}, tmp_path))
     assert said.startswith(f"no Ray cluster takes jobs at http://127.0.0.1:{port}: ")
     assert "compute.ray.address" in said
-
-
-def test_a_cluster_that_goes_away_is_told(tmp_path: Path) -> None:
-    with cluster(cpus=2) as found:
-        results = list[dg.ExecuteInProcessResult]()
-        step = threading.Thread(
-            target=lambda: results.append(run(found.jobs, DOUBLES, {"do": "hang"}, tmp_path)), daemon=True
-        )
-        step.start()
-        deadline = time.monotonic() + PATIENCE
-        while not (tmp_path / "pid").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-    step.join(PATIENCE)
-    assert f"The cluster at {found.jobs} went away: " in failure(results[0])
 
 
 def generation(tmp_path: Path, cache: Path, count: int, checkpoint: Checkpoint, **more: Any) -> dict[str, Any]:
@@ -171,3 +179,18 @@ def test_replicas_that_never_stand_end_with_the_reason(
     said = failure(run(ray_cluster.jobs, "pipeline.responses.worker", spec, tmp_path / "out"))
     assert "RuntimeError: 2 replicas died in a row and nothing was answered; the last one: " in said
     assert "Cannot find any model weights" in said
+
+
+def test_a_cluster_that_goes_away_is_told(shared_cluster: SharedCluster, ray_cluster: Cluster, tmp_path: Path) -> None:
+    results = list[dg.ExecuteInProcessResult]()
+    step = threading.Thread(
+        target=lambda: results.append(run(ray_cluster.jobs, DOUBLES, {"do": "hang"}, tmp_path)), daemon=True
+    )
+    step.start()
+    deadline = time.monotonic() + PATIENCE
+    while not (tmp_path / "pid").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    shared_cluster.take_away()
+    step.join(PATIENCE)
+    assert f"The cluster at {ray_cluster.jobs} went away: " in failure(results[0])
