@@ -27,7 +27,7 @@ demo: setup $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/python -m pipeline.operating run
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

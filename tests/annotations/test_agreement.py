@@ -166,8 +166,16 @@ def test_every_figure_of_the_370_real_units_lies_within_its_interval_and_above_i
     assert (rows["all", "helpfulness"]["responses"], last["responses"]) == (370, 349)
 
 
-def test_the_null_breaks_who_rated_what_and_keeps_the_histogram(units: pa.Table) -> None:
-    levels = Ratings.of(units).levels
+def agreeing(units: int) -> pa.Table:
+    """Units of 2 to 6 ratings, each near the unit's own level."""
+    draw = np.random.default_rng(4)
+    own, counts = draw.integers(0, 5, units), draw.integers(2, 7, units)
+    ratings = [np.clip(o + draw.integers(-1, 2, (len(ATTRIBUTES), n)), 0, 4) for o, n in zip(own, counts, strict=True)]
+    return annotations_of([dict(zip(ATTRIBUTES, rows.tolist(), strict=True)) for rows in ratings])
+
+
+def test_the_null_breaks_who_rated_what_and_keeps_the_histogram() -> None:
+    levels = Ratings.of(agreeing(370)).levels
     shuffled = permuted(levels, np.random.default_rng(3))
     assert ((shuffled == MISSING) == (levels == MISSING)).all()
     for n in range(len(ATTRIBUTES)):
@@ -176,8 +184,8 @@ def test_the_null_breaks_who_rated_what_and_keeps_the_histogram(units: pa.Table)
         assert abs(weighted_kappa(rows)) < 0.1
 
 
-def test_agreed_tasks_need_both_responses(units: pa.Table) -> None:
-    assert len(agreed_tasks(units)) == 0, "here a prompt has one response"
+def test_agreed_tasks_need_both_responses() -> None:
+    assert len(agreed_tasks(agreeing(40))) == 0, "here a prompt has one response"
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- alpha

@@ -1,7 +1,5 @@
 """HelpSteer2's published rows as tasks, arrays, annotations; its preprocessing on them."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -114,24 +112,30 @@ def test_a_prompt_field_is_the_conversation_that_it_was_made_of(turns: list[str]
     assert messages_of(flatten(pa.array([messages]))[0].as_py()) == messages
 
 
-def test_the_multi_turn_prompts_of_the_published_rows_are_conversations_and_back(shared_data: Path) -> None:
-    lines = (shared_data / "helpsteer2" / "labelled_1000.jsonl").read_text().splitlines()
-    prompts = [json.loads(line)["prompt"] for line in lines]
-    turns = [len(messages_of(p)) for p in prompts]
+def test_multi_turn_prompts_in_the_published_form_are_conversations_and_back() -> None:
+    heads = ("\n<extra_id_1>Assistant\n", "\n<extra_id_1>User\n")
+    prompts = [
+        "c# in a nutshell, please",
+        f"Hi{heads[0]}Hello!\n\nHow can I help?{heads[1]}",
+        f"a{heads[0]}{heads[1]}b{heads[0]}c{heads[1]}d",
+    ]
+    assert [[m["content"] for m in messages_of(p)] for p in prompts] == [
+        ["c# in a nutshell, please"], ["Hi", "Hello!\n\nHow can I help?", ""], ["a", "", "b", "c", "d"]
+    ]  # fmt: skip
+    assert all(len(messages_of(p)) % 2 for p in prompts), "each ends with the user's turn"
     assert flatten(pa.array([messages_of(p) for p in prompts])).to_pylist() == prompts
-    assert sum(n > 1 for n in turns) == 104
-    assert all(n % 2 for n in turns), "each ends with the user's turn"
 
 
-def test_the_known_kappas_come_out_of_a_stream_of_lists(shared_data: Path) -> None:
-    lines = (shared_data / "helpsteer2" / "ratings_370.jsonl").read_text().splitlines()
-    units = [json.loads(line) for line in lines]
-    whole = table(*({"prompt": str(u["unit"]), "response": "r", **{a: u[a] for a in ATTRIBUTES}} for u in units))
+def test_kappas_of_a_stream_of_lists_are_those_of_the_lists() -> None:
+    draw = np.random.default_rng(6)
+    units = [{a: draw.integers(0, 5, n).tolist() for a in ATTRIBUTES} for n in draw.integers(1, 7, 120)]
+    whole = table(*({"prompt": str(n), "response": "r", **unit} for n, unit in enumerate(units)))
     levels, task = ratings_of_stream(batches(whole, 50))
-    assert task.tolist() == list(range(370))
+    assert task.tolist() == list(range(120))
     for n, attribute in enumerate(ATTRIBUTES):
         rows = np.where(levels[:, :, n] == MISSING, np.nan, levels[:, :, n])
-        assert weighted_kappa(rows) == pytest.approx(KNOWN[attribute], abs=1e-3)
+        padded = [unit[attribute] + [np.nan] * (6 - len(unit[attribute])) for unit in units]
+        assert weighted_kappa(rows) == pytest.approx(weighted_kappa(padded), abs=1e-12)
 
 
 def test_ratings_of_annotations_and_of_lists_are_the_same() -> None:

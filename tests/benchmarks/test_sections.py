@@ -14,6 +14,7 @@ from pipeline.benchmarks import judgebench, pairs, rewardbench2, rm_bench
 from pipeline.benchmarks.loading import Form
 from pipeline.benchmarks.schema import ITEMS, OUTCOMES
 from pipeline.evaluation.published import PUBLISHED_SCORES
+from tests.helpers import items_of
 
 Item = tuple[str, str, int, int]
 """Subset, id, number of good responses, number of others."""
@@ -21,13 +22,8 @@ GOODNESS = st.one_of(st.integers(-3, 3).map(float), st.floats(-2, 2), st.sampled
 """Ties are likely, and a score may be broken."""
 
 
-def items_of(rows: Sequence[Item]) -> pa.Table:
-    records = [
-        {"benchmark": "b", "subset": subset, "item_id": item_id, "messages": [], "responses": ["x"] * (good + others),
-         "good": [True] * good + [False] * others}
-        for subset, item_id, good, others in rows
-    ]  # fmt: skip
-    return pa.Table.from_pylist(records, schema=ITEMS)
+def table_of(rows: Sequence[Item]) -> pa.Table:
+    return items_of(*((subset, item_id, ["x"] * (good + others), good) for subset, item_id, good, others in rows))
 
 
 @st.composite
@@ -43,7 +39,7 @@ def plain(goodness: list[list[float]]) -> list[list[float]]:
 
 
 def outcomes(form: Form, rows: Sequence[Item], goodness: Sequence[Sequence[float]]) -> list[dict[str, Any]]:
-    table = form.outcomes(items_of(rows), [g for row in goodness for g in row])
+    table = form.outcomes(table_of(rows), [g for row in goodness for g in row])
     assert table.schema == OUTCOMES
     return table.to_pylist()
 
@@ -67,7 +63,7 @@ def test_nothing_gives_no_outcome_and_no_overall(form: Form) -> None:
 
 def test_there_must_be_one_score_a_response() -> None:
     with pytest.raises(ValueError, match=r"goodness has shape \(1,\), but the items have 2 responses"):
-        pairs.outcomes(items_of([("s", "1", 1, 1)]), [0.5])
+        pairs.outcomes(table_of([("s", "1", 1, 1)]), [0.5])
 
 
 # ------------------------------------------------------------------------------------------------------------------------- RewardBench

@@ -25,6 +25,7 @@ from pipeline.store import DATA, Store, write_table
 from resources.hub import Hub
 from resources.storage import Storage
 from tests.dataset.collected import store_at
+from tests.helpers import failure, metadata
 
 CONFIGS = {
     "train": "default",
@@ -60,17 +61,6 @@ def materialize(store: Store, wanted: Profile, key: str = "helpsteer_dataset") -
         resources={"storage": Storage(uri=store.uri), "hub": Hub()},
         raise_on_error=False,
     )
-
-
-def metadata(result: dg.ExecuteInProcessResult, key: str) -> dict[str, Any]:
-    (event,) = result.asset_materializations_for_node(key)
-    return {name: value.value for name, value in event.metadata.items()}
-
-
-def failure(result: dg.ExecuteInProcessResult) -> str:
-    (event,) = [e for e in result.all_events if e.event_type_value == "STEP_FAILURE"]
-    data = event.step_failure_data
-    return str((data.user_failure_data and data.user_failure_data.description) or data.error)
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +183,7 @@ def test_the_same_data_is_the_same_version(store: Store) -> None:
 
 def test_the_asset_shows_statistics_and_removals(store: Store) -> None:
     shown = metadata(materialize(store, profile()), "helpsteer_dataset")
-    assert shown["statistics"].records[1].data["mean_published"] == 2.9644
+    assert shown["statistics"].value.records[1].data["mean_published"] == 2.9644
     assert {"removed", "card", "samples"} <= set(shown)
 
 
@@ -281,9 +271,9 @@ def test_the_published_folder_is_pushed_and_the_record_says_where_to(
     assert uploaded[1]["folder_path"] == Path(by_people.path("helpsteer_dataset").path)
     assert set(uploaded[1]["allow_patterns"]) == {f.name for f in version.files}
     shown = metadata(result, "hub_dataset")
-    assert shown["repo"] == "us/set"
-    assert shown["commit"] == "https://hub.invalid/us/set/commit/abc123"
-    assert shown["pushed version"] == version.version
+    assert shown["repo"].value == "us/set"
+    assert shown["commit"].value == "https://hub.invalid/us/set/commit/abc123"
+    assert shown["pushed version"].value == version.version
     (record,) = by_people.read("hub_dataset").to_pylist()
     assert (record["version"], record["commit"]) == (version.version, "abc123")
     seen = "".join(capfd.readouterr()) + "".join(str(e) for e in result.all_events) + str(shown)

@@ -1,7 +1,6 @@
 """A real Ray cluster on this machine, for tests and benchmarks."""
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,7 +13,8 @@ from pathlib import Path
 import httpx
 import psutil
 
-PROJECT = Path(__file__).resolve().parents[2]
+from pipeline.settings import PROJECT
+from tests.helpers import PATIENCE, free_ports
 
 
 @dataclass
@@ -23,17 +23,6 @@ class Cluster:
 
     jobs: str
     drivers: str
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 @contextmanager
@@ -82,7 +71,7 @@ def cluster(cpus: int) -> Iterator[Cluster]:
 
 
 def _wait(jobs: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
         try:
             if httpx.post(f"{jobs}/api/jobs/", json={"entrypoint": "true"}, timeout=20).status_code == 200:

@@ -22,16 +22,13 @@ from pipeline.engines.requests import FAILED, Request
 from pipeline.engines.spec import EngineSpec
 from pipeline.engines.starting import engine_of
 from pipeline.settings import Checkpoint, Recording, Sampling, Server
+from tests.helpers import free_ports, quiet
 
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openai, "FIRST_WAIT", 0.02)
     monkeypatch.setattr(openai, "LONGEST_WAIT", 0.3)
-
-
-def quiet(message: str) -> None:
-    del message
 
 
 class FaultyServer:
@@ -229,9 +226,7 @@ def test_a_server_that_is_killed_and_started_again_is_waited_for(
 def test_a_dead_server_fails_the_run_with_the_reason_and_its_requests_are_tried_again(
     started: list[FaultyServer], finished: FinishedRequests
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     server = server_of(f"http://127.0.0.1:{port}/v1", patience_s=1)
     with pytest.raises(
         RuntimeError, match="4 requests in a row failed, the last one: no answer in 1 s; at last: ConnectError"

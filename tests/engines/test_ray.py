@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,37 @@ from pipeline.responses.worker import ResponsesSpec
 from pipeline.settings import Checkpoint, RayCluster, Sampling, load_profile
 from pipeline.worker import Spec
 from resources.compute import RayCompute
-from tests.engines.ray_cluster import Cluster, cluster, free_ports
+from tests.engines.ray_cluster import Cluster, cluster
+from tests.helpers import PATIENCE, failure, free_ports, metadata
 from tests.orchestration.doubles import DoubleSpec
 
 
+class SharedCluster:
+    """One cluster for the module's tests; the next test after one that takes it away has another."""
+
+    def __init__(self) -> None:
+        self._running = ExitStack()
+        self._found: Cluster | None = None
+
+    def found(self) -> Cluster:
+        self._found = self._found or self._running.enter_context(cluster(cpus=2))
+        return self._found
+
+    def take_away(self) -> None:
+        self._running.close()
+        self._found = None
+
+
 @pytest.fixture(scope="module")
-def ray_cluster() -> Iterator[Cluster]:
-    with cluster(cpus=2) as found:
-        yield found
+def shared_cluster() -> Iterator[SharedCluster]:
+    shared = SharedCluster()
+    yield shared
+    shared.take_away()
+
+
+@pytest.fixture
+def ray_cluster(shared_cluster: SharedCluster) -> Cluster:
+    return shared_cluster.found()
 
 
 def run(address: str, spec: Spec) -> dg.ExecuteInProcessResult:
@@ -48,15 +72,9 @@ def double(do: str, out: Path) -> DoubleSpec:
     return DoubleSpec(do=do, out=UPath(out))
 
 
-def failure(result: dg.ExecuteInProcessResult) -> str:
-    (event,) = [e for e in result.all_events if e.event_type == dg.DagsterEventType.STEP_FAILURE]
-    return str(event.step_failure_data.user_failure_data.description)
-
-
 def figures(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
     assert result.success
-    metadata = result.get_asset_materialization_events()[0].step_materialization_data.materialization.metadata
-    return {name: value.value for name, value in metadata.items()}
+    return {name: value.value for name, value in metadata(result, "worked").items()}
 
 
 def test_a_jobs_result_and_reasons_come_back(ray_cluster: Cluster, tmp_path: Path) -> None:
@@ -78,15 +96,15 @@ def test_a_job_that_was_left_behind_is_stopped_before_the_next_of_its_place(
 ) -> None:
     first = threading.Thread(target=run, args=(ray_cluster.jobs, double("hang", tmp_path)), daemon=True)
     first.start()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
         assert time.monotonic() < deadline
         time.sleep(0.1)
     hanging = psutil.Process(int((tmp_path / "pid").read_text()))
     assert figures(run(ray_cluster.jobs, double("succeed", tmp_path)))["n"] == 3
-    psutil.wait_procs([hanging], timeout=10)
+    psutil.wait_procs([hanging], timeout=PATIENCE)
     assert not hanging.is_running()
-    first.join(60)
+    first.join(PATIENCE)
 
 
 def test_where_no_cluster_is_the_step_says_what_to_do(tmp_path: Path) -> None:
@@ -94,19 +112,6 @@ def test_where_no_cluster_is_the_step_says_what_to_do(tmp_path: Path) -> None:
     said = failure(run(f"http://127.0.0.1:{port}", double("succeed", tmp_path)))
     assert said.startswith(f"no Ray cluster takes jobs at http://127.0.0.1:{port}: ")
     assert "compute.ray.address" in said
-
-
-def test_a_cluster_that_goes_away_is_told(tmp_path: Path) -> None:
-    with cluster(cpus=2) as found:
-        results = list[dg.ExecuteInProcessResult]()
-        step = threading.Thread(target=lambda: results.append(run(found.jobs, double("hang", tmp_path))), daemon=True)
-        step.start()
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "pid").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-    step.join(90)
-    assert f"The cluster at {found.jobs} went away: " in failure(results[0])
 
 
 def generation(tmp_path: Path, cache: Path, count: int, checkpoint: Checkpoint, **more: Any) -> ResponsesSpec:
@@ -176,3 +181,16 @@ def test_replicas_that_never_stand_end_with_the_reason(
     said = failure(run(ray_cluster.jobs, spec))
     assert "RuntimeError: 2 replicas died in a row and nothing was answered; the last one: " in said
     assert "Cannot find any model weights" in said
+
+
+def test_a_cluster_that_goes_away_is_told(shared_cluster: SharedCluster, ray_cluster: Cluster, tmp_path: Path) -> None:
+    results = list[dg.ExecuteInProcessResult]()
+    step = threading.Thread(target=lambda: results.append(run(ray_cluster.jobs, double("hang", tmp_path))), daemon=True)
+    step.start()
+    deadline = time.monotonic() + PATIENCE
+    while not (tmp_path / "pid").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    shared_cluster.take_away()
+    step.join(PATIENCE)
+    assert f"The cluster at {ray_cluster.jobs} went away: " in failure(results[0])

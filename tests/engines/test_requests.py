@@ -13,6 +13,7 @@ from upath import UPath
 from pipeline.engines.finished import FinishedRequests, Journal, finish, outcomes
 from pipeline.engines.requests import Answer, Request, request_key
 from pipeline.settings import PROJECT, Sampling
+from tests.helpers import PATIENCE, quiet
 
 SAMPLING = Sampling()
 
@@ -35,10 +36,6 @@ class CountingEngine:
             self.asked.append(r.key)
             reason = "refused" if r.key in self.refuse else "stop"
             yield Answer(r.key, f"text of {r.key}", reason, "too long" if reason == "refused" else None, 1, 2)
-
-
-def quiet(message: str) -> None:
-    del message
 
 
 @pytest.fixture
@@ -189,7 +186,8 @@ def test_every_answer_that_came_survives_a_kill(tmp_path: Path) -> None:
 import os, signal, sys
 from upath import UPath
 from pipeline.engines.finished import FinishedRequests, finish
-from tests.engines.test_requests import CountingEngine, quiet, request
+from tests.engines.test_requests import CountingEngine, request
+from tests.helpers import quiet
 
 class Killed(CountingEngine):  # test double: its process is killed before the 14th answer
     def answer(self, requests):
@@ -259,7 +257,9 @@ def test_answers_are_kept_in_time_while_the_next_one_takes_long(finished: Finish
         def answer(self, requests: Sequence[Request]) -> Iterator[Answer]:
             for n, answer in enumerate(super().answer(requests)):
                 if n == 5:
-                    time.sleep(0.5)
+                    deadline = time.monotonic() + PATIENCE
+                    while len(finished.read()) < 5 and time.monotonic() < deadline:
+                        time.sleep(0.05)
                     kept.append(len(finished.read()))
                 yield answer
 

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ from pipeline.engines.openai import OpenAIEngine
 from pipeline.engines.requests import Request
 from pipeline.models.checkpoints import resolve
 from pipeline.settings import Sampling, Server, load_profile
+from tests.helpers import PATIENCE, free_ports
 
 pytestmark = pytest.mark.engine
 
@@ -32,9 +32,7 @@ class VLLMServer:
     )
 
     def __init__(self, folder: Path, log: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        (self.port,) = free_ports(1)
         self._folder, self._log = folder, log
         self.start()
 
@@ -55,7 +53,7 @@ class VLLMServer:
             )
 
     def wait(self) -> None:
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + PATIENCE
         while True:
             with contextlib.suppress(OSError):
                 urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5).close()

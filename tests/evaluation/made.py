@@ -7,28 +7,12 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.benchmarks import pairs
-from pipeline.benchmarks.schema import ITEMS
 from pipeline.evaluation.history import provenance
 from pipeline.evaluation.leaderboard import Evaluated
 from pipeline.evaluation.schema import LEADERBOARD, SCORES
 from pipeline.evaluation.summary import figures
 from pipeline.store import DATA, Store, write_table
-
-
-def items_of(*rows: tuple[str, str, Sequence[str], int], benchmark: str = "b") -> pa.Table:
-    """Items: subset, id, responses, and how many of those, the first ones, are good."""
-    records = [
-        {
-            "benchmark": benchmark,
-            "subset": subset,
-            "item_id": item_id,
-            "messages": [{"role": "user", "content": f"{subset} {item_id}"}],
-            "responses": list(responses),
-            "good": [n < good for n in range(len(responses))],
-        }
-        for subset, item_id, responses, good in rows
-    ]
-    return pa.Table.from_pylist(records, schema=ITEMS)
+from tests.helpers import items_of
 
 
 def pairs_of(

@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline.benchmarks.schema import ITEMS
 from pipeline.models.classifier import new_model, set_head
 from pipeline.models.encoding import prepare_tokenizer
+from tests.helpers import items_of
 from tests.reward_model.small import WORDS, save_small_model, small_tokenizer
 
 QUESTION = [{"role": "user", "content": "one two"}]
@@ -27,20 +27,9 @@ def save_reward_model(folder: Path, outputs: Sequence[str] = ("reward",), seed: 
     return folder
 
 
-def items_of(pairs: Sequence[tuple[str, str]], benchmark: str = "mine") -> pa.Table:
+def answered(pairs: Sequence[tuple[str, str]], benchmark: str = "mine") -> pa.Table:
     """Items of one question with two responses, of which the first is good."""
-    rows = [
-        {
-            "benchmark": benchmark,
-            "subset": "s",
-            "item_id": str(n),
-            "messages": QUESTION,
-            "responses": list(pair),
-            "good": [True, False],
-        }
-        for n, pair in enumerate(pairs)
-    ]
-    return pa.Table.from_pylist(rows, schema=ITEMS)
+    return items_of(*(("s", str(n), pair, 1) for n, pair in enumerate(pairs)), benchmark=benchmark, asked="one two")
 
 
 def drawn_pairs(count: int, seed: int = 0) -> list[tuple[str, str]]:

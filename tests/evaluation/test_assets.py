@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pyarrow as pa
@@ -17,6 +16,7 @@ from pipeline.store import DATA, Store, write_table
 from resources.compute import LocalCompute
 from resources.storage import Storage
 from resources.tracking import TensorBoard
+from tests.helpers import metadata
 from tests.reward_model.small import save_small_model
 from tests.reward_model.test_training import RECIPE, data
 
@@ -70,11 +70,6 @@ class Chain:
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     return Chain(tmp_path_factory.mktemp("chain"))
-
-
-def metadata(result: dg.ExecuteInProcessResult, key: str) -> dict[str, Any]:
-    (event,) = result.asset_materializations_for_node(key)
-    return dict(event.metadata)
 
 
 def test_the_chain_publishes_and_shows_what_a_person_looks_for(chain: Chain) -> None:

@@ -96,8 +96,9 @@ def test_killed_half_way_and_started_again_it_scores_only_the_rest(
 ) -> None:
     script = """
 import os, signal, sys
-from pipeline.evaluation import scorers_model, scoring
+from pipeline.evaluation import scoring
 from pipeline.evaluation.__main__ import main
+from pipeline.evaluation.scorers import model as scorers_model
 
 def until_killed(self, conversations, whole=scorers_model.LocalModel.score):  # test double: the process is killed half way
     done = 0

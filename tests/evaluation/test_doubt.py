@@ -26,7 +26,8 @@ from pipeline.evaluation.doubt.length import length_bias, weighted_pearson, weig
 from pipeline.evaluation.summary import contamination, outcomes_of
 from pipeline.reward_model.schema import PREDICTIONS
 from pipeline.settings import Decontamination, FileBenchmark
-from tests.evaluation.made import items_of, pairs_of, scores_of, won
+from tests.evaluation.made import pairs_of, scores_of, won
+from tests.helpers import items_of
 
 FORMS = {"b": pairs}
 
@@ -420,11 +421,22 @@ def test_without_contaminated_items_is_what_the_others_alone_reach() -> None:
     assert (row["without"], row["without_low"], row["without_high"]) == pytest.approx(wanted)
 
 
-def test_one_prompt_of_the_real_part_of_rewardbench_stands_in_helpsteer2(shared_data: Path) -> None:
-    file = FileBenchmark(kind="file", path=str(shared_data / "eval" / "rewardbench_part.jsonl"))
-    items = load("part", file, DATASET.empty_table()).items
-    with (shared_data / "helpsteer2" / "labelled_1000.jsonl").open() as lines:
-        trained = messages(*(json.loads(line)["prompt"] for line in lines))
+def test_a_prompt_of_a_benchmarks_file_that_stands_in_helpsteer2s_rows_is_found(tmp_path: Path) -> None:
+    asked = [
+        "Name the largest lakes of the country that I was born in, with their depths, please.",
+        "Which tools does a carpenter of our days need who works with wet wood alone?",
+        "Write a letter to a landlord who has left the lift broken for two months.",
+    ]
+    pairs_ = [
+        {"id": n, "subset": "llmbar-adver-neighbor", "prompt": p, "chosen": "a", "rejected": "b"}
+        for n, p in enumerate(asked)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs_))
+    items = load("part", FileBenchmark(kind="file", path=str(tmp_path / "pairs.jsonl")), DATASET.empty_table()).items
+    later = f"{asked[1]}\n<extra_id_1>Assistant\nThere are none.\n<extra_id_1>User\nAre you sure?"
+    trained = messages(
+        "Why is the sky blue?", later.replace("of our days", "OF  our days"), "Write a poem about a lake."
+    )
     assert contaminated(items, [trained], Decontamination()).to_pylist() == [
-        {"benchmark": "part", "subset": "llmbar-adver-neighbor", "item_id": "llmbar-adver-neighbor-111", "overlap": 1.0}
+        {"benchmark": "part", "subset": "llmbar-adver-neighbor", "item_id": "1", "overlap": 1.0}
     ]

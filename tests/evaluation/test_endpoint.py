@@ -23,7 +23,8 @@ from pipeline.models.encoding import prepare_tokenizer
 from pipeline.settings import load_profile
 from tests.engines.test_engines import FaultyServer
 from tests.engines.test_server import VLLMServer
-from tests.evaluation.models import QUESTION, items_of
+from tests.evaluation.models import QUESTION, answered
+from tests.helpers import quiet
 
 CARD = {"id": "smol", "root": "organisation/smol", "max_model_len": 64}
 PROBED = {probe.response for probe in PROBES}
@@ -76,10 +77,6 @@ def started() -> Iterator[list[ScoringServer]]:
         server.stop()
 
 
-def quiet(message: str) -> None:
-    del message
-
-
 def spec_of(server: ScoringServer, path: str = "", **changes: Any) -> EndpointSpec:
     fields = {
         "url": server.url + path,
@@ -103,7 +100,7 @@ def test_a_storm_of_every_trouble_loses_nothing(
     said = list[str]()
     scorer = Endpoint(spec_of(server, path), said.append)
     table, figures = score(
-        scorer, items_of(pairs), UPath(tmp_path), said.append, {"helpfulness": 1.0, "verbosity": -1.0}
+        scorer, answered(pairs), UPath(tmp_path), said.append, {"helpfulness": 1.0, "verbosity": -1.0}
     )
     lengths = [float(len(text)) for pair in pairs for text in pair]
     assert table["helpfulness"].to_pylist() == lengths
@@ -115,7 +112,7 @@ def test_a_storm_of_every_trouble_loses_nothing(
     assert {body.get("task") for body in server.bodies} == ({"classify"} if path == "/pooling" else {None})
     before = len(server.bodies)
     again, figures = score(
-        Endpoint(spec_of(server, path), quiet), items_of(pairs), UPath(tmp_path), quiet, {"helpfulness": 1.0}
+        Endpoint(spec_of(server, path), quiet), answered(pairs), UPath(tmp_path), quiet, {"helpfulness": 1.0}
     )
     assert (figures["scored"], len(server.bodies)) == (0, before + len(PROBES))
     assert again["helpfulness"].to_pylist() == lengths
@@ -128,7 +125,7 @@ def test_a_conversation_without_outputs_has_no_score_and_a_long_one_is_counted(
     started.append(ScoringServer(["good"]))
     said = list[str]()
     scorer = Endpoint(spec_of(started[0]), said.append)
-    table, figures = score(scorer, items_of([(text, "x" * 500)]), UPath(tmp_path), said.append, {"helpfulness": 1.0})
+    table, figures = score(scorer, answered([(text, "x" * 500)]), UPath(tmp_path), said.append, {"helpfulness": 1.0})
     assert np.isnan(table["goodness"].to_numpy()).tolist() == [True, False]
     assert (figures["not_scored"], figures["cut"]) == (1, 1)
     assert any(line.startswith(f"not scored: {reason}") for line in said)
@@ -175,7 +172,7 @@ def test_no_server_and_a_server_that_goes_silent_are_told(started: list[ScoringS
     started.append(ScoringServer(["500"]))
     scorer = Endpoint(spec_of(started[0], patience_s=0.3), quiet)
     with pytest.raises(EndpointError, match=r"no answer in 0\.3 s; at last: status 500.*What was scored is kept"):
-        score(scorer, items_of([("a", "b")]), UPath(tmp_path), quiet, {"helpfulness": 1.0})
+        score(scorer, answered([("a", "b")]), UPath(tmp_path), quiet, {"helpfulness": 1.0})
 
 
 def test_the_key_comes_from_the_environment_and_stands_in_no_message(
@@ -214,7 +211,7 @@ def test_vllms_own_server_gives_the_scores_of_the_model(tmp_path: Path, checkpoi
         "A very long answer. " * 200,
         "Nobody can say where it is, or whether it is.",
     ]
-    items = items_of([(text, text[::-1] + "?") for text in texts])
+    items = answered([(text, text[::-1] + "?") for text in texts])
     served = VLLMClassifier(tmp_path / "model", tmp_path / "server.log")
     try:
         served.wait()

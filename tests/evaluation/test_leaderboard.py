@@ -20,7 +20,8 @@ from pipeline.evaluation.published import PUBLISHED_SCORES
 from pipeline.evaluation.schema import CALIBRATION, CALIBRATION_BINS, CONTAMINATION, LEADERBOARD
 from pipeline.evaluation.summary import figures, outcomes_of
 from pipeline.store import Store, write_table
-from tests.evaluation.made import evaluated, items_of, pairs_of, scores_of, won
+from tests.evaluation.made import evaluated, pairs_of, scores_of, won
+from tests.helpers import items_of
 
 FORMS = {"b": pairs, "c": pairs}
 

@@ -16,9 +16,10 @@ from pipeline.benchmarks import pairs, rm_bench
 from pipeline.evaluation import page
 from pipeline.evaluation.doubt.calibration import calibration
 from pipeline.evaluation.schema import CONTAMINATION, HISTORY
-from tests.evaluation.made import evaluated, items_of, pairs_of
+from tests.evaluation.made import evaluated, pairs_of
 from tests.evaluation.test_doubt import predictions
 from tests.evaluation.test_leaderboard import whole_rewardbench
+from tests.helpers import items_of
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'{{ 7*7 }}<script>alert(2)</script>"
 

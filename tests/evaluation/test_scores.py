@@ -16,7 +16,8 @@ from pipeline.dataset.schema import DATASET
 from pipeline.evaluation.schema import LENGTH_BIAS, SUMMARY
 from pipeline.evaluation.summary import figures, outcomes_of, summarise
 from pipeline.settings import FileBenchmark
-from tests.evaluation.made import items_of, pairs_of, scores_of, won
+from tests.evaluation.made import pairs_of, scores_of, won
+from tests.helpers import items_of
 
 FORMS = {"b": pairs}
 

@@ -32,12 +32,9 @@ from pipeline.models.loading import without_padding_mask
 from pipeline.parts import PartError
 from pipeline.settings import PROJECT
 from pipeline.vocabulary import ATTRIBUTES
-from tests.evaluation.models import QUESTION, drawn_pairs, items_of, save_reward_model
+from tests.evaluation.models import QUESTION, answered, drawn_pairs, save_reward_model
+from tests.helpers import quiet
 from tests.reward_model.small import save_small_model
-
-
-def quiet(message: str) -> None:
-    del message
 
 
 class Counting:
@@ -78,7 +75,7 @@ def kept(tmp_path: Path) -> UPath:
 
 
 def test_a_conversation_that_stands_twice_is_scored_once(kept: UPath) -> None:
-    items = items_of([("a", "b"), ("c", "a"), ("b", "d")])
+    items = answered([("a", "b"), ("c", "a"), ("b", "d")])
     asked, index = conversations(items)
     assert [c.response for c in asked] == ["a", "b", "c", "d"]
     assert index.tolist() == [0, 1, 2, 0, 1, 3]
@@ -106,7 +103,7 @@ def test_every_response_has_its_own_conversations_score(responses: list[list[str
         }
         for n, r in enumerate(responses)
     ]
-    items = pa.Table.from_pylist(rows, schema=items_of([("a", "b")]).schema)
+    items = pa.Table.from_pylist(rows, schema=answered([("a", "b")]).schema)
     asked, index = conversations(items)
     flat = [text for texts in responses for text in texts]
     assert [asked[n].response for n in index] == flat
@@ -137,9 +134,9 @@ def test_a_score_is_kept_under_all_that_it_depends_on(other: tuple[dict[str, Any
 
 
 def test_what_is_scored_is_never_scored_again_also_in_another_benchmark(kept: UPath) -> None:
-    first, _ = score(Counting(), items_of([("a", "bb")]), kept, quiet)
+    first, _ = score(Counting(), answered([("a", "bb")]), kept, quiet)
     again = Counting()
-    table, figures = score(again, items_of([("bb", "a"), ("a", "ccc")], "another"), kept, quiet)
+    table, figures = score(again, answered([("bb", "a"), ("a", "ccc")], "another"), kept, quiet)
     assert again.asked == ["ccc"]
     assert (figures["scored_before"], figures["scored"], figures["tokens"]) == (2, 1, 9)
     assert table["goodness"].to_pylist() == [2, 1, 1, 3]
@@ -147,17 +144,17 @@ def test_what_is_scored_is_never_scored_again_also_in_another_benchmark(kept: UP
 
 
 def test_another_models_scores_are_not_taken(kept: UPath) -> None:
-    score(Counting(), items_of([("a", "b")]), kept, quiet)
+    score(Counting(), answered([("a", "b")]), kept, quiet)
     other = Counting(model="another")
-    score(other, items_of([("a", "b")]), kept, quiet)
+    score(other, answered([("a", "b")]), kept, quiet)
     assert other.asked == ["a", "b"]
 
 
 def test_a_scorer_that_fails_half_way_keeps_what_was_done(kept: UPath) -> None:
     with pytest.raises(RuntimeError, match="out of memory"):
-        score(Counting(die_after=3), items_of([("a", "b"), ("c", "d"), ("e", "f")]), kept, quiet)
+        score(Counting(die_after=3), answered([("a", "b"), ("c", "d"), ("e", "f")]), kept, quiet)
     again = Counting()
-    score(again, items_of([("a", "b"), ("c", "d"), ("e", "f")]), kept, quiet)
+    score(again, answered([("a", "b"), ("c", "d"), ("e", "f")]), kept, quiet)
     assert again.asked == ["d", "e", "f"]
 
 
@@ -166,8 +163,9 @@ def test_a_killed_process_loses_the_part_in_flight_alone(tmp_path: Path) -> None
 import os, signal, sys
 from upath import UPath
 from pipeline.evaluation import scoring
-from tests.evaluation.models import items_of
-from tests.evaluation.test_scoring import Counting, quiet
+from tests.evaluation.models import answered
+from tests.evaluation.test_scoring import Counting
+from tests.helpers import quiet
 
 class Killed(Counting):  # test double: its process is killed before the 8th conversation
     def score(self, conversations):
@@ -179,12 +177,12 @@ class Killed(Counting):  # test double: its process is killed before the 8th con
                 scoring.KEEP_SECONDS = 3600
 
 scoring.KEEP_SECONDS = 0.0
-scoring.score(Killed(), items_of([(f"a{n}", f"b{n}") for n in range(6)]), UPath(sys.argv[1]), quiet)
+scoring.score(Killed(), answered([(f"a{n}", f"b{n}") for n in range(6)]), UPath(sys.argv[1]), quiet)
 """
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=PROJECT, check=False)
     assert done.returncode == -signal.SIGKILL
     again = Counting()
-    table, figures = score(again, items_of([(f"a{n}", f"b{n}") for n in range(6)]), UPath(tmp_path), quiet)
+    table, figures = score(again, answered([(f"a{n}", f"b{n}") for n in range(6)]), UPath(tmp_path), quiet)
     assert figures["scored_before"] == 5
     assert len(again.asked) == 7
     assert table["goodness"].to_pylist() == [2.0] * 12
@@ -202,19 +200,19 @@ def test_a_full_disk_is_told_and_what_was_kept_stays(kept: UPath, monkeypatch: p
     monkeypatch.setattr(scoring, "write_table", full)
     monkeypatch.setattr(scoring, "KEEP_SECONDS", 0.0)
     with pytest.raises(OSError, match="No space left"):
-        score(Counting(), items_of([("a", "b"), ("c", "d")]), kept, quiet)
+        score(Counting(), answered([("a", "b"), ("c", "d")]), kept, quiet)
     monkeypatch.undo()
     again = Counting()
-    score(again, items_of([("a", "b"), ("c", "d")]), kept, quiet)
+    score(again, answered([("a", "b"), ("c", "d")]), kept, quiet)
     assert again.asked == ["c", "d"]
 
 
 def test_a_broken_part_is_named(kept: UPath) -> None:
-    score(Counting(), items_of([("a", "b")]), kept, quiet)
+    score(Counting(), answered([("a", "b")]), kept, quiet)
     (part,) = kept.glob("part-*.parquet")
     part.write_bytes(part.read_bytes()[:40])
     with pytest.raises(PartError, match=r"part-.*Remove it: what it held is done again"):
-        score(Counting(), items_of([("a", "b")]), kept, quiet)
+        score(Counting(), answered([("a", "b")]), kept, quiet)
 
 
 def test_many_small_parts_become_one_and_a_score_kept_twice_is_read_once(kept: UPath) -> None:
@@ -235,11 +233,11 @@ def test_what_has_no_finite_score_is_not_kept_and_loses(kept: UPath) -> None:
                 scored.outputs[0] = np.nan
                 yield scored
 
-    table, figures = score(Refusing(), items_of([("a", "b")]), kept, quiet)
+    table, figures = score(Refusing(), answered([("a", "b")]), kept, quiet)
     assert np.isnan(table["goodness"].to_numpy()).all()
     assert (figures["scored"], figures["not_scored"]) == (0, 2)
     again = Counting()
-    score(again, items_of([("a", "b")]), kept, quiet)
+    score(again, answered([("a", "b")]), kept, quiet)
     assert again.asked == ["a", "b"]
 
 
@@ -264,7 +262,7 @@ def test_padding_and_batches_do_not_change_a_score(models: Path, kept: UPath, to
     pairs = drawn_pairs(20)
     scorer = LocalModel(ModelSpec(model=str(models / "five"), tokens_a_batch=tokens), quiet)
     weights = dict(zip(ATTRIBUTES, (0.65, 0.8, 0.45, 0.55, -0.4), strict=True))
-    table, figures = score(scorer, items_of(pairs), kept, quiet, weights)
+    table, figures = score(scorer, answered(pairs), kept, quiet, weights)
     wanted = plain(models / "five", [text for pair in pairs for text in pair])
     found = np.stack([table[a].to_numpy() for a in ATTRIBUTES], axis=1)
     assert found == pytest.approx(wanted, abs=1e-4)
@@ -276,7 +274,7 @@ def test_padding_and_batches_do_not_change_a_score(models: Path, kept: UPath, to
 
 def test_an_empty_response_is_scored_as_an_empty_answer(models: Path, kept: UPath) -> None:
     scorer = LocalModel(ModelSpec(model=str(models / "one")), quiet)
-    table, figures = score(scorer, items_of([("", "one two")]), kept, quiet)
+    table, figures = score(scorer, answered([("", "one two")]), kept, quiet)
     assert table["reward"].to_numpy() == pytest.approx(plain(models / "one", ["", "one two"])[:, 0], abs=1e-4)
     assert figures["empty"] == 1
 
@@ -290,7 +288,7 @@ def test_what_the_chat_template_refuses_has_no_score_and_the_rest_has(tmp_path: 
     said = list[str]()
     scorer = LocalModel(ModelSpec(model=str(folder), tokens_a_batch=32), quiet)
     scorer._log = said.append
-    table, figures = score(scorer, items_of([("one", "bad"), ("two two", "three")]), kept, quiet)
+    table, figures = score(scorer, answered([("one", "bad"), ("two two", "three")]), kept, quiet)
     found = table["reward"].to_numpy()
     assert np.isnan(found).tolist() == [False, True, False, False]
     assert found[[0, 2, 3]] == pytest.approx(wanted, abs=1e-4)
@@ -302,7 +300,7 @@ def test_a_response_of_twenty_thousand_tokens_loses_its_beginning_and_is_counted
     said = list[str]()
     scorer = LocalModel(ModelSpec(model=str(models / "one")), said.append)
     long = "one two " * 10_000 + "good"
-    table, figures = score(scorer, items_of([(long, "bad")]), kept, quiet)
+    table, figures = score(scorer, answered([(long, "bad")]), kept, quiet)
     assert any("reads at most 128 tokens, not 4096" in line for line in said)
     assert figures["cut"] == 1
     ids = encode(AutoTokenizer.from_pretrained(models / "one"), QUESTION, long, 128).ids
@@ -317,7 +315,7 @@ def test_a_model_without_a_padding_token_has_the_same_scores(models: Path, tmp_p
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": None}))
     pairs = drawn_pairs(10)
-    table, _ = score(LocalModel(ModelSpec(model=str(folder)), quiet), items_of(pairs), kept, quiet)
+    table, _ = score(LocalModel(ModelSpec(model=str(folder)), quiet), answered(pairs), kept, quiet)
     assert table["reward"].to_numpy() == pytest.approx(plain(folder, [t for p in pairs for t in p])[:, 0], abs=1e-4)
 
 
@@ -384,7 +382,7 @@ def test_a_fixed_date_is_what_the_tokenizer_writes(models: Path) -> None:
 def test_two_processes_have_the_scores_of_one(models: Path, tmp_path: Path) -> None:
     spec, items, weights = (
         ModelSpec(model=str(models / "five")),
-        items_of(drawn_pairs(30)),
+        answered(drawn_pairs(30)),
         dict.fromkeys(ATTRIBUTES, 0.2),
     )
     said = list[str]()
@@ -404,7 +402,7 @@ def test_what_fails_in_one_of_several_processes_is_said(models: Path, tmp_path: 
     scorer = LocalModel(spec, quiet)
     gone = spec.model_copy(update={"model": str(tmp_path / "gone" / "away" / "model")})
     with pytest.raises(RuntimeError, match=r"scoring process \d ended with status 1:\n\w+Error: .*gone/away/model"):
-        score(scorer, items_of([("a", "b")]), kept, quiet, None, in_processes(gone, 2))
+        score(scorer, answered([("a", "b")]), kept, quiet, None, in_processes(gone, 2))
 
 
 # ------------------------------------------------------------------------------------------------------------------ outputs, weights
@@ -430,15 +428,15 @@ def test_outputs_are_named_or_refused() -> None:
 def test_several_outputs_need_weights_of_their_own(models: Path, kept: UPath) -> None:
     scorer = LocalModel(ModelSpec(model=str(models / "five")), quiet)
     with pytest.raises(ValueError, match="their weights are needed"):
-        score(scorer, items_of([("a", "b")]), kept, quiet)
+        score(scorer, answered([("a", "b")]), kept, quiet)
     with pytest.raises(ValueError, match="weights of reward: five predicts helpfulness"):
-        score(scorer, items_of([("a", "b")]), kept, quiet, {"reward": 1.0})
+        score(scorer, answered([("a", "b")]), kept, quiet, {"reward": 1.0})
 
 
 def test_outputs_that_were_named_in_their_order_are_kept(models: Path, kept: UPath) -> None:
     names = ("-", "-", "helpfulness", "-", "verbosity")
     some = LocalModel(ModelSpec(model=str(models / "five"), outputs=names), quiet)
-    table, _ = score(some, items_of([("one", "two")]), kept, quiet, {"helpfulness": 1.0, "verbosity": -1.0})
+    table, _ = score(some, answered([("one", "two")]), kept, quiet, {"helpfulness": 1.0, "verbosity": -1.0})
     wanted = plain(models / "five", ["one", "two"])
     assert table["helpfulness"].to_numpy() == pytest.approx(wanted[:, 2], abs=1e-4)
     assert table["goodness"].to_numpy() == pytest.approx(wanted[:, 2] - wanted[:, 4], abs=1e-4)
@@ -446,7 +444,7 @@ def test_outputs_that_were_named_in_their_order_are_kept(models: Path, kept: UPa
 
 def test_scores_are_weighed_anew_by_benchmark(models: Path, kept: UPath) -> None:
     scorer = LocalModel(ModelSpec(model=str(models / "five")), quiet)
-    items = pa.concat_tables([items_of([("a", "b")], "x"), items_of([("good", "bad")], "y")])
+    items = pa.concat_tables([answered([("a", "b")], "x"), answered([("good", "bad")], "y")])
     table, _ = score(scorer, items, kept, quiet, dict.fromkeys(ATTRIBUTES, 1.0))
     found = reweighed(table, {"x": {"coherence": 2.0}, "y": {"verbosity": -1.0, "helpfulness": 1.0}})
     assert found.schema == SCORES
@@ -458,7 +456,7 @@ def test_scores_are_weighed_anew_by_benchmark(models: Path, kept: UPath) -> None
 
 
 def test_baselines_prefer_length_or_chance(kept: UPath) -> None:
-    items = items_of([("aaa", "b"), ("c", "dd")])
+    items = answered([("aaa", "b"), ("c", "dd")])
     longest, _ = score(scorer_of(BaselineSpec(kind="longest"), quiet), items, kept, quiet)
     assert longest["goodness"].to_pylist() == [3, 1, 1, 2]
     drawn = [
@@ -471,7 +469,7 @@ def test_baselines_prefer_length_or_chance(kept: UPath) -> None:
 
 def test_a_random_scorer_is_right_half_of_the_time(kept: UPath) -> None:
     table, _ = score(
-        scorer_of(BaselineSpec(kind="random"), quiet), items_of([(f"a{n}", f"b{n}") for n in range(2000)]), kept, quiet
+        scorer_of(BaselineSpec(kind="random"), quiet), answered([(f"a{n}", f"b{n}") for n in range(2000)]), kept, quiet
     )
     wins = np.diff(table["goodness"].to_numpy().reshape(-1, 2)) < 0
     assert wins.mean() == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(2000))

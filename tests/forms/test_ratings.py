@@ -75,7 +75,9 @@ ROWS = {
 
 @pytest.mark.parametrize("ending", TABLES)
 @pytest.mark.parametrize("form", list(ROWS))
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(data=st.data())
 def test_what_is_written_comes_back_as_it_was(form: str, ending: str, tmp_path: Path, data: st.DataObject) -> None:
     table = pa.Table.from_pylist(data.draw(ROWS[form]), schema=FORMS[form].schema)
@@ -90,7 +92,9 @@ def test_what_is_written_comes_back_as_it_was(form: str, ending: str, tmp_path: 
     assert ending == "parquet" or path.read_bytes() == first
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(rows=ROWS["annotations"], packed=st.booleans())
 def test_annotations_come_back_from_a_label_studio_export(
     rows: list[dict[str, Any]], packed: bool, tmp_path: Path

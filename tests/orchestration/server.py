@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,7 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-PROJECT = Path(__file__).resolve().parents[2]
+from pipeline.settings import PROJECT
+from tests.helpers import PATIENCE, free_ports
+
 QUICK_DAEMON = Path(__file__).with_name("quick_daemon")
 
 
@@ -26,7 +27,7 @@ class Server:
     def query(self, text: str, **variables: Any) -> Any:
         body = json.dumps({"query": text, "variables": variables}).encode()
         request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return json.load(answer)["data"]
 
     def add_delivery(self, key: str, location: str) -> None:
@@ -81,7 +82,7 @@ class Server:
         )
 
     @staticmethod
-    def wait(state: Any, ends: set[str], seconds: float = 300) -> str:
+    def wait(state: Any, ends: set[str], seconds: float = PATIENCE) -> str:
         deadline = time.monotonic() + seconds
         while (now := state()) not in ends:
             assert time.monotonic() < deadline, f"still {now} after {seconds} s"
@@ -94,9 +95,7 @@ def dagster_dev(home: Path, module: str, env: Mapping[str, str]) -> Iterator[Ser
     """`dagster dev` on a module until the end of the block, with a daemon that doesn't wait half a minute between two looks."""
     home.mkdir(exist_ok=True)
     shutil.copy(PROJECT / "pipeline" / "dagster.yaml", home / "dagster.yaml")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     command = [sys.executable, "-m", "dagster", "dev", "-m", module, "-h", "127.0.0.1", "-p", str(port)]
     log = (home / "dev.log").open("wb")
     process = subprocess.Popen(
@@ -114,7 +113,7 @@ def dagster_dev(home: Path, module: str, env: Mapping[str, str]) -> Iterator[Ser
     )
     try:
         server = Server(f"http://127.0.0.1:{port}")
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while True:
             with contextlib.suppress(OSError):
                 if server.query("{ workspaceOrError { __typename } }"):

@@ -9,6 +9,8 @@ import pytest
 from pipeline.store import Store
 from tests.orchestration.server import Server, dagster_dev
 
+pytestmark = pytest.mark.together
+
 LOCATION = "tests.orchestration.gate_location"
 
 

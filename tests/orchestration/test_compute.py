@@ -10,6 +10,7 @@ from upath import UPath
 
 from pipeline.worker import Spec
 from resources.compute import LocalCompute
+from tests.helpers import PATIENCE, failure, metadata
 from tests.orchestration.doubles import DoubleSpec
 
 
@@ -21,16 +22,10 @@ def run(out: Path, do: str, kind: type[Spec] = DoubleSpec) -> dg.ExecuteInProces
     return dg.materialize([worked], resources={"compute": LocalCompute()}, raise_on_error=False)
 
 
-def failure(result: dg.ExecuteInProcessResult) -> str:
-    (event,) = [e for e in result.all_events if e.event_type == dg.DagsterEventType.STEP_FAILURE]
-    return str(event.step_failure_data.user_failure_data.description)
-
-
 def test_a_workers_result_and_files_come_back(tmp_path: Path) -> None:
     result = run(tmp_path, "succeed")
     assert result.success
-    metadata = result.get_asset_materialization_events()[0].step_materialization_data.materialization.metadata
-    assert metadata["n"].value == 3
+    assert metadata(result, "worked")["n"].value == 3
     assert (tmp_path / "file.txt").read_text() == "done"
 
 
@@ -69,12 +64,12 @@ def test_an_earlier_result_in_the_folder_is_not_taken_for_this_one(tmp_path: Pat
 def test_a_worker_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     parent = multiprocessing.get_context("spawn").Process(target=run, args=(tmp_path, "hang"))
     parent.start()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
         assert time.monotonic() < deadline
         time.sleep(0.1)
     worker = psutil.Process(int((tmp_path / "pid").read_text()))
     os.kill(int(parent.pid or 0), signal.SIGKILL)
     parent.join()
-    psutil.wait_procs([worker], timeout=10)
+    psutil.wait_procs([worker], timeout=PATIENCE)
     assert not worker.is_running()

@@ -10,6 +10,7 @@ from pipeline.gate import Made
 from pipeline.rules import Rule
 from pipeline.store import Store
 from resources.storage import Storage
+from tests.helpers import failure
 
 SCHEMA = pa.schema([("id", pa.string()), ("rating", pa.int8())])
 RULES = (
@@ -41,11 +42,6 @@ def run(
 
 def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
     return {check.check_name: check for check in result.get_asset_check_evaluations()}
-
-
-def failure(result: dg.ExecuteInProcessResult) -> str:
-    (event,) = [e for e in result.all_events if e.event_type == dg.DagsterEventType.STEP_FAILURE]
-    return str(event.step_failure_data.user_failure_data.description)
 
 
 def test_good_data_is_published_with_every_rule_as_a_check_with_figures(tmp_path: Path) -> None:

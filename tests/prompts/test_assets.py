@@ -16,6 +16,7 @@ from pipeline.settings import FilesSource, Profile, PromptFilters, Prompts, Samp
 from pipeline.store import Store
 from resources.compute import LocalCompute
 from resources.storage import Storage
+from tests.helpers import failure, metadata
 
 POOL = ["conversations", "candidate_prompts", "prompt_topics", "prompt_complexity"]
 SUBJECTS = {
@@ -77,11 +78,6 @@ class Chain:
             resources={"storage": Storage(uri=self.uri), "compute": LocalCompute()},
             raise_on_error=False,
         )
-
-
-def metadata(result: dg.ExecuteInProcessResult, key: str) -> dict[str, Any]:
-    (event,) = result.asset_materializations_for_node(key)
-    return dict(event.metadata)
 
 
 @pytest.fixture(scope="module")
@@ -183,8 +179,7 @@ def test_a_pool_that_is_too_small_for_a_delivery_fails_the_gate_with_the_reason_
     )
     result = chain.run(["prompts"], "too-large", greedy)
     assert not result.success
-    (failure,) = [e for e in result.all_events if e.event_type == dg.DagsterEventType.STEP_FAILURE]
-    assert "as many prompts as the profile asks for" in str(failure.step_failure_data.user_failure_data.description)
+    assert "as many prompts as the profile asks for" in failure(result)
     assert chain.store.manifest("prompts", "too-large") is None
 
 

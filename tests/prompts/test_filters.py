@@ -258,11 +258,11 @@ def test_what_is_rejected_for_another_reason_has_its_personal_data_masked_too(ac
 
 
 def test_of_a_prompt_that_is_too_long_the_beginning_is_kept_and_however_long_it_is_it_takes_no_time() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     _, rejected = candidate_prompts(
         pool(["eyJ" * 400_000, "Why is that so, do you know?"], [f"{MAIL} " * 100]), FILTERS, 3
     )
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
     assert rejected["reason"].to_pylist() == ["too_long", "too_long"]
     assert rejected["n_characters"].to_pylist()[0] >= 1_200_000
     assert [max(map(len, turns)) <= rules.CUT for turns in rejected["turns"].to_pylist()] == [True, True]

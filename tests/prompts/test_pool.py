@@ -140,9 +140,19 @@ def test_benchmark_prompts_are_read_turn_by_turn_and_a_record_without_text_is_re
             benchmark_prompts({"c": str(tmp_path / "c.jsonl")})
 
 
-def test_every_mt_bench_and_arena_hard_prompt_planted_in_a_source_is_found(shared_data: Path, tmp_path: Path) -> None:
-    names = {"mt_bench": "mt_bench_question.jsonl", "arena_hard": "arena_hard_v0.1_question.jsonl"}
-    against = benchmark_prompts({name: str(shared_data / "prompts" / file) for name, file in names.items()})
+def test_every_prompt_of_a_benchmark_planted_in_a_source_is_found(tmp_path: Path) -> None:
+    places = "Lisbon Riga Turku Lima Oslo Cairo Delhi Quito Sofia Tunis".split()
+    visits = [
+        [f"Plan a visit to {p} for a family of five.", f"Now leave out whatever in {p} costs more than ten euros."]
+        for p in places
+    ]
+    (tmp_path / "visits.jsonl").write_text("".join(json.dumps({"turns": turns}) + "\n" for turns in visits))
+    essays = [
+        *(f"Write an essay on the history of {p}, in which no sentence has a comma." for p in places),
+        "Wer hat den Dom von Riga gebaut?",
+    ]
+    (tmp_path / "essays.jsonl").write_text("".join(json.dumps({"prompt": text}) + "\n" for text in essays))
+    against = benchmark_prompts({name: str(tmp_path / f"{name}.jsonl") for name in ("visits", "essays")})
     texts = [text for prompts in against.values() for text in prompts.to_pylist()]
     wide = wanted(
         None,
@@ -157,8 +167,7 @@ def test_every_mt_bench_and_arena_hard_prompt_planted_in_a_source_is_found(share
         pool(*([t] for t in texts)).to_batches(), wide, 1, against, Decontamination(), UPath(tmp_path)
     )
     assert made.kept == 0
-    assert set(made.rejected) == {"language", "benchmark mt_bench", "benchmark arena_hard"}
-    assert made.rejected["language"] < 20  # not English, as ten prompts of Arena-Hard, or hardly a text: asked before
+    assert made.rejected == {"language": 1, "benchmark visits": 20, "benchmark essays": 10}
     found = overlaps(pa.array(texts), against, Decontamination())
     assert pc.unique(found["prompt"]).to_pylist() == list(range(len(texts)))
 

@@ -25,6 +25,7 @@ from pipeline.settings import Checkpoint, Complexity, Recording, Sampling, Serve
 from pipeline.store import DATA, Store, write_table
 from resources.compute import LocalCompute
 from resources.storage import Storage
+from tests.helpers import PATIENCE, metadata
 
 PROMPTS = [
     ["Hello?"],
@@ -129,10 +130,10 @@ def test_a_model_rates_the_pool_and_what_it_could_not_rate_is_left_out(tmp_path:
     (unrated,) = store.read("prompt_complexity", name="unrated.parquet").to_pylist()
     assert unrated["prompt_id"] == "p9"
     assert unrated["detail"]
-    (event,) = result.asset_materializations_for_node("prompt_complexity")
-    assert event.metadata["rater"].value == "model"
-    assert -1 <= event.metadata["agreement with the heuristic: weighted kappa"].value <= 1
-    confusion = event.metadata["heuristic's level (rows) by the model's (columns)"].records
+    shown = metadata(result, "prompt_complexity")
+    assert shown["rater"].value == "model"
+    assert -1 <= shown["agreement with the heuristic: weighted kappa"].value <= 1
+    confusion = shown["heuristic's level (rows) by the model's (columns)"].records
     assert sum(int(row.data[str(level)]) for row in confusion for level in range(1, 6)) == 9
 
 
@@ -148,7 +149,7 @@ def test_a_real_models_answers_always_parse(tmp_path: Path, checkpoint_cache: Pa
     (tmp_path / "spec.json").write_text(spec(tmp_path, checkpoint_cache).model_dump_json())
     env = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
     command = [sys.executable, "-c", RUN, str(tmp_path / "spec.json")]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     figures = json.loads(done.stdout.splitlines()[-1])
     rows = pq.read_table(tmp_path / "out" / "ratings.parquet").to_pylist()

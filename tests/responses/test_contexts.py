@@ -22,11 +22,8 @@ from pipeline.responses.contexts import best_by_rank, write_contexts
 from pipeline.responses.schema import CANDIDATES, CONTEXTS
 from pipeline.responses.scorers import NextUserTurn
 from pipeline.settings import Contexts, Sampling
+from tests.helpers import quiet
 from tests.reward_model.small import save_small_model
-
-
-def quiet(message: str) -> None:
-    del message
 
 
 @settings(max_examples=200, deadline=None)

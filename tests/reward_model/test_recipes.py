@@ -24,8 +24,9 @@ from pipeline.reward_model.export import fold
 from pipeline.reward_model.worker import work
 from pipeline.settings import Lora, PreferenceStage, Recipe, load_profile
 from pipeline.vocabulary import ATTRIBUTES
+from tests.helpers import quiet
 from tests.reward_model.small import save_small_model
-from tests.reward_model.test_training import RECIPE, quiet, spec, tables
+from tests.reward_model.test_training import RECIPE, spec, tables
 
 BT = {"objective": "bradley_terry"}
 TWO = {

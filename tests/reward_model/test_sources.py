@@ -41,6 +41,7 @@ from pipeline.vocabulary import ATTRIBUTES, MESSAGES
 from resources.compute import LocalCompute
 from resources.storage import Storage
 from resources.tracking import TensorBoard
+from tests.helpers import metadata
 
 RECIPE = Recipe(base="small", development_share=0.5)
 TWO_TURNS = "Name a river.\n<extra_id_1>Assistant\nThe Elbe.\n<extra_id_1>User\nAnd a lake?"
@@ -448,9 +449,9 @@ def test_the_asset_publishes_a_recipes_training_data_with_what_was_dropped(tmp_p
     assert (len(rated), len(preferred)) == (68, 23)
     assert store.read("training_data", "ours", "dropped.parquet")["benchmark"].to_pylist() == ["mine"]
     assert len(store.read("training_data", "ours", "quarantine.parquet")) == 0
-    (event,) = result.asset_materializations_for_node("training_data")
-    assert event.metadata["ties dropped"].value == 12
-    assert {"counts", "dropped by benchmark", "ratings", "preferences", "licence"} <= set(event.metadata)
+    shown = metadata(result, "training_data")
+    assert shown["ties dropped"].value == 12
+    assert {"counts", "dropped by benchmark", "ratings", "preferences", "licence"} <= set(shown)
 
 
 def test_pairs_alone_are_enough_for_an_objective_that_learns_from_them(tmp_path: Path) -> None:
@@ -505,9 +506,13 @@ def test_a_profile_whose_training_data_cannot_serve_is_refused(tmp_path: Path, t
     assert said in str(refused.value)
 
 
-def test_a_sample_of_the_published_rows_is_read_whole(shared_data: Path) -> None:
-    path = shared_data / "helpsteer2" / "labelled_1000.jsonl"
-    source = read("sample", FileData(kind="file", path=str(path), licence="CC-BY-4.0"), "rounded")
-    assert len(source.rated) == 1000
-    assert len(pc.unique(source.rated["prompt_id"])) == 500
-    assert len(source.preferred) + source.counts[sources.TIES] + source.counts[sources.SAME_TEXT] == 500
+def test_rows_in_the_published_form_are_read_whole(tmp_path: Path) -> None:
+    prompts = [
+        f"Question {n}" + ("\n<extra_id_1>Assistant\nYes?\n<extra_id_1>User\nGo on." if n % 4 == 0 else "")
+        for n in range(50)
+    ]
+    rows = [row(prompt, f"answer {k}", *[(n + k) % 5] * 5) for n, prompt in enumerate(prompts) for k in (0, 1)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    source = read("sample", FileData(kind="file", path=str(tmp_path / "rows.jsonl"), licence="CC-BY-4.0"), "rounded")
+    assert len(source.rated) == 100
+    assert len(pc.unique(source.rated["prompt_id"])) == 50

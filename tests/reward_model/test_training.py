@@ -21,6 +21,7 @@ from pipeline.reward_model.worker import work
 from pipeline.settings import Checkpoint, Recipe
 from pipeline.store import write_table
 from pipeline.vocabulary import ATTRIBUTES
+from tests.helpers import quiet
 from tests.reward_model.small import WORDS, save_small_model
 
 RECIPE = Recipe(base="small", epochs=2, batch_size=8, micro_batch_tokens=128, learning_rate=1e-3, warmup_steps=1, evaluations=2, max_tokens=64,
@@ -81,10 +82,6 @@ def spec(place: Path, name: str = "out", recipe: Recipe = RECIPE, **more: Any) -
         "out": UPath(place / name),
     }
     return TrainingSpec(**given | more)
-
-
-def quiet(message: str) -> None:
-    del message
 
 
 @pytest.fixture(scope="module")

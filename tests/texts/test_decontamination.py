@@ -1,7 +1,6 @@
 """The overlap of prompts, against plain Python."""
 
 import unicodedata
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +8,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.records import records
 from pipeline.settings import Decontamination
 from pipeline.texts import decontamination
 from pipeline.texts.decontamination import overlaps
@@ -123,10 +121,15 @@ def test_the_text_of_a_conversation_is_its_users() -> None:
     assert keys_of(pa.array(["One?\nThree?", " ?! "])).to_pylist() == ["one three", "?!"]
 
 
-def test_real_benchmark_prompts_among_other_prompts_are_found(shared_data: Path) -> None:
-    pairs = [r["prompt"] for _, r in records(shared_data / "eval" / "rewardbench_part.jsonl")]
-    others = [r["prompt"] for _, r in records(shared_data / "helpsteer2" / "labelled_1000.jsonl")]
-    drawn = np.random.default_rng(0).choice(len(pairs), 40, replace=False)
+def test_planted_benchmark_prompts_among_many_others_are_found() -> None:
+    draw = np.random.default_rng(0)
+    words = [f"word{n}" for n in (300 * draw.random(2000) ** 3).astype(int)]  # some are frequent, as in a language
+
+    def texts(count: int) -> list[str]:
+        return [" ".join(draw.choice(words, draw.integers(3, 60))) for _ in range(count)]
+
+    pairs, others = texts(300), texts(600)
+    drawn = draw.choice(len(pairs), 40, replace=False)
     planted = [f"{others[k]}\n\n{pairs[k]}" if k % 2 else pairs[k].upper() for k in drawn]
     table = found(others + planted, {"part": pairs})
     assert {p for p, _ in table if p >= len(others)} >= {
