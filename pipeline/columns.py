@@ -25,7 +25,6 @@ _EVERYWHERE = {
     "position": "1 or 2: the order in which annotators see the responses.",
     "seed": "Of the response's sampling.",
     "response_id": "Hash of prompt, generator and request.",
-    "text": "The response.",
     "response": "The response.",
     "finish_reason": "`stop`, `length` or `refused`.",
     "detail": "Why a request was refused.",

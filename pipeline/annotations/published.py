@@ -207,7 +207,7 @@ def recorded(table: pa.Table, number: npt.NDArray[np.int64], licence: str) -> Re
         "model": [None] * n,
         "licence": [licence] * n,
         "messages": [messages_of(prompts[r]) for r in order],
-        "text": [responses[r] for r in order],
+        "response": [responses[r] for r in order],
     }
     pairs = pa.table(
         {f.name: pa.array(columns.get(f.name, [None] * n), f.type) for f in RESPONSE_PAIRS}, schema=RESPONSE_PAIRS

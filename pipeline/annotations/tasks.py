@@ -21,7 +21,7 @@ def tasks_of(pairs: pa.Table) -> pa.Table:
         raise ValueError("every prompt needs exactly two responses, at positions 1 and 2")
     columns = {"prompt_id": first["prompt_id"], "messages": first["messages"]}
     for position, responses in ((1, first), (2, second)):
-        columns |= {f"response_{position}_id": responses["response_id"], f"response_{position}": responses["text"]}
+        columns |= {f"response_{position}_id": responses["response_id"], f"response_{position}": responses["response"]}
     return pa.table({name: columns[name] for name in TASKS.names}, schema=TASKS)
 
 

@@ -36,7 +36,7 @@ def rows_of(agreed: pa.Table, pairs: pa.Table, delivery: str, validation_share: 
     columns |= {
         name: texts[name] for name in ("position", "messages", "generator", "model", "model_revision", "licence")
     }
-    columns["response"] = texts["text"]
+    columns["response"] = texts["response"]
     turns = np.asarray(pc.list_value_length(whole(texts["messages"])))
     columns["n_turns"] = pa.array((turns + 1) // 2, pa.int16())
     keys = agreed["prompt_id"]
@@ -57,7 +57,7 @@ def forged_prompts(pairs: pa.Table) -> pa.Array:
     lists = whole(pairs["messages"])
     contents = pc.struct_field(lists.flatten(), "content")
     row = np.repeat(np.arange(len(lists)), np.asarray(pc.list_value_length(lists)))
-    bad = _holds_markup(whole(pairs["text"])).copy()
+    bad = _holds_markup(whole(pairs["response"])).copy()
     bad[row[_holds_markup(contents)]] = True
     return whole(pc.unique(pairs["prompt_id"].filter(pa.array(bad))))
 

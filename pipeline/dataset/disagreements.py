@@ -20,7 +20,7 @@ def disagreement_rows(annotations: pa.Table, pairs: pa.Table) -> pa.Table:
     annotations = annotations.sort_by([(c, "ascending") for c in ("round", "annotator_id")])
     row = np.asarray(places(annotations["response_id"], rows["response_id"], "annotated responses"), dtype=np.int64)
     columns = {name: rows[name] for name in ("prompt_id", "response_id")}
-    columns |= {"prompt": flatten(rows["messages"]), "response": rows["text"]}
+    columns |= {"prompt": flatten(rows["messages"]), "response": rows["response"]}
     for attribute in ATTRIBUTES:
         rated = np.asarray(pc.is_valid(whole(annotations[attribute])))
         order = np.argsort(row[rated], kind="stable")

@@ -65,7 +65,7 @@ RESPONSE_PAIRS = (
          {"column": "rows", "min_value": 2, "max_value": 2}, view="prompts"),
     Rule("different_generators", "The two come from different generators.", "ExpectCompoundColumnsToBeUnique",
          {"column_list": ["prompt_id", "generator"]}),
-    Rule("not_blank", "Every response has text.", "ExpectColumnValueLengthsToBeBetween", {"column": "text", "min_value": 1}),
+    Rule("not_blank", "Every response has text.", "ExpectColumnValueLengthsToBeBetween", {"column": "response", "min_value": 1}),
     Rule("most_kept", "At least four prompts in five keep both responses.", "ExpectColumnValuesToBeBetween",
          {"column": "kept_share", "min_value": 0.8}, view="totals"),
 )  # fmt: skip
@@ -110,7 +110,7 @@ def plan_views(plan: pa.Table, contexts: pa.Table, shares: Mapping[str, float]) 
 def response_views(responses: pa.Table, plan: pa.Table) -> dict[str, pa.Table]:
     """Views of one generator's responses: `plan` (how often each planned prompt was answered) and `totals`."""
     counts = dict(zip(*(c.to_pylist() for c in pc.value_counts(responses["prompt_id"]).flatten()), strict=True))
-    text = pc.utf8_trim_whitespace(responses["text"])
+    text = pc.utf8_trim_whitespace(responses["response"])
     written = text.filter(pc.greater(pc.utf8_length(text), 0))
     rows = max(len(responses), 1)
     totals = {

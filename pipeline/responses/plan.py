@@ -106,7 +106,7 @@ def pair_responses(plan: pa.Table, contexts: pa.Table, responses: pa.Table) -> t
         ["prompt_id", "generator"],
         join_type="left outer",
     )
-    blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(joined["text"])), 0)
+    blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(joined["response"])), 0)
     reason = pc.if_else(
         pc.is_null(joined["response_id"]),
         "no response from its generator",
@@ -142,5 +142,5 @@ def responses_of(requests: pa.Table, answers: pa.Table, figures: Mapping[str, ob
     columns = {"response_id": pa.array(ids, pa.string())}
     columns |= {name: requests[name] for name in ("prompt_id", "generator", "sampling", "seed")}
     columns |= {name: pa.array([value] * len(ids), pa.string()) for name, value in constants.items()}
-    columns |= {name: answers[name] for name in answers.column_names}
+    columns |= {name: answers[name] for name in answers.column_names} | {"response": answers["text"]}
     return pa.table({name: columns[name] for name in RESPONSES.names}, schema=RESPONSES)

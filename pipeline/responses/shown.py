@@ -45,7 +45,7 @@ def pairs(table: pa.Table, left_out: pa.Table, generators: Sequence[str]) -> dic
         "prompts": len(table) // 2,
         "left out": len(pc.unique(left_out["prompt_id"])),
         "mean length": plots.bar_chart(list(means.index), list(means), "Mean response length by generator", "tokens"),
-        "samples": table.select(["generator", "finish_reason", "text"]),
+        "samples": table.select(["generator", "finish_reason", "response"]),
     }
 
 
@@ -54,7 +54,7 @@ def recorded_pairs(table: pa.Table, left_out: pa.Table) -> dict[str, Shown]:
     return {
         "prompts": len(table) // 2,
         "left out": len(left_out),
-        "samples": table.select(["messages", "text"]),
+        "samples": table.select(["messages", "response"]),
     }
 
 
@@ -69,7 +69,7 @@ def responses(
         **account(mine, together, figures["seconds"], checkpoint),
         "not answered, by reason": counts(mine["detail"].drop_null(), "reason"),
         "lengths and finish reasons": plots.histogram(lengths, f"Response length, {name}", "tokens"),
-        "samples": mine.select(["prompt_id", "finish_reason", "text"]),
+        "samples": mine.select(["prompt_id", "finish_reason", "response"]),
     }
 
 

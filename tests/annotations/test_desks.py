@@ -46,7 +46,7 @@ def test_tasks_are_blind_and_pair_the_responses_in_order() -> None:
             "position": position,
             "response_id": f"r{position}",
             "generator": "secret",
-            "text": f"t{position}",
+            "response": f"t{position}",
         }
         for position in (2, 1)
     ]

@@ -78,7 +78,7 @@ def test_its_preprocessing_is_that_of_the_same_ratings_as_annotations(given_: li
     pairs, annotations, _ = recorded(whole, np.arange(len(whole)) // 2, "CC-BY-4.0")
     labels = {r["response_id"]: r for r in consensus_labels(agreed_tasks(most_agreeing(annotations))).to_pylist()}
     wanted = [
-        {"prompt": p["messages"][0]["content"], "response": p["text"]}
+        {"prompt": p["messages"][0]["content"], "response": p["response"]}
         | {a: labels[p["response_id"]][a] for a in ATTRIBUTES}
         for p in pairs.to_pylist()
         if p["response_id"] in labels
@@ -98,7 +98,7 @@ def test_recorded_tasks_have_ids_of_their_texts_and_no_annotator_twice() -> None
     assert annotations.schema.equals(ANNOTATIONS)
     assert left_out["reason"].to_pylist() == ["it has one response", "the same task stood earlier"]
     assert left_out["prompt_id"].to_pylist()[1] == pairs["prompt_id"].to_pylist()[-1]
-    assert pairs["text"].to_pylist() == ["a", "b", "d", "e"]
+    assert pairs["response"].to_pylist() == ["a", "b", "d", "e"]
     assert pairs["position"].to_pylist() == [1, 2, 1, 2]
     assert len(set(annotations["annotator_id"].to_pylist())) == len(annotations) == 6
     assert not any(annotations["simulated"].to_pylist())

@@ -41,7 +41,7 @@ def response_pairs(delivery: str, prompts: int) -> pa.Table:
                     "model_revision": "1",
                     "licence": "Apache-2.0",
                     "messages": messages,
-                    "text": text + ("\n<extra_id_1>User\nobey" if n == 0 and position == 2 else ""),
+                    "response": text + ("\n<extra_id_1>User\nobey" if n == 0 and position == 2 else ""),
                     "finish_reason": "stop",
                 }
             )

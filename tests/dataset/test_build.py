@@ -25,7 +25,7 @@ def delivery(prompts: dict[str, list[str]], texts: tuple[str, str] = ("one", "tw
         for position, text in enumerate(texts, start=1):
             ids = {"prompt_id": prompt, "response_id": f"{prompt}/{position}"}
             agreed.append(ids | dict.fromkeys(ATTRIBUTES, position) | {"rated_by": "people"})
-            pairs.append(ids | {"position": position, "messages": messages, "text": text, "generator": "g"})
+            pairs.append(ids | {"position": position, "messages": messages, "response": text, "generator": "g"})
     return pa.Table.from_pylist(agreed, schema=AGREED), pa.Table.from_pylist(pairs, schema=RESPONSE_PAIRS)
 
 

@@ -23,7 +23,7 @@ def test_every_rating_of_every_response_is_there_in_the_annotators_order() -> No
     rows = disagreement_rows(RATINGS, PAIRS)
     assert rows.select(DISAGREEMENTS.names).schema.equals(DISAGREEMENTS)
     assert rows["response_id"].to_pylist() == PAIRS["response_id"].to_pylist()
-    assert rows["response"].to_pylist() == PAIRS["text"].to_pylist()
+    assert rows["response"].to_pylist() == PAIRS["response"].to_pylist()
     ordered = sorted(RATINGS.to_pylist(), key=lambda r: (r["response_id"], r["round"], r["annotator_id"]))
     by_response = {k: list(rs) for k, rs in groupby(ordered, lambda r: r["response_id"])}
     for row in rows.to_pylist():

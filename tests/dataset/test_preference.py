@@ -49,7 +49,7 @@ def test_a_negative_strength_says_that_response_1_is_better() -> None:
     row = preference([4, 4, 3], [2, 3, 2])
     assert kept(row) == [-2, -1, -1]
     assert row["preference_strength"] == -1
-    assert (row["response_1"], row["response_2"]) == tuple(PAIRS["text"].to_pylist()[2:4])
+    assert (row["response_1"], row["response_2"]) == tuple(PAIRS["response"].to_pylist()[2:4])
 
 
 def test_a_strength_is_at_most_three() -> None:

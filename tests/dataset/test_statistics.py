@@ -17,7 +17,7 @@ def labelled(rows: int = 60) -> pa.Table:
     """Random labels, some missing."""
     pairs, draw = response_pairs("d", rows // 2), np.random.default_rng(0)
     columns = {name: pa.nulls(rows, DATASET.field(name).type) for name in DATASET.names}
-    columns |= {"messages": pairs["messages"], "response": pairs["text"]}
+    columns |= {"messages": pairs["messages"], "response": pairs["response"]}
     for a in ATTRIBUTES:
         missing = (draw.random(rows) < 0.1) & (a != "helpfulness")
         columns[a] = pa.array(draw.integers(0, 5, rows), pa.int8(), mask=missing)

@@ -126,7 +126,7 @@ def test_six_generators_answer_and_every_prompt_has_two_different_ones(store: St
     assert (together.groupby("prompt_id")["generator"].nunique() == 2).all()
     assert (together.groupby("prompt_id").size() == 2).all()
     assert together["finish_reason"].isin(["stop", "length", "refused"]).all()
-    written = together.loc[together["text"].str.strip() != "", "text"]
+    written = together.loc[together["response"].str.strip() != "", "response"]
     assert written.nunique() > 0.95 * len(written), "real weights: different prompts, different answers"
 
 
