@@ -50,18 +50,18 @@ def stretches(profile: Profile, specs: Sequence[dg.AssetSpec]) -> list[tuple[Str
     A partitioned asset is of the stretch with its partitions. One without is of the last stretch that is upstream of it, or of its
     own stage's where that comes later; with no partition upstream, of the first.
     """
-    declared = partitions.chain(profile)
+    declared, ordered = partitions.chain(profile), in_order(specs)
     own = {spec.key: n for spec in specs if (n := _own(declared, spec)) is not None}
     stages: dict[str | None, int] = {}
     for spec in specs:
         if spec.partitions_def is not None:
             stages[spec.group_name] = min(own[spec.key], stages.get(spec.group_name, len(declared)))
     place: dict[dg.AssetKey, int] = {}
-    for spec in in_order(specs):
+    for spec in ordered:
         upstream = max((place[d.asset_key] for d in spec.deps if d.asset_key in place), default=0)
         with_stage = max(upstream, stages.get(spec.group_name, 0)) if upstream else 0
         place[spec.key] = own.get(spec.key, with_stage)
-    found = [(s, [spec for spec in in_order(specs) if place[spec.key] == n]) for n, s in enumerate(declared)]
+    found = [(s, [spec for spec in ordered if place[spec.key] == n]) for n, s in enumerate(declared)]
     return [(stretch, members) for stretch, members in found if members]
 
 

@@ -73,11 +73,11 @@ class Tail:
         elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
             if not check.passed:
-                colour, word = (
-                    ("red", "failed") if check.severity == dg.AssetCheckSeverity.ERROR else ("yellow", "warns")
-                )
+                failed = check.severity == dg.AssetCheckSeverity.ERROR
+                colour, word = ("red", "failed") if failed else ("yellow", "warns")
                 console.print(
-                    f"  [{colour}]![/] {check.asset_key.to_user_string()}: check {check.check_name} {word}: {escape(check.description or '')}"
+                    f"  [{colour}]![/] {check.asset_key.to_user_string()}: check {check.check_name} {word}. "
+                    f"This does not hold: {escape(check.description or '')}"
                 )
         elif event.event_type == dg.DagsterEventType.STEP_FAILURE:
             reason = event.step_failure_data.user_failure_data
