@@ -125,11 +125,11 @@ def _place(schema: Mapping[str, Any], way: Sequence[Step]) -> tuple[list[Step], 
     """
     node: Mapping[str, Any] = schema
     place, allowed = list[Step](), list[str]()
-    for step in way:
+    for step in way[:-1] if way[-1:] == (_KEY,) else way:
         node = _resolved(schema, node)
         if "discriminator" in node:
             node = {"$ref": node["discriminator"]["mapping"][step]}
-        elif step != _KEY:
+        else:
             place.append(step)
             allowed = list(node.get("properties", {}))
             node = _inside(node, step)

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -12,7 +13,7 @@ from upath import UPath
 
 from pipeline.engines.finished import FinishedRequests, Journal, finish, outcomes
 from pipeline.engines.requests import Answer, Request, request_key
-from pipeline.settings import PROJECT, Sampling
+from pipeline.settings import PROJECT, RaterSampling, Sampling
 from tests.helpers import PATIENCE, quiet
 
 SAMPLING = Sampling()
@@ -274,3 +275,35 @@ def test_a_really_full_disk_loses_nothing_that_was_kept(tmp_path: Path) -> None:
     script = [sys.executable, "-m", "tests.engines.full_disk", str(tmp_path)]
     done = subprocess.run([*inside, *script], cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+class LaterSampling(Sampling):
+    """`Sampling` with a field that it may get."""
+
+    min_p: float = 0.0
+
+
+KEYED = Sampling(temperature=0.7, top_p=0.9, top_k=40, repetition_penalty=1.1, max_tokens=64, stop=("\n",))
+TALK = ([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Wie geht es?"}], "org/model", "abc123", "tokenizer")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [
+        ((Sampling(), 7), "31e951e9d7d3595f710d1b6b04a58ec23c967c39f35f5cb4e142053896e0a1ca"),
+        ((KEYED, 7), "172d137433e4d175298d4c7f1e4fcb76ba5dee45077ac94b38a14408a90c5adc"),
+        (
+            (RaterSampling(), 7, '{"type": "object"}'),
+            "249c6e885451bc20dce76f4a801e311500d3e762bbd2b6e9225f082d6a613d54",
+        ),
+    ],
+)
+def test_a_finished_request_keeps_the_key_that_it_was_kept_under(more: tuple[Any, ...], key: str) -> None:
+    assert request_key(*TALK, *more) == key
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), KEYED])
+def test_a_new_field_of_sampling_counts_only_where_it_is_used(sampling: Sampling) -> None:
+    values = sampling.model_dump()
+    assert request_key(*TALK, LaterSampling(**values), 7) == request_key(*TALK, sampling, 7)
+    assert request_key(*TALK, LaterSampling(**values, min_p=0.05), 7) != request_key(*TALK, sampling, 7)
