@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.annotations.consensus import (
-    Rule,
+    OutlierRule,
     Totals,
     agreed_tasks,
     consensus_labels,
@@ -230,7 +230,7 @@ def test_a_stream_in_which_a_prompt_comes_back_is_refused() -> None:
     st.integers(1, 9),
 )
 def test_the_labels_of_a_stream_are_those_of_the_whole(
-    rows: Rows, keep: int, rule: Rule, spread: int, size: int
+    rows: Rows, keep: int, rule: OutlierRule, spread: int, size: int
 ) -> None:
     whole, totals = table(rows).sort_by("prompt_id"), Totals()
     kept = most_agreeing(whole, keep, rule)
