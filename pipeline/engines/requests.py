@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from pipeline.settings import Sampling
 
@@ -52,6 +52,6 @@ def request_key(
     messages: Sequence[Message], model: str, revision: str, template: str, sampling: Sampling, seed: int, form: str = ""
 ) -> str:
     """sha256 over everything that an answer depends on: 64 hex digits."""
-    parts: list[Any] = [list(messages), model, revision, template, sampling.model_dump(mode="json"), seed]
+    parts: list[object] = [list(messages), model, revision, template, sampling.model_dump(mode="json"), seed]
     parts += [form] if form else []
     return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
