@@ -82,8 +82,8 @@ def throughput(prompts: int, rounds: int, device: str, model: str | None) -> dic
 def _worker(engine: object, requests: Sequence[Request], folder: Path) -> float:
     """Through `finish`: keys looked up, answers flushed to Parquet as they come."""
     begun = time.perf_counter()
-    figures = finish(requests, [engine], FinishedRequests(UPath(folder)), quiet)  # type: ignore[list-item]
-    return float(figures["output_tokens"]) / (time.perf_counter() - begun)
+    tally = finish(requests, [engine], FinishedRequests(UPath(folder)), quiet)  # type: ignore[list-item]
+    return float(tally.output_tokens) / (time.perf_counter() - begun)
 
 
 def _bare(engine: object, requests: Sequence[Request]) -> float:
@@ -129,10 +129,10 @@ def dispatch(requests: int) -> dict[str, float]:
         table = responses_of(asked, answers, {"model": "m", "model_revision": "r"}, "x")
         seconds = time.perf_counter() - begun
         begun = time.perf_counter()
-        again = asking.ask(questions_in(asked)).figures
+        again = asking.ask(questions_in(asked)).tally
         lookup = time.perf_counter() - begun
     assert len(table) == requests
-    assert again["answered"] == 0
+    assert again.answered == 0
     peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
     return {
         "dispatch_seconds": seconds,

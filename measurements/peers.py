@@ -96,11 +96,11 @@ def timed(requests: list[Request], engine: Engine, folder: Path) -> Figures:
     """What the worker does with requests, and what it takes."""
     begun, cpu = time.perf_counter(), time.process_time()
     finished = FinishedRequests(UPath(folder / "work"))
-    figures = finish(requests, [engine], finished, quiet)
-    table = outcomes([r.key for r in requests], finished, figures["refused"])
+    tally = finish(requests, [engine], finished, quiet)
+    table = outcomes([r.key for r in requests], finished, tally.refused)
     write_table(table, UPath(folder / "answers.parquet"))
     seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
-    answers = len(set(table["request_key"].to_pylist())) - len(figures["refused"])
+    answers = len(set(table["request_key"].to_pylist())) - len(tally.refused)
     tokens = sum(table["output_tokens"].to_pylist())
     return {"rows": len(table), "answers": answers, "output_tokens": tokens, "seconds": seconds, "cpu_seconds": cpu}
 

@@ -28,7 +28,7 @@ from rich.table import Table
 from upath import UPath
 
 from measurements.generation import real_requests
-from pipeline.engines.finished import FinishedRequests, finish
+from pipeline.engines.finished import FinishedRequests, Tally, finish
 from pipeline.engines.ray import RayEngine
 from pipeline.engines.requests import Answer, Request
 from pipeline.engines.vllm import VLLMEngine
@@ -80,12 +80,12 @@ class RayData:
             yield Answer(**json.loads(row["answer"]))
 
 
-def rate(requests: Sequence[Request], engine: Any, folder: Path) -> tuple[float, dict[str, Any]]:
-    """Seconds of one pass through `finish` into a fresh store, and its figures."""
+def rate(requests: Sequence[Request], engine: Any, folder: Path) -> tuple[float, Tally]:
+    """Seconds of one pass through `finish` into a fresh store, and what it did."""
     begun = time.perf_counter()
-    figures = finish(requests, [engine], FinishedRequests(UPath(folder)), lambda _: None)
-    assert figures["answered"] == len(requests)
-    return time.perf_counter() - begun, figures
+    tally = finish(requests, [engine], FinishedRequests(UPath(folder)), lambda _: None)
+    assert tally.answered == len(requests)
+    return time.perf_counter() - begun, tally
 
 
 def begun(notes: Path) -> dict[str, float]:
@@ -140,18 +140,18 @@ def main() -> None:
         for turn in range(options.rounds):
             alone._llm.reset_prefix_cache()
             seconds, done = rate(requests, alone, folder / f"alone-{turn}")
-            rates["alone"].append(done["output_tokens"] / seconds)
+            rates["alone"].append(done.output_tokens / seconds)
             for side, count in (("one", 1), ("two", 2)):
                 engine = replicas(count)
                 seconds, done = rate(requests, engine, folder / f"{side}-{turn}")
-                rates[side].append(done["output_tokens"] / seconds)
+                rates[side].append(done.output_tokens / seconds)
                 for member in engine._members:
                     ray.kill(member.actor)
                 time.sleep(2)
             notes = folder / f"notes-{turn}"
             _, done = rate(requests, RayData(model, there, notes), folder / f"ray_data-{turn}")
             # its actors start within the pass: the clock starts with the first block
-            rates["ray_data"].append(done["output_tokens"] / (time.time() - min(begun(notes).values())))
+            rates["ray_data"].append(done.output_tokens / (time.time() - min(begun(notes).values())))
         engine, store = replicas(2), FinishedRequests(UPath(folder / "two-killed"))
         thread = killer("ray::Replica", store, len(requests) // 4)
         seconds, _ = rate(requests, engine, folder / "two-killed")

@@ -83,7 +83,7 @@ def work(spec: RatingsSpec, log: Log) -> Figures:
         member = spec.panel[row["annotator_id"]]
         messages = question(row["messages"], row["response"], member.system_prompt)
         questions.append(Question(messages, member.sampling, seed))
-    answers, figures = asking.ask(questions, FORM)
+    answers, tally = asking.ask(questions, FORM)
     rated = []
     for row, answer in zip(rows, answers.to_pylist(), strict=True):
         found = ratings_in(answer["text"])
@@ -91,8 +91,7 @@ def work(spec: RatingsSpec, log: Log) -> Figures:
         rated.append({c: row[c] for c in ("prompt_id", "response_id", "annotator_id")} | why | (found or {}))
     write_table(pa.Table.from_pylist(rated, schema=MODEL_RATINGS), spec.out / "ratings.parquet")
     unrated = sum(row["detail"] is not None for row in rated)
-    del figures["refused"]  # by key: the details say it by response
-    return {**figures, **asking.model, "unrated": unrated}
+    return {**tally.figures(), **asking.model, "unrated": unrated}
 
 
 if __name__ == "__main__":

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import pyarrow as pa
 
-from pipeline.engines.finished import FinishedRequests, finish, outcomes
+from pipeline.engines.finished import FinishedRequests, Tally, finish, outcomes
 from pipeline.engines.requests import Message, Request, request_key
 from pipeline.engines.spec import AskingSpec
 from pipeline.engines.starting import LazyEngine, engine_of
 from pipeline.settings import Sampling
-from pipeline.worker import Log
+from pipeline.worker import Figures, Log
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class Question:
 
 
 class Asked(NamedTuple):
-    """Outcomes of questions, in their order (schema ANSWERS), and figures (see `finish`)."""
+    """Outcomes of questions, in their order (schema ANSWERS), and what was done for them."""
 
     outcomes: pa.Table
-    figures: dict[str, Any]
+    tally: Tally
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Asking:
         return cls(engine_of(spec.engine, log), FinishedRequests(spec.work), log)
 
     @property
-    def model(self) -> dict[str, str]:
+    def model(self) -> Figures:
         """Who answers, for a worker's figures."""
         return {"model": self.engine.model, "model_revision": self.engine.revision}
 
@@ -52,9 +52,9 @@ class Asking:
         """Ask, and keep what is answered. form: a JSON schema that answers must have. Errors: see `finish`."""
         requests = [self._request(question, form) for question in questions]
         keys = [request.key for request in requests]
-        figures = finish(requests, self.engine, self.finished, self.log)
+        tally = finish(requests, self.engine, self.finished, self.log)
         del requests  # their texts make room for the answers
-        return Asked(outcomes(keys, self.finished, figures["refused"]), figures)
+        return Asked(outcomes(keys, self.finished, tally.refused), tally)
 
     def _request(self, asked: Question, form: str) -> Request:
         engine = self.engine

@@ -7,9 +7,9 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +20,7 @@ from pipeline.engines.schema import ANSWERS, FAILURES
 from pipeline.parts import Parts
 from pipeline.records import storable
 from pipeline.store import LOCAL, local_path
-from pipeline.worker import Log, Progress
+from pipeline.worker import Figures, Log, Progress
 
 
 class FinishedRequests:
@@ -111,7 +111,7 @@ class Journal:
             self._path.unlink(missing_ok=True)
 
 
-def outcomes(keys: Sequence[str], finished: FinishedRequests, refused: Mapping[str, str]) -> pa.Table:
+def outcomes(keys: Sequence[str], finished: FinishedRequests, refused: Mapping[str, str | None]) -> pa.Table:
     """What became of every request, in order, in the schema ANSWERS: its finished answer, or REFUSED with the reason."""
     reasons = [Answer(key, "", REFUSED, reason, 0, 0) for key, reason in refused.items()]
     known = pa.concat_tables([pa.Table.from_pylist([vars(r) for r in reasons], schema=ANSWERS), finished.read()])
@@ -175,6 +175,23 @@ class _Keeper:
                 journal.close()
 
 
+@dataclass
+class Tally:
+    """What `finish` did: answers that were there and new ones, why others were refused or failed (by key), tokens, seconds of both."""
+
+    reused: int = 0
+    answered: int = 0
+    refused: dict[str, str | None] = field(default_factory=dict)
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
+    start_seconds: float = 0.0
+
+    def figures(self) -> Figures:
+        """All but the reasons, which outcomes have."""
+        return {name: value for name, value in vars(self).items() if name != "refused"}
+
+
 def finish(
     requests: Sequence[Request],
     engine: Iterable[Engine],
@@ -183,33 +200,25 @@ def finish(
     every: int = 512,
     seconds: float = 5.0,
     give_up: int = 64,
-) -> dict[str, Any]:
+) -> Tally:
     """Answer what is not finished yet, and keep each answer: at once in a journal, after `every` answers or `seconds` as Parquet.
 
     engine: an iterable of one engine, started when it is first needed. Requests that were refused or failed are recorded with their reason
-    and not kept, so that they are tried again. Returns figures: reused, answered, refused (key to reason; also of those that failed),
-    tokens, seconds of generation and of engine start. Raises RuntimeError where `give_up` requests in a row fail, or the engine ends early.
+    and not kept, so that they are tried again. Raises RuntimeError where `give_up` requests in a row fail, or the engine ends early.
     """
     if recovered := finished.recover():
         log(f"{recovered} answers of a run that was cut off are recovered")
     unique = {r.key: r for r in requests}
     known = pc.is_in(pa.array(list(unique), pa.string()), finished.keys()).to_pylist()
     todo = [request for request, k in zip(unique.values(), known, strict=True) if not k]
-    figures: dict[str, Any] = {
-        "reused": len(unique) - len(todo),
-        "answered": 0,
-        "refused": {},
-        "prompt_tokens": 0,
-        "output_tokens": 0,
-    }
-    figures |= {"seconds": 0.0, "start_seconds": 0.0}
+    tally = Tally(reused=len(unique) - len(todo))
     if not todo:
-        return figures
+        return tally
     begun = time.monotonic()
     running = next(iter(engine))
-    figures["start_seconds"] = round(time.monotonic() - begun, 2)
+    tally.start_seconds = round(time.monotonic() - begun, 2)
     log(
-        f"engine ready after {figures['start_seconds']:.0f} s; {len(todo)} requests to answer, {figures['reused']} already answered"
+        f"engine ready after {tally.start_seconds:.0f} s; {len(todo)} requests to answer, {tally.reused} already answered"
     )
     progress, begun = Progress(log, "answers", len(todo)), time.monotonic()
     failures, in_a_row = list[Answer](), 0
@@ -217,7 +226,7 @@ def finish(
         with _Keeper(finished, every, seconds) as keeper:
             for count, answer in enumerate(running.answer(todo), start=1):
                 if answer.finish_reason in (REFUSED, FAILED):
-                    figures["refused"][answer.request_key] = answer.detail
+                    tally.refused[answer.request_key] = answer.detail
                     failures.append(answer)
                     in_a_row += answer.finish_reason == FAILED
                     if in_a_row >= give_up:
@@ -227,16 +236,16 @@ def finish(
                 else:
                     in_a_row = 0
                     keeper.keep(answer)
-                    figures["answered"] += 1
-                    figures["prompt_tokens"] += answer.prompt_tokens
-                    figures["output_tokens"] += answer.output_tokens
-                progress.update(count, f"{figures['output_tokens'] / (time.monotonic() - begun):.0f} tokens/s")
+                    tally.answered += 1
+                    tally.prompt_tokens += answer.prompt_tokens
+                    tally.output_tokens += answer.output_tokens
+                progress.update(count, f"{tally.output_tokens / (time.monotonic() - begun):.0f} tokens/s")
     finally:
         if failures:
             finished.record_failures(failures)
-    figures["seconds"] = round(time.monotonic() - begun, 2)
-    missing = len(todo) - figures["answered"] - len(figures["refused"])
+    tally.seconds = round(time.monotonic() - begun, 2)
+    missing = len(todo) - tally.answered - len(tally.refused)
     if missing:
         raise RuntimeError(f"the engine ended with {missing} of {len(todo)} requests unanswered; the others are kept")
     finished.compact()
-    return figures
+    return tally

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from pipeline.settings import Sampling, said
 
@@ -59,6 +59,6 @@ def request_key(
     A field that `Sampling` gets later counts only where it is not at its default, so that what is finished keeps its key.
     """
     decoding = sampling.model_dump(mode="json", include=IN_EVERY_KEY) | said(sampling)
-    parts: list[Any] = [list(messages), model, revision, template, decoding, seed]
+    parts: list[object] = [list(messages), model, revision, template, decoding, seed]
     parts += [form] if form else []
     return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -50,7 +50,7 @@ def conversations(items: pa.Table) -> tuple[list[Conversation], npt.NDArray[np.i
     return found, np.array(index, dtype=np.int64)
 
 
-def score_keys(identity: Mapping[str, Any], asked: Sequence[Conversation]) -> list[str]:
+def score_keys(identity: Mapping[str, object], asked: Sequence[Conversation]) -> list[str]:
     """Under what the score of each conversation is kept: sha256 over the scorer's identity and the conversation, 64 hex digits."""
     start = hashlib.sha256(json.dumps(identity, sort_keys=True).encode() + b"\0")
     keys = []

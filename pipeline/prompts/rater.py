@@ -60,7 +60,7 @@ class ComplexitySpec(AskingSpec):
 def work(spec: ComplexitySpec, log: Log) -> Figures:
     """Rate; see the module's description."""
     asking, table = Asking.of(spec, log), read_table(spec.input, ["prompt_id", "turns"])
-    answers, figures = asking.ask((Question(question(t), SAMPLING, 0) for t in table["turns"].to_pylist()), FORM)
+    answers, tally = asking.ask((Question(question(t), SAMPLING, 0) for t in table["turns"].to_pylist()), FORM)
     levels, details = list[int | None](), list[str | None]()
     for answer in answers.to_pylist():
         level = level_of(answer["text"])
@@ -68,8 +68,7 @@ def work(spec: ComplexitySpec, log: Log) -> Figures:
         details.append(answer["detail"] or (None if level else f"no score in {answer['text'][:80]!r}"))
     rated = pa.table({"prompt_id": table["prompt_id"], "complexity": levels, "detail": details}, schema=RATINGS)
     write_table(rated, spec.out / "ratings.parquet")
-    del figures["refused"]  # by key: the details say it by prompt
-    return {**figures, **asking.model, "unrated": rated["complexity"].null_count}
+    return {**tally.figures(), **asking.model, "unrated": rated["complexity"].null_count}
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pipeline.engines.asking import Asking, Question
 from pipeline.engines.requests import REFUSED, Message
 from pipeline.responses.schema import CANDIDATES, CONTEXTS, REJECTED_CONTEXTS
 from pipeline.settings import Contexts
-from pipeline.worker import Log
+from pipeline.worker import Figures, Log
 
 Scores = npt.NDArray[np.float64]
 
@@ -51,7 +51,7 @@ class Written(NamedTuple):
     contexts: pa.Table
     rejected: pa.Table
     candidates: pa.Table
-    figures: dict[str, Any]
+    figures: Figures
 
 
 def write_contexts(
@@ -68,7 +68,7 @@ def write_contexts(
     turns: dict[str, list[str]] = dict(zip(table["prompt_id"].to_pylist(), table["turns"].to_pylist(), strict=True))
     conversations: dict[str, list[Message]] = {i: [{"role": "user", "content": t[0]}] for i, t in turns.items()}
     empty, rejected, written = dict.fromkeys(turns, 0), dict[str, str](), list[dict[str, Any]]()
-    totals: dict[str, Any] = dict.fromkeys(
+    totals: dict[str, float] = dict.fromkeys(
         ("reused", "answered", "prompt_tokens", "output_tokens", "seconds", "start_seconds"), 0
     )
     n = wanted.candidates
@@ -82,7 +82,7 @@ def write_contexts(
         asking.log(f"contexts: assistant turn {turn} of {len(ids)} conversations, {n} candidates each")
         asked = asking.ask(questions)
         for name in totals:
-            totals[name] += asked.figures[name]
+            totals[name] += getattr(asked.tally, name)
         answers = asked.outcomes.to_pylist()
         groups = {i: answers[k * n : (k + 1) * n] for k, i in enumerate(ids)}
         for i, group in groups.items():

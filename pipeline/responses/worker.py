@@ -24,9 +24,9 @@ class ResponsesSpec(AskingSpec):
 def work(spec: ResponsesSpec, log: Log) -> Figures:
     """Answer; see the module's description."""
     asking = Asking.of(spec, log)
-    answers, figures = asking.ask(questions_in(read_table(spec.input)))
+    answers, tally = asking.ask(questions_in(read_table(spec.input)))
     write_table(answers, spec.out / "answers.parquet")
-    return {**figures, **asking.model}
+    return {**tally.figures(), "refused": {**tally.refused}, **asking.model}
 
 
 def questions_in(table: pa.Table) -> Iterator[Question]:

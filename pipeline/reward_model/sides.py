@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline.draws import uniforms
 from pipeline.models.encoding import encode
+from pipeline.reward_model.examples import Examples
 from pipeline.reward_model.schema import TRAINING_PROMPTS
 from pipeline.settings import Recipe
 
@@ -31,10 +32,8 @@ class Side:
     lost_oldest_turns: int
     start_cut: int
 
-    def examples(self, stage: Recipe) -> Any:
-        """What a stage of training takes; see `training.Examples`."""
-        from pipeline.reward_model.examples import Examples
-
+    def examples(self, stage: Recipe) -> Examples:
+        """What a stage of training takes."""
         if stage.pairs:
             strength = np.asarray(self.preferred["strength"], dtype=np.float64)[:, None]
             return Examples(self.encoded, self.preferred_at, strength, self.preferred_at)

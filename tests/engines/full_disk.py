@@ -58,10 +58,10 @@ def main(place: Path) -> None:
 
     subprocess.run(["mount", "-o", "remount,size=64m", str(place)], check=True)
     again = Long()
-    figures = finish(requests, [again], finished, lambda _: None, every=100)
-    reused = figures["reused"]
+    tally = finish(requests, [again], finished, lambda _: None, every=100)
+    reused = tally.reused
     assert kept <= reused <= len(engine.asked), "answers of the part that found no room stood in the journal"
-    assert figures["answered"] == len(again.asked) == COUNT - reused
+    assert tally.answered == len(again.asked) == COUNT - reused
     assert len(finished.read()) == len(finished.keys()) == COUNT
     assert all(len(text) == LENGTH for text in finished.read()["text"].to_pylist())
     print(

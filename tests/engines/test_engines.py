@@ -147,11 +147,11 @@ def test_a_storm_of_every_trouble_loses_nothing_and_doubles_nothing(
 ) -> None:
     started.append(FaultyServer(["good"] * 6 + ["wait", "429", "500", "503", "malformed", "half", "drop", "slow"]))
     requests, said = requests_of(60), list[str]()
-    figures = finish(requests, [OpenAIEngine(server_of(started[0].url), said.append)], finished, quiet)
+    tally = finish(requests, [OpenAIEngine(server_of(started[0].url), said.append)], finished, quiet)
     answers = {a["request_key"]: a for a in finished.read().to_pylist()}
     assert sorted(answers) == sorted(r.key for r in requests)
     assert all(answers[f"key-{k}"]["text"] == f"answer to question {k}" for k in range(60))
-    assert (figures["answered"], figures["refused"], figures["output_tokens"]) == (60, {}, 180)
+    assert (tally.answered, tally.refused, tally.output_tokens) == (60, {}, 180)
     assert set(started[0].asked.values()) == {1}, "no answer was asked for again"
     assert started[0].most_at_once <= 8 + 2, "those that are slow still count at the server"
     assert any("trying again" in line for line in said)
@@ -195,9 +195,9 @@ def test_a_request_that_the_server_will_not_take_is_refused_alone(
     started: list[FaultyServer], finished: FinishedRequests
 ) -> None:
     started.append(FaultyServer(["400"]))
-    figures = finish(requests_of(3), [OpenAIEngine(server_of(started[0].url), quiet)], finished, quiet)
-    assert figures["answered"] == 0
-    assert figures["refused"]["key-1"].startswith("status 400")
+    tally = finish(requests_of(3), [OpenAIEngine(server_of(started[0].url), quiet)], finished, quiet)
+    assert tally.answered == 0
+    assert tally.refused["key-1"].startswith("status 400")
     assert {f["reason"] for f in finished.failures().to_pylist()} == {"refused"}
     assert len(started[0].bodies) == 3, "not tried again"
 
@@ -216,9 +216,9 @@ def test_a_server_that_is_killed_and_started_again_is_waited_for(
 
     thread = threading.Thread(target=restart)
     thread.start()
-    figures = finish(requests_of(80), [OpenAIEngine(server_of(started[0].url), quiet)], finished, quiet)
+    tally = finish(requests_of(80), [OpenAIEngine(server_of(started[0].url), quiet)], finished, quiet)
     thread.join()
-    assert figures["answered"] == 80
+    assert tally.answered == 80
     assert len(finished.read()) == 80
     assert len(started[1].bodies) > 0, "some were answered after the restart"
 
@@ -235,7 +235,7 @@ def test_a_dead_server_fails_the_run_with_the_reason_and_its_requests_are_tried_
     assert {f["reason"] for f in finished.failures().to_pylist()} == {FAILED}
     assert len(finished.read()) == 0
     started.append(FaultyServer(["good"], port=port))
-    assert finish(requests_of(20), [OpenAIEngine(server, quiet)], finished, quiet)["answered"] == 20
+    assert finish(requests_of(20), [OpenAIEngine(server, quiet)], finished, quiet).answered == 20
     assert len(started[0].bodies) == 20, "the run that had failed asks no more"
 
 
@@ -261,9 +261,9 @@ def test_recorded_answers_are_found_by_their_conversation(tmp_path: Path, finish
     system = [{"role": "system", "content": "be kind"}]
     asked = [[{"role": "user", "content": "one"}], turns, system + turns, [{"role": "user", "content": "two"}]]
     requests = [Request(f"k{n}", messages, Sampling(), n) for n, messages in enumerate(asked)]
-    figures = finish(requests, [RecordedEngine(path)], finished, quiet)
+    tally = finish(requests, [RecordedEngine(path)], finished, quiet)
     assert {a["request_key"]: a["text"] for a in finished.read().to_pylist()} == {"k0": "1", "k1": "2", "k2": "2"}
-    assert figures["refused"] == {"k3": "no recorded answer in answers.jsonl"}
+    assert tally.refused == {"k3": "no recorded answer in answers.jsonl"}
 
 
 @pytest.mark.parametrize(

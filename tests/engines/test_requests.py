@@ -47,14 +47,14 @@ def finished(tmp_path: Path) -> FinishedRequests:
 def test_finished_requests_are_never_asked_again(finished: FinishedRequests) -> None:
     first, second = CountingEngine(), CountingEngine()
     finish([request(n) for n in range(10)], [first], finished, quiet)
-    figures = finish([request(n) for n in range(15)], [second], finished, quiet)
+    tally = finish([request(n) for n in range(15)], [second], finished, quiet)
     assert second.asked == [f"key-{n}" for n in range(10, 15)]
-    assert (figures["reused"], figures["answered"]) == (10, 5)
+    assert (tally.reused, tally.answered) == (10, 5)
 
 
 def test_an_engine_is_not_started_when_nothing_is_left(finished: FinishedRequests) -> None:
     finish([request(1)], [CountingEngine()], finished, quiet)
-    assert finish([request(1)], [], finished, quiet)["answered"] == 0
+    assert finish([request(1)], [], finished, quiet).answered == 0
 
 
 def test_an_engine_that_dies_half_way_keeps_what_was_done(finished: FinishedRequests) -> None:
@@ -79,10 +79,10 @@ def test_an_engine_that_ends_early_without_an_error_is_one(finished: FinishedReq
 
 def test_a_refused_request_is_told_and_tried_again(finished: FinishedRequests) -> None:
     requests = [request(n) for n in range(3)]
-    figures = finish(requests, [CountingEngine(refuse=frozenset({"key-1"}))], finished, quiet)
-    assert figures["refused"] == {"key-1": "too long"}
+    tally = finish(requests, [CountingEngine(refuse=frozenset({"key-1"}))], finished, quiet)
+    assert tally.refused == {"key-1": "too long"}
     again = CountingEngine()
-    assert finish(requests, [again], finished, quiet)["refused"] == {}
+    assert finish(requests, [again], finished, quiet).refused == {}
     assert again.asked == ["key-1"]
 
 
@@ -203,7 +203,7 @@ finish([request(n) for n in range(20)], [Killed()], FinishedRequests(UPath(sys.a
     assert done.returncode == -signal.SIGKILL
     finished, engine = FinishedRequests(UPath(tmp_path)), CountingEngine()
     assert len(finished.keys()) == 10, "two parts of five"
-    assert finish([request(n) for n in range(20)], [engine], finished, quiet)["reused"] == 13
+    assert finish([request(n) for n in range(20)], [engine], finished, quiet).reused == 13
     assert engine.asked == [f"key-{n}" for n in range(13, 20)]
     assert len(finished.read()) == 20
     assert not list(tmp_path.glob("journal-*"))

@@ -95,10 +95,10 @@ def test_a_real_server_that_is_killed_in_the_middle_and_started_again_answers_al
         killer = threading.Thread(target=kill_at_half)
         killer.start()
         server = Server(base_url=f"http://127.0.0.1:{served.port}/v1", model="smol", concurrency=8)
-        figures = finish(requests, [OpenAIEngine(server, said.append)], finished, said.append, every=5)
+        tally = finish(requests, [OpenAIEngine(server, said.append)], finished, said.append, every=5)
         killer.join()
         answers = finished.read().to_pylist()
-        assert figures["answered"] == 60
+        assert tally.answered == 60
         assert sorted(a["request_key"] for a in answers) == sorted(r.key for r in requests)
         assert len({a["text"] for a in answers}) == 60
         assert all(a["output_tokens"] > 0 and a["prompt_tokens"] > 0 for a in answers)

@@ -66,7 +66,7 @@ class ScoringServer(FaultyServer):
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.evaluation.scorers.endpoint.FIRST_WAIT", 0.02)
-    monkeypatch.setattr("pipeline.engines.openai.LONGEST_WAIT", 0.1)
+    monkeypatch.setattr("pipeline.evaluation.scorers.endpoint.LONGEST_WAIT", 0.1)
 
 
 @pytest.fixture

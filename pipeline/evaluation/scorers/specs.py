@@ -1,11 +1,12 @@
 """Specifications of scorers, as a command line or a worker's spec has them."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, ValidationError
 
 from pipeline.settings import Section
+from pipeline.worker import faults
 
 BASELINES = ("longest", "random")
 
@@ -49,33 +50,31 @@ class BaselineSpec(Section):
 
 
 ScorerSpec = Annotated[ModelSpec | EndpointSpec | BaselineSpec, Field(discriminator="kind")]
-SPEC: TypeAdapter[ModelSpec | EndpointSpec | BaselineSpec] = TypeAdapter(ScorerSpec)
 
 
-def spec_of(text: str, **settings: Any) -> ModelSpec | EndpointSpec | BaselineSpec:
+def spec_of(text: str, **settings: object) -> ModelSpec | EndpointSpec | BaselineSpec:
     """The specification that a command line's MODEL, `text`, means: a baseline, an address, a folder, or a hub id.
 
     settings: of the kind that it is; those of other kinds must not be there, or be None. Raises ValueError for a MODEL that can't be any.
     """
-    given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+    given = {name: value for name, value in settings.items() if value is not None}
+    wanted: type[ModelSpec] | type[EndpointSpec] | type[BaselineSpec]
     if text in BASELINES:
-        kind, fields = "baseline", {"kind": text}
+        kind, wanted, fields = "baseline", BaselineSpec, {"kind": text}
     elif text.startswith(("http://", "https://")):
-        kind, fields = "endpoint", {"kind": "endpoint", "url": text}
+        kind, wanted, fields = "endpoint", EndpointSpec, {"url": text}
     elif Path(text).expanduser().is_dir() or _is_hub_id(text):
-        kind, fields = "model", {"kind": "model", "model": text}
+        kind, wanted, fields = "model", ModelSpec, {"model": text}
     else:
         raise ValueError(
             f"{text}: no folder, no address and no hub id (organisation/name); baselines are {' and '.join(BASELINES)}"
         )
-    kinds: dict[str, type[Section]] = {"baseline": BaselineSpec, "endpoint": EndpointSpec, "model": ModelSpec}
-    if foreign := sorted(set(given) - set(kinds[kind].model_fields)):
+    if foreign := sorted(set(given) - set(wanted.model_fields)):
         raise ValueError(f"{text}: a {kind} has no {', '.join(foreign)}")
     try:
-        return SPEC.validate_python(fields | given)
+        return wanted.model_validate(fields | given)
     except ValidationError as error:
-        said = "; ".join(f"{'.'.join(map(str, problem['loc'][1:]))}: {problem['msg']}" for problem in error.errors())
-        raise ValueError(f"{text}: {said}") from None
+        raise ValueError(f"{text}: {faults(error)}") from None
 
 
 def _is_hub_id(model: str) -> bool:
