@@ -31,13 +31,12 @@ from pipeline.operating.report import write_report
 from pipeline.settings import Panelist, Profile, ProfileError, Push, load_profile
 from pipeline.store import DATA, Store, write_table
 from pipeline.vocabulary import ATTRIBUTES
-from pipeline.worker import Figures, Spec
-from resources.compute import LocalCompute
 from resources.desks.starting import desk_of
 from resources.hub import Hub
 from resources.storage import Storage
 from tests.annotations.test_desks import tasks
 from tests.dataset.collected import UNANSWERED, response_pairs
+from tests.doubles import ComputeDouble
 from tests.evaluation.made import publish_leaderboard
 from tests.helpers import PATIENCE, failure, metadata
 
@@ -200,14 +199,6 @@ class EngineDouble:
                 yield Answer(r.key, "", "refused", "control tokens of the model in the text: <|im_start|>", 1, 0)
             else:
                 yield Answer(r.key, "I would say 4" if draw % 25 == 0 else text, "stop", None, 1, 1)
-
-
-class ComputeDouble(LocalCompute):
-    """Test double of the compute: the worker in this process."""
-
-    def run(self, context: Any, spec: Spec) -> Figures:
-        assert isinstance(spec, RatingsSpec)
-        return {**rater.work(spec, context.log.info), "peak_memory_gib": 0.0}
 
 
 @pytest.fixture(scope="module")

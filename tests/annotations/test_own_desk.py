@@ -8,11 +8,12 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 
-from assets import annotations, dataset, ratings_of
+from assets import annotations, dataset
 from pipeline.annotations.expectations import rater_views
 from pipeline.annotations.schema import rated_by
 from pipeline.annotations.simulated import rate
 from pipeline.annotations.tasks import wanted_at_first
+from pipeline.dataset.raters import Raters, raters_of
 from pipeline.forms.rows import ANNOTATIONS, QUARANTINE
 from pipeline.settings import Annotations, DeskSection, FilesDesk, Profile, SimulatedDesk, load_profile
 from pipeline.store import DATA, Store, write_table
@@ -139,7 +140,7 @@ def test_who_rated_at_a_desk_of_ones_own_is_said_wherever_it_is_published(
     assert rated_by(store.read("annotations", "first")) == {by: 1}
     for asset, delivery in (("helpsteer_dataset", None), ("agreed_tasks", "first"), ("annotation_agreement", "first")):
         assert set(store.read(asset, delivery)["rated_by"].to_pylist()) == {by}
-    assert ratings_of(store, profile, next(iter(profile.recipes))) == (by, RATINGS_NOTES[by])
+    assert raters_of(store, profile, next(iter(profile.recipes))) == Raters(by, RATINGS_NOTES[by])
     card = (Path(store.path("helpsteer_dataset").path) / "README.md").read_text()
     assert ("The ratings were made by people; none is simulated." in card) == (by == "people")
     assert ("**The ratings were made by simulated annotators.**" in card) == (by == "simulated annotators")

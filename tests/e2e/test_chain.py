@@ -48,7 +48,7 @@ generators:
   careless: {{sampling: {{max_tokens: 24}}}}
 dataset: {{validation_share: 0.25}}
 recipes:
-  smollm2_regression: {{max_tokens: 128, evaluations: 1, development_share: 0.45}}
+  smollm2_regression: {{layers: 4, max_tokens: 128, evaluations: 1, development_share: 0.45}}
   smollm2_probe: {{max_tokens: 128, development_share: 0.45}}
 """
 

@@ -16,6 +16,7 @@ from pipeline.store import DATA, Store, write_table
 from resources.compute import LocalCompute
 from resources.storage import Storage
 from resources.tracking import TensorBoard
+from tests.doubles import ComputeDouble
 from tests.helpers import metadata
 from tests.reward_model.small import save_small_model
 from tests.reward_model.test_training import RECIPE, data
@@ -46,7 +47,9 @@ class Chain:
         self.profile = load_profile("tiny").model_copy(
             update={"checkpoints": {"small": checkpoint}, "recipes": {"first": RECIPE, "second": PREFERENCES}}
         )
+        self.compute: LocalCompute = LocalCompute()
         self.result = self.run([*KEYS, "exported_model"], "first")
+        self.compute = ComputeDouble()  # the workers have been seen to start
         self.board = self.run(["leaderboard"])
 
     def run(
@@ -60,7 +63,7 @@ class Chain:
             instance=self.instance,
             resources={
                 "storage": Storage(uri=self.uri),
-                "compute": LocalCompute(),
+                "compute": self.compute,
                 "tracking": TensorBoard(folder=f"{self.uri}/.tracking"),
             },
             raise_on_error=False,

@@ -24,7 +24,7 @@ from pipeline.settings import load_profile
 from tests.engines.test_engines import FaultyServer
 from tests.engines.test_server import VLLMServer
 from tests.evaluation.models import QUESTION, answered
-from tests.helpers import quiet
+from tests.helpers import PATIENCE, quiet
 
 CARD = {"id": "smol", "root": "organisation/smol", "max_model_len": 64}
 PROBED = {probe.response for probe in PROBES}
@@ -81,8 +81,8 @@ def spec_of(server: ScoringServer, path: str = "", **changes: Any) -> EndpointSp
     fields = {
         "url": server.url + path,
         "concurrency": 8,
-        "timeout_s": 1,
-        "patience_s": 30,
+        "timeout_s": 60,
+        "patience_s": PATIENCE,
         "outputs": ("helpfulness", "verbosity"),
     }
     return EndpointSpec(**{**fields, **changes})

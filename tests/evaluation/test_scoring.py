@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertForSequenceClassification
 from upath import UPath
 
+from pipeline import parts
 from pipeline.evaluation import scoring
 from pipeline.evaluation.schema import SCORES
 from pipeline.evaluation.score_store import keep, score_store
@@ -189,7 +190,7 @@ scoring.score(Killed(), answered([(f"a{n}", f"b{n}") for n in range(6)]), UPath(
 
 
 def test_a_full_disk_is_told_and_what_was_kept_stays(kept: UPath, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, writes = scoring.write_table, list[UPath]()
+    real, writes = parts.write_table, list[UPath]()
 
     def full(table: pa.Table, path: UPath) -> int:  # test double: the third write finds no room
         writes.append(path)
@@ -197,7 +198,7 @@ def test_a_full_disk_is_told_and_what_was_kept_stays(kept: UPath, monkeypatch: p
             raise OSError(28, "No space left on device")
         return real(table, path)
 
-    monkeypatch.setattr(scoring, "write_table", full)
+    monkeypatch.setattr(parts, "write_table", full)
     monkeypatch.setattr(scoring, "KEEP_SECONDS", 0.0)
     with pytest.raises(OSError, match="No space left"):
         score(Counting(), answered([("a", "b"), ("c", "d")]), kept, quiet)

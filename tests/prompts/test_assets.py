@@ -16,6 +16,7 @@ from pipeline.settings import FilesSource, Profile, PromptFilters, Prompts, Samp
 from pipeline.store import Store
 from resources.compute import LocalCompute
 from resources.storage import Storage
+from tests.doubles import ComputeDouble
 from tests.helpers import failure, metadata
 
 POOL = ["conversations", "candidate_prompts", "prompt_topics", "prompt_complexity"]
@@ -40,8 +41,9 @@ def conversation(number: int, subject: str) -> dict[str, Any]:
 class Chain:
     """The stage's assets over a few conversations, in a store and an instance of their own, run once."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, compute: LocalCompute) -> None:
         folder.mkdir()
+        self.compute = compute
         records = [json.dumps(conversation(n, s)) for n in range(20) for s in SUBJECTS]
         records += ["{broken", json.dumps(conversation(0, "bread"))]
         (folder / "ours.jsonl").write_text("\n".join(records) + "\n")
@@ -75,14 +77,16 @@ class Chain:
             selection=keys,
             partition_key=delivery,
             instance=self.instance,
-            resources={"storage": Storage(uri=self.uri), "compute": LocalCompute()},
+            resources={"storage": Storage(uri=self.uri), "compute": self.compute},
             raise_on_error=False,
         )
 
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    return Chain(tmp_path_factory.mktemp("chain") / "a")
+    made = Chain(tmp_path_factory.mktemp("chain") / "a", LocalCompute())
+    made.compute = ComputeDouble()  # the worker has been seen to start
+    return made
 
 
 @pytest.mark.engine
@@ -185,7 +189,7 @@ def test_a_pool_that_is_too_small_for_a_delivery_fails_the_gate_with_the_reason_
 
 @pytest.mark.engine
 def test_the_same_sources_and_profile_give_the_same_versions_in_another_store(chain: Chain, tmp_path: Path) -> None:
-    assert Chain(tmp_path / "a").versions == chain.versions
+    assert Chain(tmp_path / "a", ComputeDouble()).versions == chain.versions
 
 
 @pytest.mark.engine
