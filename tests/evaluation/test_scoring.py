@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertForSequenceClassification
 from upath import UPath
 
+from pipeline import parts
 from pipeline.evaluation import scoring
 from pipeline.evaluation.schema import SCORES
 from pipeline.evaluation.score_store import keep, score_store
@@ -165,6 +166,7 @@ def test_a_killed_process_loses_the_part_in_flight_alone(tmp_path: Path) -> None
     script = """
 import os, signal, sys
 from upath import UPath
+from pipeline import parts
 from pipeline.evaluation import scoring
 from tests.evaluation.models import items_of
 from tests.evaluation.test_scoring import Counting, quiet
@@ -191,7 +193,7 @@ scoring.score(Killed(), items_of([(f"a{n}", f"b{n}") for n in range(6)]), UPath(
 
 
 def test_a_full_disk_is_told_and_what_was_kept_stays(kept: UPath, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, writes = scoring.write_table, list[UPath]()
+    real, writes = parts.write_table, list[UPath]()
 
     def full(table: pa.Table, path: UPath) -> int:  # test double: the third write finds no room
         writes.append(path)
@@ -199,7 +201,7 @@ def test_a_full_disk_is_told_and_what_was_kept_stays(kept: UPath, monkeypatch: p
             raise OSError(28, "No space left on device")
         return real(table, path)
 
-    monkeypatch.setattr(scoring, "write_table", full)
+    monkeypatch.setattr(parts, "write_table", full)
     monkeypatch.setattr(scoring, "KEEP_SECONDS", 0.0)
     with pytest.raises(OSError, match="No space left"):
         score(Counting(), items_of([("a", "b"), ("c", "d")]), kept, quiet)
