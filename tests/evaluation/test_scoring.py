@@ -166,7 +166,6 @@ def test_a_killed_process_loses_the_part_in_flight_alone(tmp_path: Path) -> None
     script = """
 import os, signal, sys
 from upath import UPath
-from pipeline import parts
 from pipeline.evaluation import scoring
 from tests.evaluation.models import items_of
 from tests.evaluation.test_scoring import Counting, quiet
