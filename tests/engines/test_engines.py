@@ -51,11 +51,12 @@ class FaultyServer:
                     outer.bodies.append(body)
                     outer.headers.append(dict(self.headers))
                     kind = outer._draw.choice(outer._trouble)
+                    outer.at_once -= kind == "slow"  # its client gives it up before it ends
                 try:
                     outer.reply(self, body, kind)
                 finally:
                     with outer._lock:
-                        outer.at_once -= 1
+                        outer.at_once -= kind != "slow"
 
             def do_GET(self) -> None:
                 outer.listed(self)
@@ -153,7 +154,7 @@ def test_a_storm_of_every_trouble_loses_nothing_and_doubles_nothing(
     assert all(answers[f"key-{k}"]["text"] == f"answer to question {k}" for k in range(60))
     assert (tally.answered, tally.refused, tally.output_tokens) == (60, {}, 180)
     assert set(started[0].asked.values()) == {1}, "no answer was asked for again"
-    assert started[0].most_at_once <= 8 + 2, "those that are slow still count at the server"
+    assert started[0].most_at_once <= 8 + 1, "one that comes may meet one that is just ending"
     assert any("trying again" in line for line in said)
     assert len(finished.failures()) == 0
 
