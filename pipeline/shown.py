@@ -32,6 +32,25 @@ Shown = str | int | float | bool | None | Markdown | Link | Rows | pa.Table | Ma
 """A figure, a text, a table, or anything else that JSON can hold."""
 
 
+ENGINE = {
+    "reused": "requests answered in earlier runs",
+    "answered": "requests answered in this run",
+    "prompt_tokens": "prompt tokens of this run",
+    "output_tokens": "output tokens of this run",
+    "seconds": "seconds of this run",
+    "start_seconds": "seconds until the engine was ready",
+    "model_revision": "revision of the model",
+    "unrated": "requests without a usable rating",
+    "peak_memory_gib": "peak memory, GiB",
+}
+"""Labels of an engine's figures."""
+
+
+def labelled(figures: Mapping[str, Shown], labels: Mapping[str, str]) -> dict[str, Shown]:
+    """A worker's figures under labels for people: those given, else a figure's own name with spaces."""
+    return {labels.get(name, name.replace("_", " ")): value for name, value in figures.items()}
+
+
 def whole(table: pa.Table) -> Rows:
     """A table with all of its rows."""
     return Rows(table, len(table))

@@ -271,7 +271,7 @@ def test_the_published_folder_is_pushed_and_the_record_says_where_to(
     assert uploaded[1]["folder_path"] == Path(by_people.path("helpsteer_dataset").path)
     assert set(uploaded[1]["allow_patterns"]) == {f.name for f in version.files}
     shown = metadata(result, "hub_dataset")
-    assert shown["repo"].value == "us/set"
+    assert shown["repository"].value == "us/set"
     assert shown["commit"].value == "https://hub.invalid/us/set/commit/abc123"
     assert shown["pushed version"].value == version.version
     (record,) = by_people.read("hub_dataset").to_pylist()
