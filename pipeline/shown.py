@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -46,7 +47,7 @@ ENGINE = {
 """Labels of an engine's figures."""
 
 
-def labelled(figures: Mapping[str, Shown], labels: Mapping[str, str]) -> dict[str, Shown]:
+def labelled(figures: Mapping[str, Any], labels: Mapping[str, str]) -> dict[str, Any]:
     """A worker's figures under labels for people: those given, else a figure's own name with spaces."""
     return {labels.get(name, name.replace("_", " ")): value for name, value in figures.items()}
 
