@@ -87,7 +87,11 @@ def _curves(curve: pa.Table, steps: pa.Table, speed: Mapping[str, list[float]]) 
     for stage in dict.fromkeys(steps["stage"].to_pylist()):
         evaluated, made = (t.filter(pc.equal(t["stage"], stage)).to_pandas() for t in (curve, steps))
         measured = [c for c in evaluated if c.endswith("_pearson") or c == "pair_accuracy"]
-        figures = {name.removesuffix("_pearson"): evaluated[name] for name in measured if evaluated[name].notna().any()}
+        figures = {
+            name.removesuffix("_pearson").replace("_", " "): evaluated[name]
+            for name in measured
+            if evaluated[name].notna().any()
+        }
         losses = {"development": evaluated["development_loss"], "training": evaluated["train_loss"]}
         at, rates = evaluated["step"].tolist(), {"learning rate": made["learning_rate"]}
         plotted |= {
