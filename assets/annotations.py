@@ -49,7 +49,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         deps=("response_pairs",),
     ).asset
     def annotation_tasks(context: dg.AssetExecutionContext, storage: Storage, desk: AnnotationDesk) -> Made:
-        """What annotators are given: a prompt and its two responses a task, without the generators' names."""
+        """Tasks for annotators: each shows a prompt and its two responses, without the generators' names."""
         table = tasks.tasks_of(storage.store().read("response_pairs", context.partition_key))
         return Made(table, shown=shown.tasks(table))
 
@@ -66,7 +66,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     def initial_annotations(
         context: dg.AssetExecutionContext, storage: Storage, desk: AnnotationDesk, compute: Compute
     ) -> Made:
-        """The first annotators' ratings of every task; both responses of a prompt are rated by the same people, one after the other."""
+        """The first annotators' ratings of every task. The same annotators rate both responses to a prompt, one after the other."""
         store, delivery, runs = storage.store(), context.partition_key, dict[str, Any]()
         given = store.read("annotation_tasks", delivery)
         first = desk.wanted(given, wanted.initial)
@@ -90,7 +90,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         deps=("initial_annotations",),
     ).asset
     def escalation_tasks(context: dg.AssetExecutionContext, storage: Storage) -> Made:
-        """Responses whose first annotators disagree on helpfulness: further annotators are asked."""
+        """Escalation: responses whose first annotators disagree on helpfulness, for which further annotators are asked."""
         first = storage.store().read("initial_annotations", context.partition_key)
         table, spreads = tasks.escalated(first, wanted.escalate_above, wanted.extra), consensus.spreads(first)
         return Made(
@@ -112,7 +112,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     def annotations(
         context: dg.AssetExecutionContext, storage: Storage, desk: AnnotationDesk, compute: Compute
     ) -> Made:
-        """All ratings of the delivery: the first annotators', and two more where those disagreed."""
+        """All ratings of the delivery: those of the first annotators, and those of further annotators where the first disagreed."""
         store, delivery, runs = storage.store(), context.partition_key, dict[str, Any]()
         given, first = (store.read(key, delivery) for key in ("annotation_tasks", "initial_annotations"))
         extra, lost = store.read("escalation_tasks", delivery), store.read("initial_annotations", delivery, QUARANTINED)
@@ -139,7 +139,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         deps=("annotations",),
     ).asset
     def consensus_annotations(context: dg.AssetExecutionContext, storage: Storage) -> Made:
-        """Labels from the ratings that agree most: the others are outliers and removed. `kept.parquet` has the ratings kept."""
+        """Labels from the ratings that agree most; the other ratings are removed as outliers. `kept.parquet` holds the ratings that were kept."""
         store, delivery = storage.store(), context.partition_key
         ratings, version = store.read("annotations", delivery), store.version("annotations", delivery)
         kept = consensus.most_agreeing(ratings, wanted.keep, wanted.rule)
@@ -163,7 +163,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         deps=("consensus_annotations",),
     ).asset
     def agreed_tasks(context: dg.AssetExecutionContext, storage: Storage) -> Made:
-        """Labels of the tasks that people agree on; a task with too wide a spread on either response is dropped, with both responses."""
+        """Labels of the tasks that annotators agree on. A task is dropped where the ratings of either response spread too widely."""
         store, delivery = storage.store(), context.partition_key
         labels, kept = (store.read("consensus_annotations", delivery, name) for name in (DATA, KEPT))
         made = store.manifest("consensus_annotations", delivery)
@@ -185,7 +185,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         deps=("annotations",),
     ).asset
     def annotation_agreement(context: dg.AssetExecutionContext, storage: Storage) -> Made:
-        """Kappa and alpha per attribute: of all ratings, of those kept, of agreed tasks, beside what the selection alone would give."""
+        """Kappa and alpha of each attribute: over all ratings, those kept and those of agreed tasks, beside what the selection alone would give."""
         given = storage.store().read("annotations", context.partition_key)
         ratings, by = consensus.Ratings.of(given), schema.said_of_all(schema.rated_by(given))
         selection = (wanted.keep, wanted.rule, wanted.max_spread)

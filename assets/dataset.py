@@ -30,14 +30,14 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         STAGE,
         schema.DATASET,
         expectations.DATASET,
-        "4",
+        "5",
         modules=("pipeline.dataset.deliveries", "pipeline.dataset.croissant"),
         parts=(profile.dataset.model_copy(update={"push": None}), profile.annotations, *licences),
         deps=("agreed_tasks", "annotations", "consensus_annotations", "response_pairs", "annotation_agreement"),
         kinds=("huggingface", "parquet"),
     ).asset
     def helpsteer_dataset(context: dg.AssetExecutionContext, storage: Storage) -> Made:
-        """The files of nvidia/HelpSteer2, with provenance, card, Croissant metadata and checksums, over all deliveries."""
+        """The data set over all deliveries: files in the form of nvidia/HelpSteer2, with provenance, data card, Croissant metadata and checksums."""
         try:
             given = read_deliveries(storage.store(), profile)
         except MixedVersionsError as error:
@@ -72,7 +72,7 @@ def _hub_dataset(profile: Profile, wanted: Push) -> dg.AssetsDefinition:
         kinds=("huggingface",),
     ).asset
     def hub_dataset(context: dg.AssetExecutionContext, storage: Storage, hub: Hub) -> Made:
-        """The published data set as a repository on the Hugging Face hub. Refused where it may not leave: see `pipeline.dataset.push`."""
+        """The published data set as a repository on the Hugging Face hub. What may not leave is not pushed: see `pipeline.dataset.push`."""
         store = storage.store()
         rows = store.read("helpsteer_dataset", columns=["generator", "licence"])
         manifest, folder = store.published("helpsteer_dataset"), local_path(store.path("helpsteer_dataset"))

@@ -40,7 +40,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         partitions=recipes(profile),
     ).asset
     def attribute_weights(context: dg.AssetExecutionContext, storage: Storage) -> Made:
-        """Weights that make one score of the outputs: fitted on preferences of the development prompts, never on a benchmark."""
+        """Weights that make one score of a reward model's outputs, fitted on preferences of the development prompts, never on a benchmark."""
         store, recipe = storage.store(), context.partition_key
         by = raters_of(store, profile, recipe).by
         preferences = store.read("reward_model", recipe, "development_preferences.parquet")
@@ -67,7 +67,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         pool=ENGINE_POOL,
     ).asset
     def benchmark_scores(context: dg.AssetExecutionContext, storage: Storage, compute: Compute) -> Made:
-        """Every response of the profile's benchmarks scored: accuracy with its doubt, length bias, contamination, the run before."""
+        """Scores of every response of the profile's benchmarks, with accuracies and their intervals, length bias, contamination and calibration."""
         store, recipe = storage.store(), context.partition_key
         loaded, factors = results.load_all(store, profile), weights.by_output(store.read("attribute_weights", recipe))
         scorer = ModelSpec(
@@ -97,13 +97,13 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         STAGE,
         schema.LEADERBOARD,
         expectations.LEADERBOARD,
-        "3",
+        "4",
         modules=("pipeline.evaluation.leaderboard", "pipeline.evaluation.page"),
         parts=tuple(profile.recipes),
         deps=("benchmark_scores",),
     ).asset
     def leaderboard(context: dg.AssetExecutionContext, storage: Storage) -> Made:
-        """Our recipes on every benchmark, with intervals and compute; beside them, apart, the published rows of HelpSteer2's Table 3."""
+        """Our recipes on every benchmark, with intervals and compute, and apart from them the published rows of HelpSteer2's Table 3."""
         store = storage.store()
         done = [recipe for recipe in profile.recipes if store.manifest("benchmark_scores", recipe)]
         if not done:
@@ -131,14 +131,14 @@ def _exported_model(profile: Profile) -> dg.AssetsDefinition:
         STAGE,
         None,
         of_models.EXPORTED_MODEL,
-        "1",
+        "2",
         modules=("pipeline.reward_model.export",),
         deps=("reward_model", "training_data", "attribute_weights", "benchmark_scores"),
         kinds=("pytorch", "huggingface"),
         partitions=recipes(profile),
         pool=ENGINE_POOL,
-        description="The reward model with one output, attribute weights times ratings, for any scorer: TRL, OpenRLHF, vLLM, rewardbench."
-        f" With a card. A probe's is read by this project alone.{note}",
+        description="Reward model with one output, the weighted sum of its ratings, that TRL, OpenRLHF, vLLM and rewardbench can load, with a card. "
+        f"Only this project can load one that is made from a probe.{note}",
     ).asset
     def exported_model(context: dg.AssetExecutionContext, storage: Storage, compute: Compute) -> Made:
         store, name = storage.store(), context.partition_key
@@ -162,6 +162,6 @@ def _exported_model(profile: Profile) -> dg.AssetsDefinition:
         )
         figures = compute.run(context, spec)
         views = {"totals": pa.Table.from_pylist([figures])}
-        return Made(folder=out, views=views, shown={**figures, "rated by": raters.said}, info=figures)
+        return Made(folder=out, views=views, shown=shown.exported(figures, raters.said), info=figures)
 
     return exported_model

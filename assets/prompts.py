@@ -49,7 +49,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         parts=(*wanted.sources, *wanted.sources.values()),
     ).asset
     def conversations(context: dg.AssetExecutionContext, storage: Storage) -> Made:
-        """Conversations of the profile's sources, the users' turns alone: what a source's assistant said is not kept."""
+        """Conversations of the profile's sources. Only the user's turns are kept; what a source's assistant said is not."""
         staged = storage.store().staging("conversations")
         stream, reports = sources.conversations(wanted.sources)
         write_table(stream, staged / DATA)
@@ -84,7 +84,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         deps=("conversations",),
     ).asset
     def candidate_prompts(context: dg.AssetExecutionContext, storage: Storage) -> Made:
-        """One candidate prompt a conversation, single- or multi-turn, that passes the filters; the others with their reason."""
+        """At most one candidate prompt per conversation, single- or multi-turn, that passes the filters; `rejected.parquet` has the others."""
         store = storage.store()
         texts = _texts(against) | pool.benchmark_prompts(wanted.filters.benchmark_prompts)
         staged, stream = store.staging("candidate_prompts"), read_batches(store.path("conversations", None, DATA))
@@ -112,7 +112,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         pool=ENGINE_POOL,
     ).asset
     def prompt_topics(context: dg.AssetExecutionContext, storage: Storage, compute: Compute) -> Made:
-        """Candidate prompts with their topic: clusters of sentence embeddings, named by their words. Published topics keep ids and names."""
+        """Candidate prompts with their topics: clusters of sentence embeddings, named by their words. Published topics keep number and name."""
         store, found_by = storage.store(), digest([wanted.topics, profile.seed])
         before = store.manifest("prompt_topics")
         earlier = before if before and before.info.get("found_by") == found_by else None
@@ -151,7 +151,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         pool=rated_by.pool if rated_by else None,
     ).asset
     def prompt_complexity(context: dg.AssetExecutionContext, storage: Storage, compute: Compute) -> Made:
-        """The pool: candidate prompts with topic and complexity, 1 to 5 by the intentions and constraints in the last turn."""
+        """Pool that deliveries draw from: candidate prompts with topic and complexity (1 to 5, by intentions and constraints of the last turn)."""
         store, model = storage.store(), dict[str, Shown]()
         topics = store.read("prompt_topics")
         levels = complexity.by_heuristic(topics)
@@ -182,7 +182,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         pool=DRAW_POOL,
     ).asset
     def prompts(context: dg.AssetExecutionContext, storage: Storage) -> Made:
-        """A delivery's prompts: even over topics, leaning to the complex, a share of them multi-turn; none of another delivery."""
+        """Prompts of a delivery: even over topics, by weight over levels of complexity, a share of them multi-turn, none of another delivery."""
         store, delivery, sample = storage.store(), context.partition_key, wanted.sample
         whole, drawn_by = store.read("prompt_complexity"), digest([sample, profile.seed])
         before = standing(store, delivery, whole, wanted.filters.near_duplicates, drawn_by)

@@ -49,7 +49,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         pool=used[asked.checkpoint].pool,
     ).asset
     def contexts(context: dg.AssetExecutionContext, storage: Storage, compute: Compute) -> Made:
-        """Conversations up to the user turn that is to be answered; the assistant turns in between are written anew by a model."""
+        """Conversations up to the user turn that is to be answered. A model writes the assistant turns in between anew."""
         store, delivery = storage.store(), context.partition_key
         spec = partial(
             ContextsSpec,
@@ -81,7 +81,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         partitions=DELIVERIES,
     ).asset
     def response_plan(context: dg.AssetExecutionContext, storage: Storage) -> Made:
-        """Which two generators answer each prompt: two different ones, by the profile's shares, drawn from the seed."""
+        """The two different generators that answer each prompt, drawn from the seed by the profile's shares."""
         conversations = storage.store().read("contexts", context.partition_key)
         table = plan.assign_generators(conversations["prompt_id"], shares, profile.seed)
         return Made(table, views=expectations.plan_views(table, conversations, shares), shown=shown.plan(table, shares))
@@ -97,7 +97,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         partitions=DELIVERIES,
     ).asset
     def response_pairs(context: dg.AssetExecutionContext, storage: Storage) -> Made:
-        """Both responses of every prompt, in the order in which people see them. A prompt with a blank or refused one is left out."""
+        """Both responses to every prompt, in the order in which annotators see them. A prompt with a blank or refused response is left out."""
         store, delivery = storage.store(), context.partition_key
         planned, conversations = store.read("response_plan", delivery), store.read("contexts", delivery)
         answers = pa.concat_tables([store.read(f"responses/{name}", delivery) for name in profile.generators])
@@ -130,7 +130,7 @@ def _recorded_pairs(profile: Profile) -> dg.AssetsDefinition:
         partitions=DELIVERIES,
     ).asset
     def response_pairs(context: dg.AssetExecutionContext, storage: Storage, desk: AnnotationDesk) -> Made:
-        """Recorded responses, two a prompt, with the texts that their ratings are of."""
+        """Recorded responses, two to each prompt, to which the recorded ratings belong."""
         if not isinstance(desk, RecordedRatings):
             raise dg.Failure(
                 "the resource `desk` has no recorded responses: give a RecordedRatings", allow_retries=False
@@ -196,5 +196,6 @@ def _generator(profile: Profile, name: str) -> Published:
         deps=("response_plan", "contexts"),
         kinds=("vllm", "parquet"),
         partitions=DELIVERIES,
-        description=f"Responses of the generator `{name}` on `{generator.checkpoint}`: {generator.description or 'as its profile says'}.",
+        description=f"Responses of the generator `{name}` on the checkpoint `{generator.checkpoint}`: "
+        f"{generator.description or 'set up as the profile says'}.",
     )

@@ -53,7 +53,7 @@ def _training_data(profile: Profile) -> dg.AssetsDefinition:
         partitions=recipes(profile),
     ).asset
     def training_data_of_recipe(context: dg.AssetExecutionContext, storage: Storage) -> Made:
-        """What a recipe trains on: ratings and preferences, without the prompts of benchmarks, with development prompts held out."""
+        """Ratings and preferences that a recipe trains on, without prompts that are in a benchmark; development prompts are held out."""
         store, name = storage.store(), context.partition_key
         recipe, data = profile.recipes[name], store.read("helpsteer_dataset", columns=sources.COLUMNS)
         source = sources.source_of(recipe, profile, data)
@@ -85,14 +85,14 @@ def _reward_model(profile: Profile) -> dg.AssetsDefinition:
         STAGE,
         None,
         expectations.REWARD_MODEL,
-        "4",
+        "5",
         modules=("pipeline.reward_model.worker",),
         parts=(*profile.recipes.values(), *used.values(), profile.seed),
         deps=("training_data", "helpsteer_dataset"),
         kinds=("pytorch", "huggingface"),
         partitions=recipes(profile),
         pool=ENGINE_POOL,
-        description=f"A recipe's reward model in Hugging Face format: ratings, or a reward, of a conversation's last response.{note}",
+        description=f"Reward model of a recipe, in Hugging Face format. It predicts ratings of a conversation's last response, or a reward.{note}",
     ).asset
     def reward_model(
         context: dg.AssetExecutionContext, storage: Storage, compute: Compute, tracking: TensorBoard

@@ -205,12 +205,20 @@ def evaluate(rules: Sequence[Rule], views: Mapping[str, pa.Table]) -> Iterator[O
         wanted = [rule for rule in rules if rule.view == view]
         columns = sorted(set().union(*(rule.columns for rule in wanted)))
         if view not in views:
-            yield from (Outcome(rule, False, error=f"no view {view!r} was made") for rule in wanted)
+            yield from (
+                Outcome(rule, False, error=f"The rule could not be evaluated: its view {view!r} was not made")
+                for rule in wanted
+            )
             continue
         missing = [c for c in columns if c not in views[view].column_names]
         if missing:
             yield from (
-                Outcome(rule, False, error=f"view {view!r} has no column {', '.join(missing)}") for rule in wanted
+                Outcome(
+                    rule,
+                    False,
+                    error=f"The rule could not be evaluated: its view {view!r} has no column {', '.join(missing)}",
+                )
+                for rule in wanted
             )
             continue
         frame = views[view].select(columns or views[view].column_names[:1]).to_pandas()
@@ -228,18 +236,18 @@ def _evaluate(batch: Any, expectations: Any, rule: Rule) -> Outcome:
     try:
         result = batch.validate(getattr(expectations, rule.expectation)(**rule.arguments))
     except Exception as error:  # whatever a rule or its data does: it has not passed, and the reader is told why
-        return Outcome(rule, False, error=f"could not be evaluated: {type(error).__name__}: {error}")
+        return Outcome(rule, False, error=f"The rule could not be evaluated: {type(error).__name__}: {error}")
     raised = _exception(result.exception_info)
     if raised:
-        return Outcome(rule, False, error=f"could not be evaluated: {raised}")
+        return Outcome(rule, False, error=f"The rule could not be evaluated: {raised}")
     figures = {name: result.result[gx] for gx, name in _FIGURES.items() if result.result.get(gx) is not None}
     return Outcome(rule, bool(result.success), figures)
 
 
 _FIGURES = {
-    "element_count": "rows looked at",
-    "unexpected_count": "rows that break it",
-    "unexpected_percent": "percent that break it",
+    "element_count": "rows checked",
+    "unexpected_count": "rows that break the rule",
+    "unexpected_percent": "percent of rows that break the rule",
     "observed_value": "observed",
     "partial_unexpected_list": "examples",
 }
@@ -308,7 +316,7 @@ def partition_of(context: dg.AssetExecutionContext) -> str | None:
 def _refused(key: str, reasons: Sequence[str]) -> dg.Failure:
     listed = "\n".join(f"- {reason}" for reason in reasons)
     return dg.Failure(
-        description=f"{key} was not published; what was published before stays. It breaks:\n{listed}",
+        description=f"{key} was not published, and what was published before stays. These rules do not hold:\n{listed}",
         metadata={"broken rules": dg.MetadataValue.json([html.escape(r) for r in reasons])},
         allow_retries=False,
     )

@@ -38,22 +38,22 @@ def chain(profile: Profile) -> list[Stretch]:
     """The stretches of a profile's chain, in the order in which a first delivery needs them. The first has what nothing partitioned precedes."""
     push = profile.dataset.push
     return [
-        Stretch(POOL, "Read the sources and build the pool of candidate prompts. No partition."),
+        Stretch(POOL, "Reads the sources and builds the pool of candidate prompts. Has no partitions."),
         Stretch(
             DELIVERY,
-            "One delivery: draw prompts, answer them, have them rated, publish the data set. Partition: the delivery.",
+            "Draws the prompts of a delivery, has them answered and rated, and publishes the data set. Partitioned by delivery.",
             DELIVERIES,
         ),
         Stretch(
             RECIPE,
-            "One recipe: prepare its training data, train its reward model, score the benchmarks. Partition: the recipe.",
+            "Prepares the training data of a recipe, trains its reward model and scores the benchmarks. Partitioned by recipe.",
             recipes(profile),
         ),
         *(
             [  # data leaves the store when somebody says so, never as a part of a delivery
                 Stretch(
                     PUSH,
-                    f"Upload the published data set to {push.repo} on the Hugging Face hub. No partition.",
+                    f"Uploads the published data set to {push.repo} on the Hugging Face hub. Has no partitions.",
                     apart=("hub_dataset",),
                 )
             ]

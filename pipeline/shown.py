@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +31,25 @@ class Rows:
 
 Shown = str | int | float | bool | None | Markdown | Link | Rows | pa.Table | Mapping[str, object] | Sequence[object]
 """A figure, a text, a table, or anything else that JSON can hold."""
+
+
+ENGINE = {
+    "reused": "requests answered in earlier runs",
+    "answered": "requests answered in this run",
+    "prompt_tokens": "prompt tokens of this run",
+    "output_tokens": "output tokens of this run",
+    "seconds": "seconds of this run",
+    "start_seconds": "seconds until the engine was ready",
+    "model_revision": "revision of the model",
+    "unrated": "requests without a usable rating",
+    "peak_memory_gib": "peak memory, GiB",
+}
+"""Labels of an engine's figures."""
+
+
+def labelled(figures: Mapping[str, Any], labels: Mapping[str, str]) -> dict[str, Any]:
+    """A worker's figures under labels for people: those given, else a figure's own name with spaces."""
+    return {labels.get(name, name.replace("_", " ")): value for name, value in figures.items()}
 
 
 def whole(table: pa.Table) -> Rows:

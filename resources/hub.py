@@ -10,7 +10,7 @@ TOKEN = "HF_TOKEN"  # noqa: S105
 
 
 class Hub(dg.ConfigurableResource["Hub"]):
-    """Uploads folders. Its token is read from HF_TOKEN when it is needed, and stands in no configuration, log or metadata."""
+    """Uploads folders to the Hugging Face hub. It reads its token from HF_TOKEN when it needs it; no configuration, log or metadata has it."""
 
     def push(self, folder: Path, files: Sequence[str], repo: str, private: bool, message: str) -> tuple[str, str]:
         """Upload files of a folder as one data set, made where it doesn't exist yet; the commit's hash and its URL.

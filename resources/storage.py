@@ -6,7 +6,7 @@ from pipeline.store import Store
 
 
 class Storage(dg.ConfigurableResource["Storage"]):
-    """One URI under which everything is published."""
+    """Store in which every asset is published, under one URI."""
 
     uri: str
 

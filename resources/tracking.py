@@ -8,7 +8,7 @@ from pipeline.settings import Profile
 
 
 class TensorBoard(dg.ConfigurableResource["TensorBoard"]):
-    """TensorBoard's event files, a folder a training: `tensorboard --logdir FOLDER` shows them, live."""
+    """Folder of TensorBoard's event files, with one folder for each training. `tensorboard --logdir FOLDER` shows them live."""
 
     folder: str | None = None
 

@@ -9,90 +9,97 @@ from pipeline.settings import DeskSection
 from pipeline.vocabulary import ATTRIBUTES
 
 _RANGES = tuple(
-    Rule(f"{a}_in_range", f"{a.capitalize()} goes from 0 to 4.", "ExpectColumnValuesToBeBetween", {"column": a, "min_value": 0, "max_value": 4})
+    Rule(f"{a}_in_range", f"Every value of {a} lies between 0 and 4.", "ExpectColumnValuesToBeBetween", {"column": a, "min_value": 0, "max_value": 4})
     for a in ATTRIBUTES
 )  # fmt: skip
 
 TASKS = (
-    Rule("prompt_once", "Every prompt is one task.", "ExpectColumnValuesToBeUnique", {"column": "prompt_id"}),
+    Rule(
+        "prompt_once",
+        "Each prompt appears in exactly one task.",
+        "ExpectColumnValuesToBeUnique",
+        {"column": "prompt_id"},
+    ),
     Rule("some_tasks", "There is at least one task.", "ExpectTableRowCountToBeBetween", {"min_value": 1}),
     Rule(
         "first_response",
-        "A task has its first response.",
+        "Every task has text as its first response.",
         "ExpectColumnValueLengthsToBeBetween",
         {"column": "response_1", "min_value": 1},
     ),
     Rule(
         "second_response",
-        "A task has its second response.",
+        "Every task has text as its second response.",
         "ExpectColumnValueLengthsToBeBetween",
         {"column": "response_2", "min_value": 1},
     ),
 )
 
 ESCALATION = (
-    Rule("response_once", "A response is escalated once.", "ExpectColumnValuesToBeUnique", {"column": "response_id"}),
-    Rule("wide_spread", "Only where the first annotators disagree by more than the profile allows.", "ExpectColumnValuesToBeInSet",
-         {"column": "wide", "value_set": [True]}, view="spreads"),
-    Rule("few_escalated", "At most half of the responses are escalated: else the guidelines are not clear.", "ExpectColumnValuesToBeBetween",
+    Rule("response_once", "Each response is escalated at most once.", "ExpectColumnValuesToBeUnique", {"column": "response_id"}),
+    Rule("wide_spread", "A response is escalated only where the first annotators' helpfulness ratings differ by more than the profile allows.",
+         "ExpectColumnValuesToBeInSet", {"column": "wide", "value_set": [True]}, view="spreads"),
+    Rule("few_escalated", "At most half of the responses are escalated. If more are, make the guidelines clearer.", "ExpectColumnValuesToBeBetween",
          {"column": "escalated_share", "max_value": 0.5}, gating=False, view="totals"),
 )  # fmt: skip
 
 _ANNOTATIONS = (
     *_RANGES,
-    Rule("rated", "Every annotation rates helpfulness.", "ExpectColumnValuesToNotBeNull", {"column": "helpfulness"}),
-    Rule("annotator_named", "Every annotation has an annotator.", "ExpectColumnValuesToNotBeNull", {"column": "annotator_id"}),
-    Rule("rates_once", "An annotator rates a response once.", "ExpectCompoundColumnsToBeUnique",
+    Rule("rated", "Every annotation has a rating of helpfulness.", "ExpectColumnValuesToNotBeNull", {"column": "helpfulness"}),
+    Rule("annotator_named", "Every annotation names its annotator.", "ExpectColumnValuesToNotBeNull", {"column": "annotator_id"}),
+    Rule("rates_once", "No annotator rates a response twice.", "ExpectCompoundColumnsToBeUnique",
          {"column_list": ["response_id", "annotator_id"]}),
-    Rule("who_rated", "Every row names the profile's desk, and is `simulated` where simulated annotators rate at that desk, and nowhere else.",
+    Rule("who_rated", "Every row names the profile's desk, and is marked `simulated` exactly where simulated annotators rate at that desk.",
          "ExpectColumnValuesToBeInSet", {"column": "otherwise", "value_set": [""]}, view="raters"),
 )  # fmt: skip
 
 INITIAL = (
     *_ANNOTATIONS,
-    Rule("all_rated", "Every response has as many ratings as were asked for, less those that models failed to give.", "ExpectColumnValuesToBeInSet",
-         {"column": "missing", "value_set": [0]}, view="responses"),
-    Rule("same_people", "Both responses of a prompt are rated by the same people.", "ExpectColumnValuesToBeInSet",
+    Rule("all_rated", "Every response has exactly the ratings that were asked for, less those that language models failed to give.",
+         "ExpectColumnValuesToBeInSet", {"column": "missing", "value_set": [0]}, view="responses"),
+    Rule("same_people", "The same annotators rate both responses to a prompt.", "ExpectColumnValuesToBeInSet",
          {"column": "same_people", "value_set": [True]}, gating=False, view="prompts"),
-    Rule("little_quarantine", "At most one row in ten is in quarantine.", "ExpectColumnValuesToBeBetween",
-         {"column": "quarantined_share", "max_value": 0.1}, gating=False, view="totals"),
+    Rule("little_quarantine", "At most one row in ten is in quarantine. If more are, read `quarantine.parquet` for the reasons.",
+         "ExpectColumnValuesToBeBetween", {"column": "quarantined_share", "max_value": 0.1}, gating=False, view="totals"),
 )  # fmt: skip
 
 ANNOTATIONS = (
     *_ANNOTATIONS,
-    Rule("all_rated", "Every response has the ratings that were asked for, less those that models failed to give, and no more.",
+    Rule("all_rated", "Every response has exactly the ratings that both rounds asked for, less those that language models failed to give.",
          "ExpectColumnValuesToBeInSet", {"column": "missing", "value_set": [0]}, view="responses"),
-    Rule("little_quarantine", "At most one row in ten is in quarantine.", "ExpectColumnValuesToBeBetween",
-         {"column": "quarantined_share", "max_value": 0.1}, gating=False, view="totals"),
+    Rule("little_quarantine", "At most one row in ten is in quarantine. If more are, read `quarantine.parquet` for the reasons.",
+         "ExpectColumnValuesToBeBetween", {"column": "quarantined_share", "max_value": 0.1}, gating=False, view="totals"),
 )  # fmt: skip
 
 LABELS = (
     *_RANGES,
-    Rule("response_once", "Every response is labelled once.", "ExpectColumnValuesToBeUnique", {"column": "response_id"}),
+    Rule("response_once", "Each response has exactly one row of labels.", "ExpectColumnValuesToBeUnique", {"column": "response_id"}),
     Rule("labelled", "Every response has a helpfulness label.", "ExpectColumnValuesToNotBeNull", {"column": "helpfulness"}),
-    Rule("kept_at_most", "No more ratings are kept than the profile says.", "ExpectColumnValuesToBeInSet",
+    Rule("kept_at_most", "No attribute of a response keeps more ratings than the profile's `keep`.", "ExpectColumnValuesToBeInSet",
          {"column": "too_many", "value_set": [False]}, view="kept"),
 )  # fmt: skip
 
 AGREED = (
     *_RANGES,
-    Rule("two_responses", "A task keeps both of its responses or none.", "ExpectColumnValuesToBeInSet", {"column": "rows", "value_set": [2]},
+    Rule("two_responses", "Every task has both of its responses.", "ExpectColumnValuesToBeInSet", {"column": "rows", "value_set": [2]},
          view="prompts"),
-    Rule("small_spread", "Kept helpfulness ratings of a response differ by no more than the profile allows.",
+    Rule("small_spread", "The kept helpfulness ratings of a response differ by no more than the profile's `max_spread`.",
          "ExpectColumnValuesToBeInSet", {"column": "within", "value_set": [True]}, view="spreads"),
-    Rule("some_agreed", "There is at least one task that people agree on.", "ExpectTableRowCountToBeBetween", {"min_value": 2}),
-    Rule("most_agreed", "At least three tasks in four are kept (the original keeps about nine in ten).", "ExpectColumnValuesToBeBetween",
+    Rule("some_agreed", "At least one task is left on which the annotators agree.", "ExpectTableRowCountToBeBetween", {"min_value": 2}),
+    Rule("most_agreed", "At least three tasks in four are kept; HelpSteer2 keeps about nine in ten.", "ExpectColumnValuesToBeBetween",
          {"column": "kept_share", "min_value": 0.75}, gating=False, view="totals"),
 )  # fmt: skip
 
 AGREEMENT = (
-    Rule("complete", "A row for each attribute and stage.", "ExpectTableRowCountToBeBetween",
+    Rule("complete", "The table has one row for each attribute and stage.", "ExpectTableRowCountToBeBetween",
          {"min_value": 3 * len(ATTRIBUTES), "max_value": 3 * len(ATTRIBUTES)}),
-    Rule("kappa_in_range", "Kappa lies between -1 and 1.", "ExpectColumnValuesToBeBetween", {"column": "kappa", "min_value": -1, "max_value": 1}),
-    Rule("kappa_defined", "Kappa is defined: annotators use more than one level.", "ExpectColumnValuesToNotBeNull", {"column": "kappa"},
+    Rule("kappa_in_range", "Every kappa lies between -1 and 1.",
+         "ExpectColumnValuesToBeBetween", {"column": "kappa", "min_value": -1, "max_value": 1}),
+    Rule("kappa_defined", "Every kappa is defined. If one is not, the annotators used a single level for that attribute.",
+         "ExpectColumnValuesToNotBeNull", {"column": "kappa"},
          gating=False),
-    Rule("above_chance", "Annotators agree on helpfulness more than the selection alone would make them.", "ExpectColumnPairValuesAToBeGreaterThanB",
-         {"column_A": "kappa", "column_B": "kappa_null"}, gating=False, view="helpfulness"),
+    Rule("above_chance", "The kappa of helpfulness is higher than the one that the selection alone gives to shuffled ratings.",
+         "ExpectColumnPairValuesAToBeGreaterThanB", {"column_A": "kappa", "column_B": "kappa_null"}, gating=False, view="helpfulness"),
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from pipeline import plots
 from pipeline.annotations.agreement import FIGURES
 from pipeline.settings import Profile
-from pipeline.shown import Markdown, Rows, Shown, counts, level_counts, whole
+from pipeline.shown import ENGINE, Markdown, Rows, Shown, counts, labelled, level_counts, whole
 from pipeline.vocabulary import ATTRIBUTES
 
 LEVELS = [str(level) for level in range(5)]
@@ -33,10 +33,12 @@ def ratings(
     return {
         "annotators": len(pc.unique(table["annotator_id"])),
         "rated by": profile.ratings_note or profile.rated_by,
-        **({"engines": dict(runs)} if runs else {}),
+        **(
+            {"engines": {checkpoint: labelled(figures, ENGINE) for checkpoint, figures in runs.items()}} if runs else {}
+        ),
         "ratings": plots.grouped_bars(LEVELS, levels, f"Ratings by {profile.rated_by}", "ratings"),
-        "in quarantine": len(quarantine),
-        "quarantine by reason": counts(quarantine["reason"], "reason"),
+        "rows in quarantine": len(quarantine),
+        "rows in quarantine by reason": counts(quarantine["reason"], "reason"),
     }
 
 
@@ -48,10 +50,10 @@ def ratings_per_response(table: pa.Table) -> str:
 def escalation(table: pa.Table, spreads: pa.Table, people: str) -> dict[str, Shown]:
     """Of WANTED: how many responses go to further annotators, and how far apart the first ones were. spreads: of every response."""
     share = len(table) / max(len(spreads), 1)
-    title = f"Helpfulness spread of the first {people}"
+    title = f"Highest minus lowest helpfulness rating by the first {people}"
     return {
-        "escalated": f"{len(table)} of {len(spreads)} responses ({share:.1%}; HelpSteer2: about 20.5 %)",
-        "spreads": plots.bar_chart(LEVELS, level_counts(spreads["spread"]), title, "responses"),
+        "escalated responses": f"{len(table)} of {len(spreads)} responses ({share:.1%}; HelpSteer2: about 20.5 %)",
+        "spread of helpfulness ratings": plots.bar_chart(LEVELS, level_counts(spreads["spread"]), title, "responses"),
     }
 
 
@@ -65,8 +67,8 @@ def consensus(
     changed = sum(pc.sum(pc.fill_null(pc.not_equal(labels[a], other[a]), False)).as_py() or 0 for a in ATTRIBUTES)
     before, after = (sum(len(t) - t[a].null_count for a in ATTRIBUTES) for t in (ratings, kept))
     return {
-        "labels": label_chart(labels, f"Labels, by {people}"),
-        "ratings removed": before - after,
+        "labels": label_chart(labels, f"Labels from ratings by {people}"),
+        "ratings removed as outliers": before - after,
         f"labels that rule `{rule}` would change": f"{changed} of {len(labels) * len(ATTRIBUTES)}",
     }
 
@@ -76,7 +78,7 @@ def agreed(table: pa.Table, tasks: int, people: str) -> dict[str, Shown]:
     removed = tasks - len(pc.unique(table["prompt_id"]))
     return {
         "tasks removed": f"{removed} of {tasks} ({removed / max(tasks, 1):.1%}; HelpSteer2: about 10 %)",
-        "labels": label_chart(table, f"Labels of agreed tasks, by {people}"),
+        "labels": label_chart(table, f"Labels of agreed tasks, from ratings by {people}"),
     }
 
 
@@ -91,7 +93,9 @@ def agreement(table: pa.Table, annotators: pa.Table, people: str) -> dict[str, S
     return {
         **{name.replace("_", ", "): whole(_figure(table, name)) for name in FIGURES},
         "annotators, least agreement on helpfulness first": Rows(_least_agreeing(annotators), 20),
-        "chart": plots.grouped_bars(list(ATTRIBUTES), chart, f"Weighted kappa, {people}", "kappa"),
+        "chart of kappa": plots.grouped_bars(
+            list(ATTRIBUTES), chart, f"Quadratic-weighted kappa of ratings by {people}", "kappa"
+        ),
     }
 
 

@@ -16,7 +16,7 @@ def schedules(profile: Profile) -> list[dg.ScheduleDefinition]:
         cron_schedule=profile.schedule.cron,
         execution_timezone=profile.schedule.timezone,
         default_status=dg.DefaultScheduleStatus.STOPPED,
-        description="Opens a new delivery, named by its date, and collects it.",
+        description="Opens a new delivery, named by the date, and runs the job that collects it.",
     )
     def weekly_delivery(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         key = context.scheduled_execution_time.strftime("%Y-%m-%d")

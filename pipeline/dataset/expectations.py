@@ -14,43 +14,44 @@ from pipeline.vocabulary import ATTRIBUTES
 
 DATASET = (
     *(
-        Rule(f"{a}_in_range", f"{a.capitalize()} goes from 0 to 4.", "ExpectColumnValuesToBeBetween",
+        Rule(f"{a}_in_range", f"Every label of {a} lies between 0 and 4.", "ExpectColumnValuesToBeBetween",
              {"column": a, "min_value": 0, "max_value": 4})
         for a in ATTRIBUTES
     ),
-    Rule("response_once", "Every response stands once, over all deliveries.", "ExpectColumnValuesToBeUnique", {"column": "response_id"}),
-    Rule("two_rows_a_prompt", "Every prompt has two rows, over all deliveries.", "ExpectColumnValuesToBeInSet",
+    Rule("response_once", "Each response appears exactly once over all deliveries.", "ExpectColumnValuesToBeUnique", {"column": "response_id"}),
+    Rule("two_rows_a_prompt", "Each prompt has exactly two rows over all deliveries.", "ExpectColumnValuesToBeInSet",
          {"column": "rows", "value_set": [2]}, view="prompts"),
-    Rule("one_split", "No prompt is in both train and validation.", "ExpectColumnValuesToBeInSet",
+    Rule("one_split", "No prompt is in both the train and the validation split.", "ExpectColumnValuesToBeInSet",
          {"column": "splits", "value_set": [1]}, view="prompts"),
-    Rule("split_named", "Every row is in train or validation.", "ExpectColumnValuesToBeInSet",
+    Rule("split_named", "Every row belongs to the train or the validation split.", "ExpectColumnValuesToBeInSet",
          {"column": "split", "value_set": ["train", "validation"]}),
-    Rule("both_splits", "There are prompts in train and in validation.", "ExpectColumnValuesToBeBetween",
+    Rule("both_splits", "Both the train and the validation split have at least one prompt.", "ExpectColumnValuesToBeBetween",
          {"column": "prompts", "min_value": 1}, view="splits"),
     Rule("text", "Every response has text.", "ExpectColumnValueLengthsToBeBetween", {"column": "response", "min_value": 1}),
-    Rule("labelled", "Every row has a helpfulness label.", "ExpectColumnValuesToNotBeNull", {"column": "helpfulness"}),
-    Rule("by_people", "Ratings come from people.", "ExpectColumnValuesToBeInSet", {"column": "rated_by", "value_set": ["people"]}, gating=False),
-    Rule("disagreements_in_pairs", "Of the disagreements, rows 1 and 2, 3 and 4, ... share a prompt.", "ExpectColumnValuesToBeInSet",
-         {"column": "same_prompt", "value_set": [True]}, view="disagreement_pairs"),
-    Rule("disagreements_once", "Every prompt has two rows in the disagreements.", "ExpectColumnValuesToBeInSet",
+    Rule("labelled", "Every row has a label of helpfulness.", "ExpectColumnValuesToNotBeNull", {"column": "helpfulness"}),
+    Rule("by_people", "People gave all ratings.", "ExpectColumnValuesToBeInSet", {"column": "rated_by", "value_set": ["people"]}, gating=False),
+    Rule("disagreements_in_pairs", "The rows of the disagreements come in pairs (1 and 2, 3 and 4, ...) that share a prompt.",
+         "ExpectColumnValuesToBeInSet", {"column": "same_prompt", "value_set": [True]}, view="disagreement_pairs"),
+    Rule("disagreements_once", "Each prompt of the disagreements has exactly two rows.", "ExpectColumnValuesToBeInSet",
          {"column": "rows", "value_set": [2]}, view="disagreement_prompts"),
-    Rule("disagreements_complete", "A response's lists have every rating that was given, and are of one length unless some are missing.",
+    Rule("disagreements_complete", "The lists of a response in the disagreements hold every rating that was given to it.",
          "ExpectColumnValuesToBeInSet", {"column": "complete", "value_set": [True]}, view="disagreements"),
-    Rule("disagreements_in_range", "Ratings in the disagreements go from 0 to 4.", "ExpectColumnValuesToBeBetween",
+    Rule("disagreements_in_range", "Every rating in the disagreements lies between 0 and 4.", "ExpectColumnValuesToBeBetween",
          {"column": "rating", "min_value": 0, "max_value": 4}, view="disagreement_ratings"),
-    Rule("preference_in_range", "Overall strengths go from -3 to 3.", "ExpectColumnValuesToBeBetween",
+    Rule("preference_in_range", "Every overall preference strength lies between -3 and 3.", "ExpectColumnValuesToBeBetween",
          {"column": "preference_strength", "min_value": -STRONGEST, "max_value": STRONGEST}, view="preferences"),
-    Rule("annotators_preference_in_range", "Each annotator's strength goes from -3 to 3.", "ExpectColumnValuesToBeBetween",
+    Rule("annotators_preference_in_range", "Every preference strength of an annotator lies between -3 and 3.", "ExpectColumnValuesToBeBetween",
          {"column": "strength", "min_value": -STRONGEST, "max_value": STRONGEST}, view="preference_strengths"),
-    Rule("preference_split", "Preferences under `train` are of the train file's prompts, those under `val` of the validation file's.",
+    Rule("preference_split", "Every preference with split `train` has a prompt of the train file, "
+         "and every one with split `val` a prompt of the validation file.",
          "ExpectColumnValuesToBeInSet", {"column": "right_split", "value_set": [True]}, view="preferences"),
-    Rule("preference_once", "Every prompt has one preference at most.", "ExpectColumnValuesToBeUnique", {"column": "prompt"}, view="preferences"),
-    Rule("some_preferences", "Most prompts have a preference: their annotators rate both responses.", "ExpectColumnValuesToBeBetween",
-         {"column": "preference_share", "min_value": 0.5}, gating=False, view="totals"),
+    Rule("preference_once", "No prompt has more than one preference.", "ExpectColumnValuesToBeUnique", {"column": "prompt"}, view="preferences"),
+    Rule("some_preferences", "At least half of the prompts have a preference. If fewer do, too few annotators rated both responses to a prompt.",
+         "ExpectColumnValuesToBeBetween", {"column": "preference_share", "min_value": 0.5}, gating=False, view="totals"),
 )  # fmt: skip
 
 PUSHED = (
-    Rule("at_a_commit", "The hub names the commit.", "ExpectColumnValueLengthsToBeBetween", {"column": "commit", "min_value": 1}),
+    Rule("at_a_commit", "The hub answered with the hash of the commit.", "ExpectColumnValueLengthsToBeBetween", {"column": "commit", "min_value": 1}),
 )  # fmt: skip
 
 

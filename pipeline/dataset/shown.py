@@ -16,19 +16,19 @@ def dataset(made: Collection, deliveries: int) -> dict[str, Shown]:
         "validation prompts": len(made.files["validation"]) // 2,
         "rated by": ", ".join(f"{share:.0%} {by}" for by, share in made.raters.items()),
         "statistics": pa.Table.from_pandas(made.figures.to_pandas().round(4), preserve_index=False),
-        "removed": whole(made.removed),
-        "mean rating by generator": _by_generator(made),
+        "removals": whole(made.removed),
+        "mean labels by generator": _by_generator(made),
         "samples": made.files["train"],
-        "card": Markdown(made.card.split("---\n", 2)[2]),
+        "data card": Markdown(made.card.split("---\n", 2)[2]),
     }
 
 
 def pushed(repo: str, version: str, url: str) -> dict[str, Shown]:
     """Where the data set was pushed to, and which version."""
-    return {"repo": repo, "commit": Link(url), "pushed version": version}
+    return {"repository": repo, "commit": Link(url), "pushed version": version}
 
 
 def _by_generator(made: Collection) -> Markdown:
     means = made.rows.to_pandas().groupby("generator")[list(ATTRIBUTES)].mean()
-    title = f"Mean label by generator, rated by {' and '.join(made.raters)}"
-    return plots.grouped_bars(list(means.index), {a: list(means[a]) for a in ATTRIBUTES}, title, "rating")
+    title = f"Mean labels by generator, rated by {' and '.join(made.raters)}"
+    return plots.grouped_bars(list(means.index), {a: list(means[a]) for a in ATTRIBUTES}, title, "mean label")

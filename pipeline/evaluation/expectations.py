@@ -14,20 +14,20 @@ from pipeline.rules import Rule
 from pipeline.vocabulary import OUTPUTS
 
 WEIGHTS = (
-    Rule("weighed_once", "Each output of the model has one weight.", "ExpectColumnValuesToBeUnique", {"column": "attribute"}),
-    Rule("known_attributes", "Outputs are attributes, or a reward.", "ExpectColumnValuesToBeInSet",
+    Rule("weighed_once", "Each output of the model has exactly one weight.", "ExpectColumnValuesToBeUnique", {"column": "attribute"}),
+    Rule("known_attributes", "Every output with a weight is one of the five attributes or the reward.", "ExpectColumnValuesToBeInSet",
          {"column": "attribute", "value_set": list(OUTPUTS)}),
-    Rule("scaled", "Absolute weights sum to one: else the model predicts the same for every response.", "ExpectColumnValuesToBeBetween",
-         {"column": "size", "min_value": 0.999, "max_value": 1.001}, view="totals"),
-    Rule("helpfulness_counts", "A more helpful response scores higher, all else equal.", "ExpectColumnValuesToBeBetween",
-         {"column": "weight", "min_value": 0}, gating=False, view="helpfulness"),
-    Rule("enough_pairs", "At least a hundred pairs: else the weights are mostly chance.", "ExpectColumnValuesToBeBetween",
+    Rule("scaled", "The absolute weights sum to 1. If they sum to 0, the model predicts the same for every response.",
+         "ExpectColumnValuesToBeBetween", {"column": "size", "min_value": 0.999, "max_value": 1.001}, view="totals"),
+    Rule("helpfulness_counts", "The weight of helpfulness is not negative: all else equal, a more helpful response does not score lower.",
+         "ExpectColumnValuesToBeBetween", {"column": "weight", "min_value": 0}, gating=False, view="helpfulness"),
+    Rule("enough_pairs", "The weights rest on at least a hundred preferences. With fewer, they are mostly chance.", "ExpectColumnValuesToBeBetween",
          {"column": "pairs", "min_value": 100}, gating=False),
 )  # fmt: skip
 
 NO_REGRESSION = Rule(
     "no_regression",
-    "No benchmark is worse than in the run before: neither is the interval of the difference below 0, nor is more lost than the profile allows.",
+    "No benchmark has a lower accuracy than in the run before, by the interval of the difference or by more than the profile allows.",
     "ExpectColumnValuesToBeInSet",
     {"column": "regression", "value_set": [False]},
     gating=False,
@@ -35,37 +35,39 @@ NO_REGRESSION = Rule(
 )
 
 SCORES = (
-    Rule("response_once", "Every response is scored once.", "ExpectCompoundColumnsToBeUnique",
+    Rule("response_once", "No response is scored twice.", "ExpectCompoundColumnsToBeUnique",
          {"column_list": ["benchmark", "subset", "item_id", "response"]}),
-    Rule("every_response", "Every response of every benchmark is scored.", "ExpectColumnValuesToBeInSet",
+    Rule("every_response", "Every response of every benchmark has a score.", "ExpectColumnValuesToBeInSet",
          {"column": "missing", "value_set": [0]}, view="benchmarks"),
-    Rule("finite", "Every response has a finite score.", "ExpectColumnValuesToBeInSet", {"column": "finite", "value_set": [True]},
+    Rule("finite", "Every score is a finite number.", "ExpectColumnValuesToBeInSet", {"column": "finite", "value_set": [True]},
          view="finite"),
-    Rule("sound_interval", "No interval ends below its beginning.", "ExpectColumnPairValuesAToBeGreaterThanB",
+    Rule("sound_interval", "The upper end of every interval is at least its lower end.", "ExpectColumnPairValuesAToBeGreaterThanB",
          {"column_A": "high", "column_B": "low", "or_equal": True}, view="summary"),
-    Rule("share", "Figures are shares of 1; RewardBench 2's Ties may reach 1.01.", "ExpectColumnValuesToBeBetween",
-         {"column": "accuracy", "min_value": -0.0101, "max_value": 1.0101}, view="summary"),
-    Rule("few_unusable", "At most one record of a benchmark in fifty is unusable.", "ExpectColumnValuesToBeBetween",
-         {"column": "unusable_share", "max_value": 0.02}, view="benchmarks"),
-    Rule("better_than_length", "It beats the preference for the longest response.", "ExpectColumnPairValuesAToBeGreaterThanB",
-         {"column_A": "accuracy", "column_B": "longest_accuracy"}, gating=False, view="overall"),
-    Rule("better_than_chance", "The interval of each benchmark lies above what chance gets.", "ExpectColumnPairValuesAToBeGreaterThanB",
-         {"column_A": "low", "column_B": "random_accuracy"}, gating=False, view="overall"),
-    Rule("uncontaminated", "No item has a prompt that was trained on: else look at its accuracy without them.", "ExpectColumnValuesToBeInSet",
-         {"column": "contaminated", "value_set": [0]}, gating=False, view="contamination"),
+    Rule("share", "Every accuracy is a share between 0 and 1; that of RewardBench 2's Ties may lie between -0.01 and 1.01.",
+         "ExpectColumnValuesToBeBetween", {"column": "accuracy", "min_value": -0.0101, "max_value": 1.0101}, view="summary"),
+    Rule("few_unusable", "At most one record in fifty of each benchmark is unusable. If more are, check its file and form.",
+         "ExpectColumnValuesToBeBetween", {"column": "unusable_share", "max_value": 0.02}, view="benchmarks"),
+    Rule("better_than_length", "On every benchmark the model is more accurate than always preferring the longest response.",
+         "ExpectColumnPairValuesAToBeGreaterThanB", {"column_A": "accuracy", "column_B": "longest_accuracy"}, gating=False, view="overall"),
+    Rule("better_than_chance", "On every benchmark the interval of the accuracy lies above what random scores reach.",
+         "ExpectColumnPairValuesAToBeGreaterThanB", {"column_A": "low", "column_B": "random_accuracy"}, gating=False, view="overall"),
+    Rule("uncontaminated", "No benchmark item has a prompt that was trained on. If one has, rely on the accuracy without such items.",
+         "ExpectColumnValuesToBeInSet", {"column": "contaminated", "value_set": [0]}, gating=False, view="contamination"),
     NO_REGRESSION,
 )  # fmt: skip
 
 LEADERBOARD = (
-    Rule("ours_are_there", "There is a row of ours.", "ExpectColumnValuesToBeBetween", {"column": "ours", "min_value": 1}, view="totals"),
-    Rule("published_are_there", "The published models are all there.", "ExpectColumnValuesToBeInSet",
+    Rule("ours_are_there", "The leaderboard has at least one row of our own models.",
+         "ExpectColumnValuesToBeBetween", {"column": "ours", "min_value": 1}, view="totals"),
+    Rule("published_are_there", "The leaderboard has all models that HelpSteer2 published.", "ExpectColumnValuesToBeInSet",
          {"column": "published", "value_set": [len(PUBLISHED_SCORES)]}, view="totals"),
-    Rule("published_apart", "No row of ours stands under the published ones' benchmark.", "ExpectColumnValuesToBeInSet",
+    Rule("published_apart", "No row of our own models has the benchmark of the published ones, RewardBench.", "ExpectColumnValuesToBeInSet",
          {"column": "mixed", "value_set": [0]}, view="totals"),
-    Rule("percent", "Scores are percent.", "ExpectColumnValuesToBeBetween", {"column": "accuracy", "min_value": -1.1, "max_value": 101.1}),
-    Rule("same_items", "Every model of a benchmark was scored on the same items: else score them again.", "ExpectColumnValuesToBeInSet",
+    Rule("percent", "Every accuracy is a percentage.",
+         "ExpectColumnValuesToBeBetween", {"column": "accuracy", "min_value": -1.1, "max_value": 101.1}),
+    Rule("same_items", "All models of a benchmark were scored on the same items. If they were not, score them again.", "ExpectColumnValuesToBeInSet",
          {"column": "unequal", "value_set": [0]}, gating=False, view="totals"),
-    Rule("doubt_shown", "Every figure of ours has an interval.", "ExpectColumnValuesToNotBeNull", {"column": "low"}, view="ours"),
+    Rule("doubt_shown", "Every accuracy of our own models has an interval.", "ExpectColumnValuesToNotBeNull", {"column": "low"}, view="ours"),
 )  # fmt: skip
 
 

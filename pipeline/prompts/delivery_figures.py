@@ -59,7 +59,7 @@ def by_level(tables: dict[str, pa.Table], weights: Sequence[float] = ()) -> str:
     if weights:
         counts["asked for"] = np.array(weights)
     shares = {name: list(100 * c / max(c.sum(), 1)) for name, c in counts.items()}
-    return plots.grouped_bars(LEVELS, shares, "Complexity", "percent of prompts")
+    return plots.grouped_bars(LEVELS, shares, "Complexity of prompts, 1 to 5", "percent of prompts")
 
 
 def by_topic(prompts: pa.Table, topics: int) -> str:
@@ -67,4 +67,4 @@ def by_topic(prompts: pa.Table, topics: int) -> str:
     gave = np.asarray(pc.struct_field(pc.value_counts(prompts["topic"]), "counts"))
     topics_by_count = np.bincount(np.pad(gave, (0, max(topics - len(gave), 0))))
     labels = [str(n) for n in range(len(topics_by_count))]
-    return plots.bar_chart(labels, list(topics_by_count), "Prompts that a topic gave", "topics")
+    return plots.bar_chart(labels, list(topics_by_count), "Prompts per topic", "topics")

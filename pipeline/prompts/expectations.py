@@ -16,31 +16,31 @@ from pipeline.prompts.topics import moved
 from pipeline.rules import Rule
 from pipeline.settings import PromptFilters, Prompts
 
-_ID = Rule("prompt_once", "Every prompt stands once.", "ExpectColumnValuesToBeUnique", {"column": "prompt_id"})
-_SOME = Rule("some_rows", "There is at least one row.", "ExpectTableRowCountToBeBetween", {"min_value": 1})
-_LEVELS = Rule("in_range", "Complexity goes from 1 to 5.", "ExpectColumnValuesToBeBetween",
+_ID = Rule("prompt_once", "Each prompt appears exactly once.", "ExpectColumnValuesToBeUnique", {"column": "prompt_id"})
+_SOME = Rule("some_rows", "The table has at least one row.", "ExpectTableRowCountToBeBetween", {"min_value": 1})
+_LEVELS = Rule("in_range", "Every complexity lies between 1 and 5.", "ExpectColumnValuesToBeBetween",
                {"column": "complexity", "min_value": 1, "max_value": 5})  # fmt: skip
 _RATED = Rule("rated", "Every prompt has a complexity.", "ExpectColumnValuesToNotBeNull", {"column": "complexity"})
 _CONTENT = (
-    Rule("id_of_content", "A prompt_id is the hash of the prompt's own turns.", "ExpectColumnValuesToBeInSet",
+    Rule("id_of_content", "Every `prompt_id` is the hash of the prompt's own turns.", "ExpectColumnValuesToBeInSet",
          {"column": "own_id", "value_set": [True]}, view="contents"),
-    Rule("turns_counted", "`n_turns` counts the user turns, and there is at least one.", "ExpectColumnValuesToBeInSet",
+    Rule("turns_counted", "Every prompt has at least one user turn, and `n_turns` counts them.", "ExpectColumnValuesToBeInSet",
          {"column": "counted", "value_set": [True]}, view="contents"),
-    Rule("language", "Every prompt is in the profile's language.", "ExpectColumnValuesToBeInSet",
+    Rule("language", "Every prompt is in the language that the profile asks for.", "ExpectColumnValuesToBeInSet",
          {"column": "wanted_language", "value_set": [True]}, view="contents"),
 )  # fmt: skip
 
 CONVERSATIONS = (
-    Rule("conversation_once", "Every conversation stands once.", "ExpectColumnValuesToBeUnique", {"column": "conversation_id"}),
-    Rule("only_user_turns", "Only the user's turns are kept.", "ExpectColumnValuesToBeInSet",
+    Rule("conversation_once", "Each conversation appears exactly once.", "ExpectColumnValuesToBeUnique", {"column": "conversation_id"}),
+    Rule("only_user_turns", "Every turn that is kept is the user's.", "ExpectColumnValuesToBeInSet",
          {"column": "role", "value_set": ["user"]}, view="turns"),
-    Rule("every_source", "Every source gives conversations. Else: look at what was set aside, and why.", "ExpectColumnValuesToBeBetween",
-         {"column": "kept", "min_value": 1}, view="sources"),
-    Rule("well_formed", "At most a tenth of a source's records are malformed. Else: is it in ShareGPT, OpenAI-messages or WildChat form?",
+    Rule("every_source", "Every source gives at least one conversation. If one gives none, check its files and their form.",
+         "ExpectColumnValuesToBeBetween", {"column": "kept", "min_value": 1}, view="sources"),
+    Rule("well_formed", "At most one record in ten of a source is malformed. If more are, check that it is in ShareGPT, OpenAI or WildChat form.",
          "ExpectColumnValuesToBeBetween", {"column": "malformed_share", "max_value": 0.1}, view="sources"),
-    Rule("no_fault", "No file of a source has a fault before its end, behind which nothing is read. Else: mend it, or take it out.",
+    Rule("no_fault", "Every file of a source is read to its end. If a fault stops the reading, mend the file or remove it from the source.",
          "ExpectColumnValuesToBeNull", {"column": "fault"}, view="sources"),
-    Rule("not_cut", "No file of a source breaks off before its end.", "ExpectColumnValuesToBeNull", {"column": "cut"},
+    Rule("not_cut", "Every file of a source is complete. If one breaks off, fetch it again.", "ExpectColumnValuesToBeNull", {"column": "cut"},
          gating=False, view="sources"),
 )  # fmt: skip
 
@@ -48,8 +48,8 @@ CANDIDATES = (
     _SOME,
     _ID,
     *_CONTENT,
-    Rule("one_a_conversation", "A conversation gives at most one candidate.", "ExpectColumnValuesToBeUnique", {"column": "conversation_id"}),
-    Rule("some_kept", "At least one conversation in fifty gives a candidate. Else: look at what was rejected, and why.",
+    Rule("one_a_conversation", "Each conversation gives at most one candidate.", "ExpectColumnValuesToBeUnique", {"column": "conversation_id"}),
+    Rule("some_kept", "At least one conversation in fifty gives a candidate. If fewer do, relax the filters or check the sources.",
          "ExpectColumnValuesToBeBetween", {"column": "kept_share", "min_value": 0.02}, view="totals"),
     Rule("all_accounted", "Every conversation is either a candidate or rejected.", "ExpectColumnValuesToBeInSet",
          {"column": "unaccounted", "value_set": [0]}, view="totals"),
@@ -58,9 +58,9 @@ CANDIDATES = (
 TOPICS = (
     _ID,
     Rule("has_topic", "Every candidate has a topic.", "ExpectColumnValuesToNotBeNull", {"column": "topic"}),
-    Rule("all_candidates", "Every candidate is there, and nothing else.", "ExpectColumnValuesToBeInSet",
+    Rule("all_candidates", "The table has exactly the candidate prompts.", "ExpectColumnValuesToBeInSet",
          {"column": "missing_or_extra", "value_set": [0]}, view="totals"),
-    Rule("topics_kept", "No prompt that had a topic has another, and no topic another name, unless the profile's topics changed.",
+    Rule("topics_kept", "Every prompt keeps its topic and every topic its name, unless the profile's topics changed.",
          "ExpectColumnValuesToBeInSet", {"column": "moved_or_renamed", "value_set": [0]}, view="totals"),
     Rule("none_swallows", "No topic holds more than half of the candidates.", "ExpectColumnValuesToBeBetween",
          {"column": "largest_share", "max_value": 0.5}, gating=False, view="totals"),
@@ -71,9 +71,9 @@ COMPLEXITY = (
     _ID,
     _LEVELS,
     _RATED,
-    Rule("few_unrated", "At most one prompt in ten could not be rated. Else: see `unrated.parquet`, why; a server that was mended is asked again "
-         "under another `revision`.", "ExpectColumnValuesToBeBetween", {"column": "unrated_share", "max_value": 0.1}, view="totals"),
-    Rule("spread", "At least three levels are in use.", "ExpectColumnUniqueValueCountToBeBetween",
+    Rule("few_unrated", "At most one prompt in ten has no rating. If more have none, mend what refuses them; to ask a mended server again, "
+         "change its `revision`.", "ExpectColumnValuesToBeBetween", {"column": "unrated_share", "max_value": 0.1}, view="totals"),
+    Rule("spread", "At least three levels of complexity are in use.", "ExpectColumnUniqueValueCountToBeBetween",
          {"column": "complexity", "min_value": 3}, gating=False),
 )  # fmt: skip
 
@@ -82,17 +82,17 @@ PROMPTS = (
     *_CONTENT,
     _LEVELS,
     _RATED,
-    Rule("new", "No prompt is in another delivery, or almost the same as one there.", "ExpectColumnValuesToBeInSet",
+    Rule("new", "No prompt is in another delivery, nor is a near-duplicate of one there.", "ExpectColumnValuesToBeInSet",
          {"column": "in_another", "value_set": [False]}, view="contents"),
-    Rule("full", "There are as many prompts as the profile asks for. Else: more conversations, milder filters, or smaller deliveries.",
+    Rule("full", "The delivery has as many prompts as the profile asks for. If not, add conversations, relax the filters or ask for fewer prompts.",
          "ExpectColumnValuesToBeInSet", {"column": "missing", "value_set": [0]}, view="totals"),
-    Rule("multi_turn_share", "The share of multi-turn prompts is the profile's, to rounding. Else: the pool has too few of one kind.",
+    Rule("multi_turn_share", "The share of multi-turn prompts is the profile's, to rounding. If not, the pool has too few of one kind.",
          "ExpectColumnValuesToBeInSet", {"column": "multi_turn_off", "value_set": [0]}, gating=False, view="totals"),
-    Rule("level_shares", "Complexity levels stand by the profile's weights, to within one prompt. Else: the pool has too few of a level.",
+    Rule("level_shares", "Levels of complexity follow the profile's weights to within one prompt. If not, the pool has too few prompts of a level.",
          "ExpectColumnValuesToBeBetween", {"column": "level_off", "max_value": 1}, gating=False, view="totals"),
-    Rule("allowed", "Every prompt is of a source of the profile, under its licence. Else: materialize the pool anew.",
+    Rule("allowed", "Every prompt comes from a source of the profile, under that source's licence. If not, materialize the pool again.",
          "ExpectColumnValuesToBeInSet", {"column": "allowed", "value_set": [True]}, view="contents"),
-    Rule("none_replaced", "Every prompt that the delivery had stays. Else: it left the pool, or the sample changed; people may have it already.",
+    Rule("none_replaced", "Every prompt that the delivery had stays in it. If one is gone, the pool or sample changed, and annotators may have it.",
          "ExpectColumnValuesToBeInSet", {"column": "replaced", "value_set": [0]}, gating=False, view="totals"),
 )  # fmt: skip
 

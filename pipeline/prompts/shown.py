@@ -12,8 +12,20 @@ from pipeline.prompts import delivery_figures
 from pipeline.prompts.pool import Description, Written
 from pipeline.prompts.sources import ReadReport
 from pipeline.settings import Prompts, Sample
-from pipeline.shown import Rows, Shown, counts, first_of_each, whole
+from pipeline.shown import ENGINE, Rows, Shown, counts, first_of_each, labelled, whole
 from pipeline.texts import personal_data
+
+DRAW = {
+    "asked for": "prompts asked for",
+    "drawn": "prompts drawn",
+    "kept of an earlier draw": "prompts kept from an earlier draw",
+    "free in the pool": "prompts free in the pool",
+    "multi-turn asked for": "multi-turn prompts asked for",
+    "multi-turn drawn": "multi-turn prompts drawn",
+    "multi-turn free in the pool": "multi-turn prompts free in the pool",
+    "prompts that they lack": "prompts lacking in these topics",
+}
+"""Labels of a draw's figures."""
 
 
 def conversations(
@@ -24,11 +36,13 @@ def conversations(
         {"source": r.source, "licence": licences[r.source], "records": r.records, "kept": r.kept, "end": r.end} for r in reports
     ]  # fmt: skip
     return {
-        "read": whole(pa.Table.from_pylist(read)),
-        "set aside by reason": counts(rejected["reason"], "reason"),
-        "set aside, samples": Rows(first_of_each(rejected, "reason"), 30),
-        "flags of the sources": counts(shape.flags, "flag"),
-        "user turns": plots.histogram(shape.lengths, "User turns a conversation", "user turns"),
+        "records read by source": whole(pa.Table.from_pylist(read)),
+        "records set aside by reason": counts(rejected["reason"], "reason"),
+        "samples of records set aside": Rows(first_of_each(rejected, "reason"), 30),
+        "flags set by sources": counts(shape.flags, "flag"),
+        "user turns": plots.histogram(
+            shape.lengths, "User turns per conversation", "user turns", ylabel="conversations"
+        ),
         "samples": shape.samples,
     }
 
@@ -40,15 +54,16 @@ def candidates(kept: pa.Table, samples: pa.Table, made: Written, compared: Mappi
     """
     columns = ["reason", "language", "flags", "n_characters", "turns"]
     return {
-        "rejected": made.rejected.total(),
-        "rejected by reason": counts(made.rejected, "reason"),
-        "rejected, samples": Rows(made.samples.sort_by("reason").select(columns), 60),
-        "flags": counts(made.flags, "flag"),
-        "by source": counts(kept["source"], "source"),
-        "compared with": ", ".join(f"{name} ({len(t)} prompts)" for name, t in compared.items()) or "no benchmark",
+        "conversations rejected": made.rejected.total(),
+        "conversations rejected by reason": counts(made.rejected, "reason"),
+        "samples of rejected conversations": Rows(made.samples.sort_by("reason").select(columns), 60),
+        "flags of candidates": counts(made.flags, "flag"),
+        "candidates by source": counts(kept["source"], "source"),
+        "benchmarks compared with": ", ".join(f"{name} ({len(t)} prompts)" for name, t in compared.items())
+        or "no benchmark",
         "samples": personal_data.shown(samples).select(["n_turns", "flags", "turns"]),
-        "turns": plots.histogram(kept["n_turns"], "User turns a candidate", "user turns"),
-        "lengths": plots.histogram(kept["n_characters"], "Length of a candidate", "characters"),
+        "user turns": plots.histogram(kept["n_turns"], "User turns per candidate", "user turns", ylabel="candidates"),
+        "lengths": plots.histogram(kept["n_characters"], "Length of candidates", "characters", ylabel="candidates"),
     }
 
 
@@ -59,12 +74,14 @@ def topics(
     samples = personal_data.shown(first_of_each(table, "topic_name").slice(0, 30))
     sizes = np.asarray(map_["prompts"])
     return {
-        "method": method,
+        "method of clustering": method,
         "topics asked for": count,
-        **figures,
-        "largest": counts(table["topic_name"], "topic", most=50),
-        "sizes": plots.histogram(sizes, "Size of a topic", "prompts in it"),
-        "map": plots.bubbles(places, sizes, map_["topic_name"].to_pylist(), "Topics"),
+        **labelled(
+            figures, {"dimensions": "dimensions of the embeddings", "embedded anew": "prompts embedded in this run"}
+        ),
+        "largest topics": counts(table["topic_name"], "topic", most=50),
+        "sizes of topics": plots.histogram(sizes, "Sizes of topics", "prompts per topic", ylabel="topics"),
+        "map": plots.bubbles(places, sizes, map_["topic_name"].to_pylist(), "Topics", unit="prompts"),
         "samples": Rows(samples.select(["topic_name", "turns"]), 30),
     }
 
@@ -73,13 +90,13 @@ def complexity(table: pa.Table, rater: str, rated: Mapping[str, Shown]) -> dict[
     """Levels of the pool, and samples of each. rated: what a model that rated adds."""
     samples = personal_data.shown(first_of_each(table, "complexity")).select(["complexity", "turns"])
     levels = delivery_figures.by_level({"pool": table})
-    return {"rater": rater, **rated, "levels": levels, "samples": Rows(samples, 10)}
+    return {"rater": rater, **rated, "levels of complexity": levels, "samples": Rows(samples, 10)}
 
 
 def rated(figures: Mapping[str, Any], agreed: Mapping[str, float | None], confusion: pa.Table) -> dict[str, Shown]:
     """Of a model's levels: figures of its run, and how they agree with the heuristic's."""
     return {
-        **figures,
+        **labelled(figures, ENGINE | {"unrated": "prompts without a rating"}),
         **{f"agreement with the heuristic: {name}": value for name, value in agreed.items()},
         "heuristic's level (rows) by the model's (columns)": confusion,
     }
@@ -92,15 +109,15 @@ def delivery(
     levels = delivery_figures.by_level({"delivery": table, "pool": pool}, sample.complexity_weights)
     samples = personal_data.shown(table.slice(0, 8)).select(["n_turns", "topic_name", "complexity", "turns"])
     return {
-        **figures,
-        "against the original": delivery_figures.against_original(table),
-        "levels": levels,
-        "user turns": Rows(delivery_figures.by_turns(table, pool), 50),
-        "turns": plots.histogram(table["n_turns"], "User turns a prompt", "user turns"),
-        "lengths": plots.histogram(table["n_characters"], "Length of a prompt's user turns", "characters"),
-        "topics": delivery_figures.by_topic(table, figures["topics in the pool"]),
-        "topics, by prompts": counts(table["topic_name"], "topic", most=50),
-        "topics that gave less than their share": Rows(short, 50),
+        **labelled(figures, DRAW),
+        "comparison with HelpSteer2": delivery_figures.against_original(table),
+        "levels of complexity": levels,
+        "prompts by number of user turns": Rows(delivery_figures.by_turns(table, pool), 50),
+        "user turns": plots.histogram(table["n_turns"], "User turns per prompt", "user turns", ylabel="prompts"),
+        "lengths": plots.histogram(table["n_characters"], "Length of prompts", "characters", ylabel="prompts"),
+        "prompts per topic": delivery_figures.by_topic(table, figures["topics in the pool"]),
+        "largest topics": counts(table["topic_name"], "topic", most=50),
+        "shortfall by topic": Rows(short, 50),
         "samples": samples,
     }
 

@@ -8,11 +8,13 @@ import pyarrow.compute as pc
 from pipeline.rules import Rule
 
 CONTEXTS = (
-    Rule("prompt_once", "Every prompt has one context.", "ExpectColumnValuesToBeUnique", {"column": "prompt_id"}),
-    Rule("some_contexts", "There is at least one context.", "ExpectTableRowCountToBeBetween", {"min_value": 1}),
+    Rule(
+        "prompt_once", "Each prompt has exactly one context.", "ExpectColumnValuesToBeUnique", {"column": "prompt_id"}
+    ),
+    Rule("some_contexts", "The table has at least one context.", "ExpectTableRowCountToBeBetween", {"min_value": 1}),
     Rule(
         "ends_with_the_user",
-        "A context ends with the user's turn, and turns alternate from the user on.",
+        "Every context begins and ends with a user turn, and user and assistant alternate.",
         "ExpectColumnValuesToBeInSet",
         {"column": "alternates", "value_set": [True]},
         view="turns",
@@ -27,7 +29,7 @@ CONTEXTS = (
     ),
     Rule(
         "few_rejected",
-        "At most one prompt in ten is refused by the model that writes contexts.",
+        "The model that writes contexts refuses at most one prompt in ten.",
         "ExpectColumnValuesToBeBetween",
         {"column": "rejected_share", "max_value": 0.1},
         view="totals",
@@ -35,35 +37,35 @@ CONTEXTS = (
 )
 
 PLAN = (
-    Rule("two_rows_a_prompt", "Every prompt has exactly two responses planned.", "ExpectColumnValuesToBeBetween",
+    Rule("two_rows_a_prompt", "Each prompt has exactly two planned responses.", "ExpectColumnValuesToBeBetween",
          {"column": "rows", "min_value": 2, "max_value": 2}, view="prompts"),
-    Rule("different_generators", "The two come from different generators.", "ExpectCompoundColumnsToBeUnique",
+    Rule("different_generators", "The two responses to a prompt come from different generators.", "ExpectCompoundColumnsToBeUnique",
          {"column_list": ["prompt_id", "generator"]}),
-    Rule("both_positions", "One response of a prompt is shown first, the other second.", "ExpectCompoundColumnsToBeUnique",
+    Rule("both_positions", "Of the two responses to a prompt, one is shown first and the other second.", "ExpectCompoundColumnsToBeUnique",
          {"column_list": ["prompt_id", "position"]}),
-    Rule("every_context_planned", "Every context is planned, and nothing else.", "ExpectColumnValuesToBeInSet",
+    Rule("every_context_planned", "The plan covers every context.", "ExpectColumnValuesToBeInSet",
          {"column": "planned", "value_set": [True]}, view="contexts"),
-    Rule("shares_kept", "Each generator's share is within four standard errors of the profile's.", "ExpectColumnValuesToBeBetween",
+    Rule("shares_kept", "The share of each generator lies within four standard errors of the profile's.", "ExpectColumnValuesToBeBetween",
          {"column": "standard_errors_off", "min_value": -4, "max_value": 4}, gating=False, view="shares"),
 )  # fmt: skip
 
 RESPONSES = (
-    Rule("planned_once", "One response for every planned prompt of this generator.", "ExpectColumnValuesToBeInSet",
-         {"column": "answered", "value_set": [1]}, view="plan"),
-    Rule("id_unique", "Response ids are unique.", "ExpectColumnValuesToBeUnique", {"column": "response_id"}),
-    Rule("finish_reason_recorded", "Every response says how it ended.", "ExpectColumnValuesToBeInSet",
+    Rule("planned_once", "Each prompt that is planned for the generator has exactly one response, and no other prompt has one.",
+         "ExpectColumnValuesToBeInSet", {"column": "answered", "value_set": [1]}, view="plan"),
+    Rule("id_unique", "Each `response_id` appears exactly once.", "ExpectColumnValuesToBeUnique", {"column": "response_id"}),
+    Rule("finish_reason_recorded", "Every finish reason is `stop`, `length` or `refused`.", "ExpectColumnValuesToBeInSet",
          {"column": "finish_reason", "value_set": ["stop", "length", "refused"]}),
-    Rule("ended", "No response is without a finish reason.", "ExpectColumnValuesToNotBeNull", {"column": "finish_reason"}),
+    Rule("ended", "Every response has a finish reason.", "ExpectColumnValuesToNotBeNull", {"column": "finish_reason"}),
     Rule("mostly_written", "At most one response in ten is blank or refused.", "ExpectColumnValuesToBeBetween",
          {"column": "blank_share", "max_value": 0.1}, view="totals"),
-    Rule("varied", "At least nine in ten written responses differ: the model answers the prompt, not itself.",
+    Rule("varied", "At least nine in ten written responses are distinct. If fewer are, the model does not answer the prompts.",
          "ExpectColumnValuesToBeBetween", {"column": "distinct_share", "min_value": 0.9}, view="totals"),
 )  # fmt: skip
 
 RESPONSE_PAIRS = (
-    Rule("two_rows_a_prompt", "Every prompt has exactly two responses.", "ExpectColumnValuesToBeBetween",
+    Rule("two_rows_a_prompt", "Each prompt has exactly two responses.", "ExpectColumnValuesToBeBetween",
          {"column": "rows", "min_value": 2, "max_value": 2}, view="prompts"),
-    Rule("different_generators", "The two come from different generators.", "ExpectCompoundColumnsToBeUnique",
+    Rule("different_generators", "The two responses to a prompt come from different generators.", "ExpectCompoundColumnsToBeUnique",
          {"column_list": ["prompt_id", "generator"]}),
     Rule("not_blank", "Every response has text.", "ExpectColumnValueLengthsToBeBetween", {"column": "response", "min_value": 1}),
     Rule("most_kept", "At least four prompts in five keep both responses.", "ExpectColumnValuesToBeBetween",

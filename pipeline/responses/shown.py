@@ -19,11 +19,11 @@ def contexts(
     written = table.filter(pc.greater(table["n_turns"], 1))
     return {
         **speeds(figures),
-        "conversations with rewritten turns": len(written),
-        "candidates of a turn": each,
-        "candidates, samples": Rows(candidates, 2 * each),
-        "rejected": len(rejected),
-        "user turns": plots.histogram(table["n_turns"], "User turns a prompt", "user turns"),
+        "conversations with assistant turns written anew": len(written),
+        "candidates per assistant turn": each,
+        "samples of candidates": Rows(candidates, 2 * each),
+        "prompts rejected": len(rejected),
+        "user turns": plots.histogram(table["n_turns"], "User turns per prompt", "user turns", ylabel="prompts"),
         "samples": written.select(["prompt_id", "messages"]),
     }
 
@@ -35,7 +35,7 @@ def plan(planned: pa.Table, shares: Mapping[str, float]) -> dict[str, Shown]:
         "planned": [found.get(name, 0) / max(len(planned), 1) for name in shares],
         "profile": [share / sum(shares.values()) for share in shares.values()],
     }
-    return {"shares": plots.grouped_bars(list(shares), series, "Share of responses", "share")}
+    return {"shares": plots.grouped_bars(list(shares), series, "Share of responses by generator", "share of responses")}
 
 
 def pairs(table: pa.Table, left_out: pa.Table, generators: Sequence[str]) -> dict[str, Shown]:
@@ -43,8 +43,10 @@ def pairs(table: pa.Table, left_out: pa.Table, generators: Sequence[str]) -> dic
     means = table.to_pandas().groupby("generator")["output_tokens"].mean().reindex(list(generators)).fillna(0)
     return {
         "prompts": len(table) // 2,
-        "left out": len(pc.unique(left_out["prompt_id"])),
-        "mean length": plots.bar_chart(list(means.index), list(means), "Mean response length by generator", "tokens"),
+        "prompts left out": len(pc.unique(left_out["prompt_id"])),
+        "mean length": plots.bar_chart(
+            list(means.index), list(means), "Mean length of responses by generator", "tokens"
+        ),
         "samples": table.select(["generator", "finish_reason", "response"]),
     }
 
@@ -53,7 +55,7 @@ def recorded_pairs(table: pa.Table, left_out: pa.Table) -> dict[str, Shown]:
     """Of RESPONSE_PAIRS that were recorded elsewhere."""
     return {
         "prompts": len(table) // 2,
-        "left out": len(left_out),
+        "prompts left out": len(left_out),
         "samples": table.select(["messages", "response"]),
     }
 
@@ -67,8 +69,10 @@ def responses(
     return {
         **speeds(figures),
         **account(mine, together, figures["seconds"], checkpoint),
-        "not answered, by reason": counts(mine["detail"].drop_null(), "reason"),
-        "lengths and finish reasons": plots.histogram(lengths, f"Response length, {name}", "tokens"),
+        "refused requests by reason": counts(mine["detail"].drop_null(), "reason"),
+        "lengths by finish reason": plots.histogram(
+            lengths, f"Length of responses, {name}", "tokens", ylabel="responses"
+        ),
         "samples": mine.select(["prompt_id", "finish_reason", "response"]),
     }
 
@@ -77,10 +81,10 @@ def speeds(figures: Mapping[str, Any]) -> dict[str, Shown]:
     """Figures of an engine's run; of all generators that shared it."""
     rate = figures["output_tokens"] / figures["seconds"] if figures["seconds"] else 0.0
     return {
-        "answered in this run": figures["answered"],
-        "kept from earlier runs": figures["reused"],
-        "tokens per second": round(rate, 1),
-        "engine start (s)": figures["start_seconds"],
+        "requests answered in this run": figures["answered"],
+        "requests answered in earlier runs": figures["reused"],
+        "output tokens per second": round(rate, 1),
+        "seconds until the engine was ready": figures["start_seconds"],
         "model": f"{figures['model']} ({figures['model_revision']})",
-        **({"peak memory (GiB)": figures["peak_memory_gib"]} if "peak_memory_gib" in figures else {}),
+        **({"peak memory, GiB": figures["peak_memory_gib"]} if "peak_memory_gib" in figures else {}),
     }

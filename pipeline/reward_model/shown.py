@@ -10,22 +10,47 @@ from pipeline import plots
 from pipeline.reward_model import summary, training_data
 from pipeline.reward_model.sources import Source
 from pipeline.reward_model.training_data import Prepared
-from pipeline.shown import Markdown, Rows, Shown, counts
+from pipeline.shown import Markdown, Rows, Shown, counts, labelled
+
+CUT = ("lost_oldest_turns", "start_cut")
+FIGURES = {
+    "lost_oldest_turns": "conversations without their oldest turns",
+    "start_cut": "conversations whose beginning was cut",
+    "train_responses": "responses trained on",
+    "train_ratings": "ratings trained on",
+    "train_preferences": "preferences trained on",
+    "chosen_step": "step of the chosen checkpoint",
+    "development_loss": "development loss of the chosen checkpoint",
+    "published_loss": "development loss of the published weights",
+    "baseline_loss": "development loss of a model that knows nothing of the response",
+    "steps": "training steps",
+    "tokens": "tokens trained on, without padding",
+    "flops": "floating-point operations",
+    "train_seconds": "seconds of the training",
+    "tokens_per_second": "tokens per second",
+    "share_of_peak": "share of peak speed",
+    "layers": "layers that the probe reads",
+    "poolings": "states that the probe reads",
+    "strength": "strength of the ridge penalty",
+    "choices_tried": "choices of layers and states tried",
+    "peak_memory_gib": "peak memory, GiB",
+}
+"""Labels of the training worker's figures."""
 
 
 def data(made: Prepared, source: Source, aside: pa.Table, benchmarks: Sequence[str], rated_by: str) -> dict[str, Shown]:
     """Of a recipe's training data: how much there is, what was dropped and set aside, samples. aside: schema QUARANTINE."""
     return {
         **made.counts,
-        "data": source.name,
+        "source of the data": source.name,
         "licence": source.licence,
         "rated by": rated_by,
-        "counts": training_data.counts_of(made),
-        "dropped by benchmark": Rows(training_data.dropped_by_benchmark(made.dropped, list(benchmarks)), 60),
-        "set aside": counts(aside["reason"], "reason"),
-        "ratings": made.rated,
-        "preferences": made.preferred,
-        "dropped": made.dropped,
+        "rows and prompts by split": training_data.counts_of(made),
+        "prompts dropped by benchmark": Rows(training_data.dropped_by_benchmark(made.dropped, list(benchmarks)), 60),
+        "records set aside by reason": counts(aside["reason"], "reason"),
+        "samples of ratings": made.rated,
+        "samples of preferences": made.preferred,
+        "samples of dropped prompts": made.dropped,
     }
 
 
@@ -40,13 +65,20 @@ def model(
     speed, baseline = figures.get("speed", {}), figures["baseline_mse"]
     best = summary.best_and_worst(tables["development_predictions"], texts)
     return {
-        **{name: value for name, value in figures.items() if name not in ("speed", "baseline_mse")},
+        **_labelled(figures),
         "rated by": rated_by,
-        "TensorBoard": str(tracked or "nothing is tracked: the profile names no folder"),
+        "TensorBoard": str(tracked or "No curves are tracked: the profile names no folder."),
         **_curves(tables["training_curve"], tables["training_steps"], speed),
-        "development": summary.attribute_figures(tables["training_curve"], baseline),
-        "highest and lowest": best,
+        "figures on development responses": summary.attribute_figures(tables["training_curve"], baseline),
+        "responses with the highest and the lowest prediction": best,
     }
+
+
+def _labelled(figures: Mapping[str, Any]) -> dict[str, Shown]:
+    """The worker's figures under their labels; conversations that were cut, of all of them."""
+    read = figures["train_responses"] + figures["development_responses"]
+    given = {name: value for name, value in figures.items() if name not in ("speed", "baseline_mse")}
+    return labelled(given | {name: f"{figures[name]} of {read}" for name in CUT}, FIGURES)
 
 
 def _curves(curve: pa.Table, steps: pa.Table, speed: Mapping[str, list[float]]) -> dict[str, Markdown]:
@@ -55,17 +87,25 @@ def _curves(curve: pa.Table, steps: pa.Table, speed: Mapping[str, list[float]]) 
     for stage in dict.fromkeys(steps["stage"].to_pylist()):
         evaluated, made = (t.filter(pc.equal(t["stage"], stage)).to_pandas() for t in (curve, steps))
         measured = [c for c in evaluated if c.endswith("_pearson") or c == "pair_accuracy"]
-        figures = {name.removesuffix("_pearson"): evaluated[name] for name in measured if evaluated[name].notna().any()}
+        figures = {
+            name.removesuffix("_pearson").replace("_", " "): evaluated[name]
+            for name in measured
+            if evaluated[name].notna().any()
+        }
         losses = {"development": evaluated["development_loss"], "training": evaluated["train_loss"]}
         at, rates = evaluated["step"].tolist(), {"learning rate": made["learning_rate"]}
         plotted |= {
             f"{stage}: loss": plots.line_chart(at, losses, f"Loss ({stage})", "step", "loss"),
-            f"{stage}: development": plots.line_chart(at, figures, "Pearson, and pair accuracy", "step", ""),
-            f"{stage}: learning rate": plots.line_chart(made["step"].tolist(), rates, "Learning rate", "step", ""),
+            f"{stage}: development": plots.line_chart(
+                at, figures, f"Development figures ({stage})", "step", "Pearson correlation or accuracy"
+            ),
+            f"{stage}: learning rate": plots.line_chart(
+                made["step"].tolist(), rates, f"Learning rate ({stage})", "step", "learning rate"
+            ),
         }
     if speed:
         at = list(range(1, len(speed["step"]) + 1))
         for name in ("tokens_per_second", "share_of_peak"):
-            words = name.replace("_", " ")
-            plotted[f"speed: {words}"] = plots.line_chart(at, {words: speed[name]}, words.capitalize(), "step", "")
+            words = FIGURES[name]
+            plotted[f"speed: {words}"] = plots.line_chart(at, {words: speed[name]}, words.capitalize(), "step", words)
     return plotted

@@ -10,7 +10,7 @@ from resources.desks.desk import AnnotationDesk, Ask
 
 
 class DropFolder(AnnotationDesk):
-    """Tasks as files in `<folder>/<delivery>/round_<n>/`, ratings from its folder `ratings`."""
+    """Writes tasks as files into `<folder>/<delivery>/round_<n>/`, and reads ratings from the folder `ratings` in it."""
 
     folder: str
 

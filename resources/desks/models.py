@@ -8,7 +8,7 @@ from resources.desks.desk import AnnotationDesk, Ask
 
 
 class ModelPanel(AnnotationDesk):
-    """The panel of language models of `pipeline.annotations.panel`."""
+    """Has a panel of language models rate, as `pipeline.annotations.panel` draws them."""
 
     panel: dict[str, str]  # member -> checkpoint
     seed: int

@@ -11,7 +11,7 @@ from resources.desks.desk import AnnotationDesk, Ask
 
 
 class RecordedRatings(AnnotationDesk):
-    """Ratings that exist already, with the responses that they rate: see `pipeline.annotations.published`."""
+    """Takes ratings that exist already, with the responses that they rate; see `pipeline.annotations.published`."""
 
     hub: str
     revision: str | None

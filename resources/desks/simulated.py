@@ -9,7 +9,7 @@ from resources.desks.desk import AnnotationDesk, Ask
 
 
 class SimulatedAnnotators(AnnotationDesk):
-    """The seeded panel of `pipeline.annotations.simulated`."""
+    """Has a seeded panel of simulated annotators rate; see `pipeline.annotations.simulated`."""
 
     annotators: int
     careless_share: float

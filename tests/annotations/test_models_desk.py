@@ -260,7 +260,7 @@ def test_card_tables_and_metadata_say_that_no_person_rated(judged: tuple[Profile
         f"> **Ratings by language models: {names}; no person rated.**",
         "Desk `models`: 5 language models gave",
         "`model:fourth` is `other` at temperature 0.5;",
-        "Quadratic-weighted Cohen's kappa over all pairs of ratings of a response, of language models.",
+        "quadratic-weighted Cohen's kappa over all pairs of ratings of a response, given by language models.",
         "| ratings by `fifth`, on `other` | MIT |",
         "| answered prompts | 40 | ",
     ):

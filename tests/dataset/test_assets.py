@@ -184,7 +184,7 @@ def test_the_same_data_is_the_same_version(store: Store) -> None:
 def test_the_asset_shows_statistics_and_removals(store: Store) -> None:
     shown = metadata(materialize(store, profile()), "helpsteer_dataset")
     assert shown["statistics"].value.records[1].data["mean_published"] == 2.9644
-    assert {"removed", "card", "samples"} <= set(shown)
+    assert {"removals", "data card", "samples"} <= set(shown)
 
 
 def test_people_are_described_by_the_team_or_the_card_says_that_they_are_not(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_the_published_folder_is_pushed_and_the_record_says_where_to(
     assert uploaded[1]["folder_path"] == Path(by_people.path("helpsteer_dataset").path)
     assert set(uploaded[1]["allow_patterns"]) == {f.name for f in version.files}
     shown = metadata(result, "hub_dataset")
-    assert shown["repo"].value == "us/set"
+    assert shown["repository"].value == "us/set"
     assert shown["commit"].value == "https://hub.invalid/us/set/commit/abc123"
     assert shown["pushed version"].value == version.version
     (record,) = by_people.read("hub_dataset").to_pylist()

@@ -84,15 +84,21 @@ def test_the_chain_publishes_and_shows_what_a_person_looks_for(chain: Chain) -> 
         "ratings: development",
         "ratings: learning rate",
         "speed: tokens per second",
-        "speed: share of peak",
-        "tokens_per_second",
+        "speed: share of peak speed",
+        "tokens per second",
+        "conversations whose beginning was cut",
     } <= set(model)
-    assert {"development", "highest and lowest", "rated by", "TensorBoard"} <= set(model)
+    assert {
+        "figures on development responses",
+        "responses with the highest and the lowest prediction",
+        "rated by",
+    } <= set(model)
     assert list(Path(model["TensorBoard"].value).glob("events.out.tfevents.*"))
     scores = metadata(chain.result, "benchmark_scores")
-    assert {"accuracy", "length bias", "contamination", "calibration", "beside the run before"} <= set(scores)
-    assert {"ties left out", "unusable records", "tokens_per_second", "cut", "device", "provenance"} <= set(scores)
-    assert {"on smoke", "plot of smoke", "on held_out", "published"} <= set(metadata(chain.board, "leaderboard"))
+    assert {"accuracy", "length bias", "contamination", "calibration", "comparison with the run before"} <= set(scores)
+    assert {"ties left out", "unusable records by reason", "tokens per second", "device", "provenance"} <= set(scores)
+    board = {"models on smoke", "chart of smoke", "models on held_out", "published models on RewardBench"}
+    assert board <= set(metadata(chain.board, "leaderboard"))
     failed = [
         f"{e.asset_key.to_user_string()}: {e.check_name}"
         for result in (chain.result, chain.board)
@@ -131,7 +137,9 @@ def test_worse_scores_warn_and_by_profile_keep_what_was_published(chain: Chain) 
     publish(chain.store, better)
     again = chain.run(["benchmark_scores"], "first")
     assert again.success
-    assert metadata(again, "benchmark_scores")["scored"].value == 0, "every conversation was scored before"
+    assert metadata(again, "benchmark_scores")["conversations scored in this run"].value == 0, (
+        "every conversation was scored before"
+    )
     kept = chain.store.manifest("benchmark_scores", "first")
     publish(chain.store, worse)
     gated = chain.run(["benchmark_scores"], "first", chain.profile.model_copy(update={"evaluation": strict}))

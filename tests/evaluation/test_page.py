@@ -80,9 +80,10 @@ def full(name: str = "model", **more: Any) -> Any:
 def test_the_page_shows_doubt_baselines_length_contamination_calibration_and_where_it_comes_from() -> None:
     read = shown(full())
     for words in (
-        "95 % bootstrap interval", "the longest response", "at random", "Chat Hard", "Reasoning", "hard", "Beside another run", "worse", "-20.0",
-        "Length", "Spearman", "Contamination", "Calibration", "slope", "Compute", "Published, on RewardBench", "Nemotron-4 340B RM", "sha256",
-        "model-version", "helpfulness 0.700, verbosity -0.300", "Subsets of RewardBench, not the whole",
+        "95 % bootstrap interval", "the longest response", "random scores",
+        "Chat Hard", "Reasoning", "hard", "Comparison with another run", "worse", "-20.0",
+        "Length", "Spearman", "Contamination", "Calibration", "slope", "Compute", "Published models on RewardBench", "Nemotron-4 340B RM", "sha256",
+        "model-version", "helpfulness 0.700, verbosity -0.300", "subsets of RewardBench, but not all of it",
     ):  # fmt: skip
         assert words in read.text, words
 
@@ -152,7 +153,7 @@ def test_ours_stand_among_the_published_ones_only_with_the_whole_of_rewardbench(
     read = shown(evaluated("whole", whole_rewardbench(), tuned_on="rewardbench", compute={"device": "this machine"}))
     assert "whole (ours) weights searched on rewardbench: tuned on its test set" in read.text
     assert read.text.count("this machine") == 1  # where scoring is told, not as what it was trained on
-    assert "This is RewardBench, whole" in read.text
+    assert "This benchmark is the whole of RewardBench" in read.text
 
 
 def test_json_has_every_figure_and_no_number_that_json_has_no_word_for() -> None:

@@ -54,7 +54,7 @@ def test_good_data_is_published_with_every_rule_as_a_check_with_figures(tmp_path
         "few": True,
         "total": True,
     }
-    assert checks(result)["in_range"].metadata["rows looked at"].value == 2
+    assert checks(result)["in_range"].metadata["rows checked"].value == 2
     (event,) = result.get_asset_materialization_events()
     metadata = event.step_materialization_data.materialization.metadata
     assert metadata["dagster/row_count"].value == 2
@@ -67,7 +67,7 @@ def test_a_broken_gating_rule_publishes_nothing_and_keeps_what_was_there(tmp_pat
     assert not result.success
     assert store.read("ratings").equals(rows(1))
     assert "in_range: Ratings go from 0 to 4." in failure(result)
-    assert "rows that break it 1" in failure(result)
+    assert "rows that break the rule 1" in failure(result)
     assert checks(result)["in_range"].metadata["examples"].value == [7]
     assert result.get_asset_materialization_events() == []
 

@@ -165,13 +165,13 @@ def test_a_further_source_adds_a_topic_and_moves_neither_topics_nor_an_earlier_d
     assert moved(topics, after) == 0
     assert chain.store.read("prompt_topics", name=MAP)["topic_name"].to_pylist()[: len(names)] == names.to_pylist()
     shown = metadata(refreshed, "prompt_topics")
-    assert shown["embedded anew"].value == len(after) - len(topics)
+    assert shown["prompts embedded in this run"].value == len(after) - len(topics)
     assert shown["topics added"].value == 1
     assert shown["map"].value.startswith("![Topics](data:image/png")
     again = chain.run(["prompts"], "d1", profile)
     assert again.success
     assert chain.store.manifest("prompts", "d1").version == delivery
-    assert metadata(again, "prompts")["kept of an earlier draw"].value == 20
+    assert metadata(again, "prompts")["prompts kept from an earlier draw"].value == 20
 
 
 @pytest.mark.engine
@@ -195,8 +195,8 @@ def test_the_same_sources_and_profile_give_the_same_versions_in_another_store(ch
 @pytest.mark.engine
 def test_what_strangers_wrote_is_in_tables_only_and_never_in_markdown(chain: Chain) -> None:
     shown = {**metadata(chain.pool, "candidate_prompts"), **metadata(chain.first, "prompts")}
-    assert "against the original" in shown
-    assert "rejected by reason" in shown
+    assert "comparison with HelpSteer2" in shown
+    assert "conversations rejected by reason" in shown
     for value in shown.values():
         if isinstance(value, dg.MarkdownMetadataValue):
             assert value.value.startswith("![")

@@ -451,7 +451,7 @@ def test_the_asset_publishes_a_recipes_training_data_with_what_was_dropped(tmp_p
     assert len(store.read("training_data", "ours", "quarantine.parquet")) == 0
     shown = metadata(result, "training_data")
     assert shown["ties dropped"].value == 12
-    assert {"counts", "dropped by benchmark", "ratings", "preferences", "licence"} <= set(shown)
+    assert {"rows and prompts by split", "prompts dropped by benchmark", "samples of ratings", "licence"} <= set(shown)
 
 
 def test_pairs_alone_are_enough_for_an_objective_that_learns_from_them(tmp_path: Path) -> None:
