@@ -308,7 +308,7 @@ def partition_of(context: dg.AssetExecutionContext) -> str | None:
 def _refused(key: str, reasons: Sequence[str]) -> dg.Failure:
     listed = "\n".join(f"- {reason}" for reason in reasons)
     return dg.Failure(
-        description=f"{key} was not published; what was published before stays. It breaks:\n{listed}",
+        description=f"{key} was not published; what was published before stays. These checks failed:\n{listed}",
         metadata={"broken rules": dg.MetadataValue.json([html.escape(r) for r in reasons])},
         allow_retries=False,
     )
