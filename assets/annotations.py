@@ -237,7 +237,7 @@ def _collect(
         return ANNOTATIONS.empty_table(), QUARANTINE.empty_table()
     mine = given.filter(pc.is_in(given["prompt_id"], pc.unique(asked["prompt_id"])))
     where = desk.publish(context.partition_key, round_, mine, asked)
-    context.log.info(f"round {round_}: {len(mine)} tasks, {len(asked)} responses; given to {where}")
+    context.log.info(f"Round {round_}: {len(mine)} tasks with {len(asked)} responses to rate were given to {where}")
     try:
         return desk.collect(context.partition_key, round_, mine, asked, ask)
     except NotFinishedError as error:

@@ -78,10 +78,12 @@ def _hub_dataset(profile: Profile, wanted: Push) -> dg.AssetsDefinition:
         manifest, folder = store.published("helpsteer_dataset"), local_path(store.path("helpsteer_dataset"))
         reasons = push.objections(rows, manifest.info, profile, wanted)
         if tuple(describe_files(store.path("helpsteer_dataset"))) != manifest.files:
-            reasons.append(f"files in {folder} are not those that were published: materialize helpsteer_dataset again")
+            reasons.append(
+                f"the files in {folder} are not those that were published: materialize helpsteer_dataset again"
+            )
         if reasons:
             listed = "\n".join(f"- {reason}" for reason in reasons)
-            raise dg.Failure(f"nothing was pushed to {wanted.repo}:\n{listed}", allow_retries=False)
+            raise dg.Failure(f"Nothing was pushed to {wanted.repo}, for these reasons:\n{listed}", allow_retries=False)
         names = [f.name for f in manifest.files]
         commit, url = hub.push(folder, names, wanted.repo, wanted.private, f"Version {manifest.version}")
         values = (manifest.version, wanted.repo, wanted.private, commit, url)

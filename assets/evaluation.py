@@ -107,7 +107,10 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         store = storage.store()
         done = [recipe for recipe in profile.recipes if store.manifest("benchmark_scores", recipe)]
         if not done:
-            raise dg.Failure("no recipe has benchmark_scores yet: materialize one", allow_retries=False)
+            raise dg.Failure(
+                "No recipe has benchmark_scores yet: materialize benchmark_scores of at least one recipe first",
+                allow_retries=False,
+            )
         models = [of_recipe(store, recipe, raters_of(store, profile, recipe).by) for recipe in done]
         table, rated_by = board(models), profile.ratings_note or profile.rated_by
         made = f"Last scored {max(model.provenance['scored_at'] for model in models)}"  # not now: equal figures, equal version

@@ -56,7 +56,9 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         rejected = pa.concat_tables([r.rejected_table() for r in reports])
         shape = pool.describe(read_batches(staged / DATA))
         for report in reports:
-            context.log.info(f"{report.source}: {report.records} records read, {report.kept} kept; {report.end}")
+            context.log.info(
+                f"Source {report.source}: {report.records} records were read, {report.kept} conversations were kept; {report.end}"
+            )
         return Made(
             folder=staged,
             views=expectations.conversation_views(shape.roles, reports),

@@ -133,7 +133,7 @@ def _recorded_pairs(profile: Profile) -> dg.AssetsDefinition:
         """Recorded responses, two to each prompt, to which the recorded ratings belong."""
         if not isinstance(desk, RecordedRatings):
             raise dg.Failure(
-                "the resource `desk` has no recorded responses: give a RecordedRatings", allow_retries=False
+                "The resource `desk` has no recorded responses: it must be a RecordedRatings", allow_retries=False
             )
         found = desk.recorded()
         return Made(

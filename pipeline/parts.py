@@ -78,5 +78,5 @@ class Parts:
             return read_table(path, schema.names).cast(schema)
         except (pa.ArrowException, KeyError) as error:
             raise PartError(
-                f"{path}: can't be read ({error}). Remove it: what it held is done again, and nothing else"
+                f"{path}: can't be read ({error}). Remove the file: only what it held is done again"
             ) from None

@@ -69,7 +69,7 @@ class Bytes(io.RawIOBase):
         self._left, self._rest = memoryview(b""), pieces
 
     def readable(self) -> bool:
-        """Yes."""
+        """Whether the stream can be read: always."""
         return True
 
     def readinto(self, buffer: Any) -> int:
@@ -167,7 +167,7 @@ def line_blocks(stream: Bytes) -> Iterator[tuple[int, bytes | Unreadable]]:
         if not newline:
             rest += piece
             if len(rest) > LONGEST:
-                yield number, Unreadable(f"a line of more than {LONGEST >> 20} MiB", _shown(rest[:200]))
+                yield number, Unreadable(f"the line is longer than {LONGEST >> 20} MiB", _shown(rest[:200]))
                 rest, skipping = b"", True
             continue
         block = rest + head + newline
@@ -189,7 +189,7 @@ def json_lines(first: int, block: bytes) -> Iterator[tuple[int, Any]]:
                 yield number, json.loads(line.decode(), object_pairs_hook=_once, parse_constant=_no_constant)
             except (ValueError, RecursionError) as error:
                 last = number == first + len(lines) - 1  # without a line end: cut off, or broken
-                reason = "the file breaks off in the middle of this line" if last else f"not JSON: {error}"
+                reason = "the file breaks off in the middle of this line" if last else f"the line is not JSON: {error}"
                 yield number, Unreadable(reason, _shown(line[:2000]), cut=last)
 
 
@@ -197,12 +197,12 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"field {next(n for n in names if names.count(n) > 1)} is there twice")
+        raise ValueError(f"field {next(n for n in names if names.count(n) > 1)} appears twice")
     return record
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _shown(text: bytes) -> str:
@@ -262,12 +262,12 @@ def _header(path: Path) -> list[str]:
         try:
             names = next(csv.reader(text, strict=True), [])
         except csv.Error as error:
-            raise FileError(f"{path}: its first line is no CSV header: {error}") from None
+            raise FileError(f"{path}: its first line is not a CSV header: {error}") from None
     if not names:
         raise FileError(f"{path}: is empty; its first line must name the columns")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise FileError(f"{path}: column {twice!r} is there twice")
+        raise FileError(f"{path}: column {twice!r} appears twice")
     return names
 
 
@@ -277,7 +277,9 @@ def _csv_part(table: pa.Table, lines: "_Lines", refused: list[str]) -> Part:
     start, rows = lines.expect(len(table)), len(table)
     if refused:
         for number, text in zip(lines.refused(start, rows, len(refused)), refused, strict=True):
-            unreadable.append((number, Unreadable(f"not the {lines.cells} cells of the header", text[:2000])))
+            unreadable.append(
+                (number, Unreadable(f"the row has not the {lines.cells} cells of the header", text[:2000]))
+            )
         refused.clear()
     keep = np.ones(rows, dtype=bool)
     columns: dict[str, pa.ChunkedArray] = {}
@@ -369,7 +371,7 @@ def parquet_parts(path: Path, seen: Callable[[int], None] = lambda _: None, rows
     try:
         file = pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise FileError(f"{path}: is no whole Parquet file (cut off?): {error}") from None
+        raise FileError(f"{path}: is not a whole Parquet file; it may have been cut off: {error}") from None
     number, size = 1, path.stat().st_size
     with file:
         try:
@@ -406,7 +408,7 @@ def _contents(table: pa.Table) -> list[Any]:
         return table.to_pylist()  # type: ignore[no-any-return]
     except UnicodeDecodeError:
         if len(table) == 1:
-            return [Unreadable("a text in it is not UTF-8")]
+            return [Unreadable("a text in the row is not UTF-8")]
         return [row for n in range(len(table)) for row in _contents(table.slice(n, 1))]
 
 
@@ -432,8 +434,8 @@ def json_list(path: Path, seen: Callable[[int], None] = lambda _: None) -> Itera
         except ijson.JSONError as error:
             why = json_fault(error)
             if not number:
-                raise FileError(f"{path}: is no JSON list of records: {why}") from None
+                raise FileError(f"{path}: is not a JSON list of records: {why}") from None
             reason = f"the file breaks off after {number} whole records: {stream.cut or why}"
             yield number + 1, Unreadable(reason, cut=True)
     if not number:
-        raise FileError(f"{path}: is no JSON list of records, or an empty one")
+        raise FileError(f"{path}: is not a JSON list of records, or is an empty one")

@@ -107,7 +107,7 @@ class Store:
         """Published partitions as one lazy data set, in the order given (default: all, sorted)."""
         keys = self.partitions(asset) if partitions is None else list(partitions)
         if not keys:
-            raise NotPublishedError(f"{asset} has no partition in the store {self.uri}: materialize one first")
+            raise NotPublishedError(f"{asset} has no partition in the store {self.uri}: materialize at least one first")
         paths = [self._arrow_path(self.path(asset, key, name)) for key in keys]
         quiet = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=False))
         return ds.dataset(paths, format=quiet, filesystem=None if self.root.protocol in LOCAL else self.root.fs)
@@ -192,7 +192,7 @@ class Store:
         for part in parts:
             if not _KEY.match(part):
                 raise ValueError(
-                    f"{part!r} can't be part of a key in the store: letters, digits, '_', '-', '.', at most 100 of them"
+                    f"{part!r} can't be part of a key in the store; use letters, digits, '_', '-' and '.', at most 100 of them"
                 )
         return root.joinpath(*parts)
 

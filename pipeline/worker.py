@@ -35,9 +35,11 @@ class Spec(BaseModel):
 
     worker: ClassVar[str]
     """The module that does it: `python -m MODULE`."""
-    out: Uri = Field(description="folder that it writes into")
-    work: Uri | None = Field(None, description="folder of what it resumes from; the same at every run")
-    processes: int = Field(1, ge=1, description="that work together on its machine, one an accelerator")
+    out: Uri = Field(description="folder that the worker writes into")
+    work: Uri | None = Field(None, description="folder that the worker resumes from; the same at every run")
+    processes: int = Field(
+        1, ge=1, description="number of processes that work together on the worker's machine, one for each accelerator"
+    )
 
     @classmethod
     def read(cls, given: object) -> Self:

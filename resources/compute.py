@@ -95,7 +95,7 @@ class LocalCompute(Compute):
         if process.returncode != 0 or not (spec.out / RESULT).exists():
             raise dg.Failure(description=_reason(spec, process.returncode, log), allow_retries=False)
         result = _result(spec.out)
-        context.log.info(f"{spec.worker}: done, peak memory {peak / 2**30:.2f} GiB")
+        context.log.info(f"{spec.worker} is done; its memory was at most {peak / 2**30:.2f} GiB")
         return {**result, "peak_memory_gib": round(peak / 2**30, 3)}
 
 
@@ -118,7 +118,7 @@ class RayCompute(Compute):
             self._stop_earlier(context, client.client, place)
         except (OSError, RuntimeError) as error:
             raise dg.Failure(
-                description=f"no Ray cluster takes jobs at {self.address}: {error}. Start one (`ray start --head`), or name it in "
+                description=f"No Ray cluster takes jobs at {self.address}: {error}. Start one (`ray start --head`), or name it in "
                 "the profile under compute.ray.address",
                 allow_retries=False,
             ) from None
@@ -150,7 +150,7 @@ class RayCompute(Compute):
         """Stop a job that a step has left behind: two of them would do the same work twice."""
         for job in client.list_jobs():
             if not job.status.is_terminal() and (job.metadata or {}).get(PLACE) == place:
-                context.log.warning(f"stopping the Ray job {job.submission_id}, which an earlier run has left")
+                context.log.warning(f"The Ray job {job.submission_id}, which an earlier run has left, is being stopped")
                 client.stop_job(job.submission_id)
                 while not client.get_job_status(job.submission_id).is_terminal():
                     time.sleep(0.2)
@@ -202,8 +202,8 @@ def _known(spec: Spec) -> str | None:
 
 def _reason(spec: Spec, status: int, log: Path) -> str:
     if known := _known(spec):
-        return f"{known}\nIts whole output: {log}"
+        return f"{known}\nIts whole output is in {log}"
     died = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
     with log.open(errors="replace") as lines:
         last = "".join(deque(lines, maxlen=15))
-    return f"{spec.worker} {died} and left no reason. What it had finished is kept. Its last lines ({log}):\n{last}"
+    return f"{spec.worker} {died} and left no reason. What it had finished is kept. The last lines of its output ({log}):\n{last}"

@@ -21,7 +21,7 @@ class Hub(dg.ConfigurableResource["Hub"]):
         token = os.environ.get(TOKEN)
         if not token:
             raise dg.Failure(
-                f"no token for the hub: set the environment variable {TOKEN} to one that may write to {repo}",
+                f"There is no token for the hub: set the environment variable {TOKEN} to one that may write to {repo}",
                 allow_retries=False,
             )
         from huggingface_hub import HfApi
@@ -30,8 +30,8 @@ class Hub(dg.ConfigurableResource["Hub"]):
         api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
         if private and not api.dataset_info(repo).private:
             raise dg.Failure(
-                f"{repo} is public, and dataset.push.private is true: nothing was uploaded. Make the repository private, or say "
-                "private: false",
+                f"{repo} is public, and dataset.push.private is true: nothing was uploaded. Make the repository private, or set "
+                "dataset.push.private to false",
                 allow_retries=False,
             )
         commit = api.upload_folder(

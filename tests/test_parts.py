@@ -50,5 +50,5 @@ def test_a_part_that_cannot_be_read_is_named_with_what_to_do(tmp_path: Path) -> 
     added(parts, [["a"]])
     (path,) = tmp_path.glob("part-*.parquet")
     path.write_bytes(path.read_bytes()[:20])
-    with pytest.raises(PartError, match=rf"{path}: can't be read .*Remove it: what it held is done again"):
+    with pytest.raises(PartError, match=rf"{path}: can't be read .*Remove the file: only what it held is done again"):
         parts.read()

@@ -1,4 +1,7 @@
-"""The consensus, the agreement and the formats without a pipeline: `python -m pipeline.annotations consensus | agreement | convert`."""
+"""Compute a consensus from ratings, measure their agreement, or convert files of ratings, without a pipeline.
+
+Run: `python -m pipeline.annotations consensus | agreement | convert`.
+"""
 
 import argparse
 import json
@@ -49,51 +52,92 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m pipeline.annotations", description=__doc__)
+    parser = argparse.ArgumentParser("python -m pipeline.annotations", description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     forms = [*FORMS, label_studio.NAME]
 
     def command(name: str, run: Callable[[argparse.Namespace], None], says: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=says, description=says)
         added.set_defaults(run=run)
-        added.add_argument("input", type=Path, metavar="IN", help=", ".join(formats.ENDINGS))
-        added.add_argument("--form", choices=forms, help="form of IN; else told by its fields")
+        added.add_argument(
+            "input", type=Path, metavar="IN", help=f"file to read, whose name ends in {', '.join(formats.ENDINGS)}"
+        )
+        added.add_argument("--form", choices=forms, help="form of the rows in IN (default: recognised by their fields)")
         added.add_argument(
             "--quarantine",
             type=Path,
             metavar="FILE",
-            help="set rows that can't be used aside in this JSONL file, and go on",
+            help="JSONL file that takes the rows that can't be used (default: stop at the first of them)",
         )
         return added
 
     def selection(added: argparse.ArgumentParser) -> None:
         added.add_argument(
-            "--keep", type=int, default=3, metavar="N", help="ratings kept of a response: those that agree most (3)"
+            "--keep",
+            type=int,
+            default=3,
+            metavar="N",
+            help="number of ratings kept of each response, those that agree most (default: 3)",
         )
-        added.add_argument("--rule", choices=["per_attribute", "annotator"], default="per_attribute")
         added.add_argument(
-            "--max-spread", type=int, default=2, metavar="N", help="largest spread of kept helpfulness ratings (2)"
+            "--rule",
+            choices=["per_attribute", "annotator"],
+            default="per_attribute",
+            help="whether ratings are kept for each attribute by itself, or all of an annotator's (default: per_attribute)",
+        )
+        added.add_argument(
+            "--max-spread",
+            type=int,
+            default=2,
+            metavar="N",
+            help="largest spread of the kept helpfulness ratings that a task may have (default: 2)",
         )
 
     made = command(
-        "consensus", _consensus, "Labels from ratings: outliers removed, rounded means, tasks that people agree on."
+        "consensus",
+        _consensus,
+        "Compute labels from ratings: remove outliers, drop tasks on which annotators disagree, and round the means.",
     )
-    made.add_argument("output", type=Path, metavar="OUT")
+    made.add_argument("output", type=Path, metavar="OUT", help="file to write the labels to")
     selection(made)
     shown = command(
-        "agreement", _agreement, "Kappa and alpha before and after the selections, beside what these give by chance."
+        "agreement",
+        _agreement,
+        "Measure agreement by kappa and alpha, before and after ratings are selected, beside what the selection gives by chance.",
     )
     selection(shown)
-    shown.add_argument("--responses", type=int, default=2, metavar="N", help="responses of a prompt (2)")
-    shown.add_argument("--permutations", type=int, default=20, metavar="N", help="of the null (20)")
-    shown.add_argument("--draws", type=int, default=1000, metavar="N", help="of the bootstrap (1000)")
-    shown.add_argument("--seed", type=int, default=0)
-    shown.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    converted = command(
-        "convert", _convert, "The same rows in another kind of file, or form: label_studio from and to annotations."
+    shown.add_argument(
+        "--responses", type=int, default=2, metavar="N", help="number of responses that each prompt has (default: 2)"
     )
-    converted.add_argument("output", type=Path, metavar="OUT")
-    converted.add_argument("--to", choices=forms, help="form of OUT; else told by its ending, and that of IN")
+    shown.add_argument(
+        "--permutations",
+        type=int,
+        default=20,
+        metavar="N",
+        help="number of permutations that the chance level is the mean of (default: 20)",
+    )
+    shown.add_argument(
+        "--draws",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="number of bootstrap draws for the intervals (default: 1000)",
+    )
+    shown.add_argument("--seed", type=int, default=0, help="seed of the permutations and draws (default: 0)")
+    shown.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    converted = command(
+        "convert",
+        _convert,
+        "Write the same rows to another kind of file, or turn annotations into the form label_studio and back.",
+    )
+    converted.add_argument(
+        "output", type=Path, metavar="OUT", help=f"file to write, whose name ends in {', '.join(formats.ENDINGS)}"
+    )
+    converted.add_argument(
+        "--to",
+        choices=forms,
+        help="form of the rows in OUT (default: label_studio for a .json file, otherwise the form of IN)",
+    )
     return parser
 
 
@@ -110,7 +154,7 @@ def _consensus(options: argparse.Namespace) -> None:
             rows = formats.write(options.output, "labels", labels_of_stream(_whole_first(tables), *rules))
         else:
             raise CommandError(
-                f"{options.input}: form {form} has no single ratings; a consensus needs annotations or disagreements"
+                f"{options.input}: rows of the form {form} have no single ratings; a consensus needs a file of annotations or disagreements"
             )
     table = Table("", "in", "removed", "out")
     table.add_row("ratings", *_counts(totals.ratings, totals.kept))
@@ -142,7 +186,7 @@ def _agreement(options: argparse.Namespace) -> None:
             prompt = np.concatenate([np.zeros(0, np.int64), *(numbers for _, numbers in parts)])
         else:
             raise CommandError(
-                f"{options.input}: form {form} has no single ratings; agreement needs annotations or disagreements"
+                f"{options.input}: rows of the form {form} have no single ratings; agreement needs a file of annotations or disagreements"
             )
     selection, who = (options.keep, options.rule, options.max_spread), " and ".join(sorted(raters)) or "people"
     with notes.status("") as status:
@@ -170,7 +214,8 @@ def _show(rows: list[dict[str, Any]], who: str) -> None:
         console.print(table)
     sizes = ", ".join(f"{stage} {by[stage, 'helpfulness']['responses']:,}" for stage in STAGES)
     console.print(
-        f"[95 % interval] by chance: the same selection of ratings that don't agree. Responses: {sizes}.", markup=False
+        f"Brackets hold 95 % intervals. `by chance` is what the same selection gives of ratings that don't agree. Numbers of responses: {sizes}.",
+        markup=False,
     )
 
 
@@ -187,9 +232,11 @@ def _convert(options: argparse.Namespace) -> None:
     to = options.to or (label_studio.NAME if to_json else rows_of)
     if rows_of != ("annotations" if to == label_studio.NAME else to):
         more = (
-            ": that is `consensus`" if (form, to) in {("disagreements", "helpsteer"), ("annotations", "labels")} else ""
+            "; the command `consensus` makes them"
+            if (form, to) in {("disagreements", "helpsteer"), ("annotations", "labels")}
+            else ""
         )
-        raise CommandError(f"rows of {form} are no rows of {to}{more}")
+        raise CommandError(f"{options.input}: rows of the form {form} can't be written in the form {to}{more}")
     with _reading(options, form) as tables:
         whole = _whole_first(tables) if to == label_studio.NAME else tables
         rows = formats.write(options.output, to, whole)
@@ -219,9 +266,11 @@ def _reading(options: argparse.Namespace, form: str) -> Iterator[Iterator[pa.Tab
             file.flush()
             part.replace(options.quarantine)
     if quarantine.ignored:
-        notes.print(f"left out, as the form {form} has no such fields: {', '.join(quarantine.ignored)}", markup=False)
+        notes.print(
+            f"The form {form} has no such fields, so they are left out: {', '.join(quarantine.ignored)}", markup=False
+        )
     if quarantine.counts:
-        table = Table("reason", "rows", title=f"Set aside in {options.quarantine}", title_justify="left")
+        table = Table("reason", "rows", title=f"Rows set aside in {options.quarantine}", title_justify="left")
         for reason, n in quarantine.counts.most_common(20):
             table.add_row(escape(reason), f"{n:,}")
         notes.print(table)
@@ -243,8 +292,8 @@ def _unless_bad(tables: Iterable[pa.Table], quarantine: Quarantine, options: arg
         rows += len(table)
         yield table
     if not rows:
-        bad = f"; {quarantine.counts.total():,} rows can't be used" if quarantine.counts else ""
-        raise CommandError(f"{options.input}: no row that can be used{bad}")
+        bad = f"; {quarantine.counts.total():,} rows were set aside" if quarantine.counts else ""
+        raise CommandError(f"{options.input}: has no row that can be used{bad}")
 
 
 def _whole_first(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:

@@ -152,7 +152,7 @@ def _votes(ratings: Sequence[Sequence[float]] | npt.ArrayLike, levels: int) -> n
     rated = np.isfinite(rows)
     values = np.where(rated, rows, 0)
     if (values != np.floor(values)).any() or values.min(initial=0) < 0 or values.max(initial=0) >= levels:
-        raise ValueError(f"ratings are whole numbers from 0 to {levels - 1}")
+        raise ValueError(f"ratings must be whole numbers from 0 to {levels - 1}")
     places = np.nonzero(rated)[0] * levels + values[rated].astype(np.int64)
     return np.bincount(places, minlength=len(rows) * levels).reshape(len(rows), levels)
 
@@ -220,13 +220,13 @@ def agreement(
     selection = (keep, rule, max_spread, responses)
     nulls: dict[str, list[dict[str, Floats]]] = {stage: [] for stage in STAGES}
     for number in range(permutations):
-        say(f"null {number + 1} of {permutations}")
+        say(f"Computing the chance level: permutation {number + 1} of {permutations}")
         shuffled = permuted(ratings, np.random.default_rng([seed, number]))
         for stage, levels, _ in _stages(shuffled, prompt, *selection):
             nulls[stage].append(_figures(_counts(levels)))
     rows = []
     for stage, levels, prompts in _stages(ratings, prompt, *selection):
-        say(f"intervals, {stage}")
+        say(f"Computing the intervals of the stage {stage}")
         counts = _counts(levels)
         figures, drawn = _figures(counts), bootstrap(counts, prompts, seed, draws)
         for n, attribute in enumerate(ATTRIBUTES):

@@ -91,7 +91,7 @@ def other(rule: OutlierRule) -> OutlierRule:
 def kept(levels: Levels, keep: int, rule: OutlierRule) -> npt.NDArray[np.bool_]:
     """Which ratings `most_agreeing` keeps. levels: (responses, places, attributes) -> the same shape."""
     if keep < 2:
-        raise ValueError(f"keep: at least 2 ratings can agree, not {keep}")
+        raise ValueError(f"keep: must be at least 2, because a single rating agrees with none; it is {keep}")
     rated: npt.NDArray[np.bool_] = levels != MISSING
     if rule == "per_attribute":
         return np.stack([_closest(levels[:, :, [n]], rated[:, :, n], keep) for n in range(levels.shape[2])], axis=2)
@@ -165,11 +165,11 @@ def _levels(column: Any, attribute: str) -> Levels:
     try:
         levels: Levels = np.asarray(pc.fill_null(pc.cast(column, pa.int8()), MISSING), dtype=np.int8)
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{attribute}: ratings are whole numbers from 0 to {LEVELS - 1}: {error}") from None
+        raise ValueError(f"{attribute}: ratings must be whole numbers from 0 to {LEVELS - 1}: {error}") from None
     given = pc.min_max(column).as_py()
     if given["min"] is not None and (given["min"] < 0 or given["max"] >= LEVELS):
         wrong = given["min"] if given["min"] < 0 else given["max"]
-        raise ValueError(f"{attribute}: ratings are whole numbers from 0 to {LEVELS - 1}, not {wrong}")
+        raise ValueError(f"{attribute}: ratings must be whole numbers from 0 to {LEVELS - 1}; one is {wrong}")
     return levels
 
 

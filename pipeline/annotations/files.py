@@ -86,12 +86,13 @@ def read_ratings(wanted: pa.Table, round_: int, folder: Path) -> tuple[pa.Table,
     if lacking:
         named = "".join(f"\n- {e['file']}:{e['line'] or ''}: {e['reason']}" for e in quarantine[:NAMED])
         aside = (
-            f"{len(quarantine)} rows are in quarantine ({folder / ASIDE})" if quarantine else "none is in quarantine"
+            f"{len(quarantine)} rows are in quarantine ({folder / ASIDE})" if quarantine else "no row is in quarantine"
         )
         raise NotFinishedError(
-            f"round {round_}: {len(lacking)} of {len(wanted)} responses lack {sum(n for _, n in lacking)} ratings (the first: {lacking[0][0]}); "
-            f"{len(good)} ratings are usable, {aside}. Tasks: {folder / TASKS}. Put annotators' files ({', '.join(ENDINGS)}) into {place} and "
-            f"run this step again{named}"
+            f"Round {round_} is not finished: {len(lacking)} of {len(wanted)} responses lack "
+            f"{sum(n for _, n in lacking)} ratings in all (the first is {lacking[0][0]}); {len(good)} ratings are "
+            f"usable, {aside}. The tasks are in {folder / TASKS}. Put the annotators' files ({', '.join(ENDINGS)}) "
+            f"into {place} and run this step again.{named}"
         )
     return _annotations(good, wanted, round_), pa.Table.from_pylist(quarantine, schema=QUARANTINE)
 
@@ -107,7 +108,9 @@ def _rows(path: Path, quarantine: list[dict[str, Any]]) -> Iterator[dict[str, An
                 else:
                     yield {**given, "_file": path.name, "_line": line}
             else:
-                reason, text = (row.reason, row.text) if isinstance(row, Unreadable) else ("not a row", row)
+                reason, text = (
+                    (row.reason, row.text) if isinstance(row, Unreadable) else ("the row is not a record", row)
+                )
                 quarantine.append(_entry(path.name, line, None, reason, text))
     except FileError as error:
         quarantine.append(_entry(path.name, None, None, f"the file can't be read: {error}", None))
@@ -144,10 +147,10 @@ def _usable(frame: pd.DataFrame, wanted: pa.Table, quarantine: list[dict[str, An
             "is missing",
             frame["annotator_id"].isna() | (frame["annotator_id"].astype(str).str.strip() == ""),
         ),
-        ("response_id", "is not a response of these tasks", ~frame["response_id"].isin(list(prompts))),
+        ("response_id", "names no response of these tasks", ~frame["response_id"].isin(list(prompts))),
         (
             "prompt_id",
-            "is not the response's prompt",
+            "names another prompt than the response's",
             frame["prompt_id"].notna() & (frame["prompt_id"] != frame["response_id"].map(prompts)),
         ),
     ]
@@ -166,7 +169,7 @@ def _usable(frame: pd.DataFrame, wanted: pa.Table, quarantine: list[dict[str, An
     checks.append(
         (
             "annotator_id",
-            "has rated this response in an earlier round",
+            "names an annotator who has rated this response in an earlier round",
             pd.Series([p in seen for p in pairs], index=frame.index),
         )
     )
@@ -174,13 +177,17 @@ def _usable(frame: pd.DataFrame, wanted: pa.Table, quarantine: list[dict[str, An
     for field, reason, broken in checks:
         bad |= _set_aside(read, broken & ~bad, field, reason, quarantine)
     twice = frame.loc[~bad].duplicated(["response_id", "annotator_id"]).reindex(frame.index, fill_value=False)
-    bad |= _set_aside(read, twice, "annotator_id", "has rated this response already", quarantine)
+    bad |= _set_aside(read, twice, "annotator_id", "names an annotator who has rated this response already", quarantine)
     number = frame.loc[~bad].groupby("response_id").cumcount().reindex(frame.index, fill_value=0)
     most = frame["response_id"].map(
         dict(zip(wanted["response_id"].to_pylist(), wanted["ratings"].to_pylist(), strict=True))
     )
     bad |= _set_aside(
-        read, ~bad & (number >= most), "response_id", "has all the ratings that were asked for", quarantine
+        read,
+        ~bad & (number >= most),
+        "response_id",
+        "names a response that has all the ratings that were asked for",
+        quarantine,
     )
     usable: pd.DataFrame = frame.loc[~bad]
     return usable

@@ -52,7 +52,9 @@ def collected(rated: pa.Table, round_: int) -> tuple[pa.Table, pa.Table]:
             quarantine.append({"reason": row["detail"] or why, "row": text})
     if round_ == 1 and not good:
         reasons = Counter(row["detail"] for row in rows if row["detail"]).most_common(1)
-        raise ValueError(f"no task has ratings of the language models that can be used; most often: {reasons}")
+        raise ValueError(
+            f"The language models gave no task ratings that can be used; the most frequent reason, with its count: {reasons}"
+        )
     order = [(c, "ascending") for c in ("prompt_id", "annotator_id", "response_id")]
     annotations = pa.Table.from_pylist(good, schema=ANNOTATIONS).sort_by(order)
     return annotations, pa.Table.from_pylist(quarantine, schema=QUARANTINE)

@@ -126,7 +126,7 @@ def levels_of(table: pa.Table) -> Levels:
         place = np.arange(len(row)) - np.repeat(n.cumsum() - n, n)
         levels[row, place, attribute] = np.asarray(pc.fill_null(part.flatten().cast(pa.int8()), MISSING))
     if (levels >= LEVELS).any() or (levels < MISSING).any():
-        raise ValueError(f"ratings are whole numbers from 0 to {LEVELS - 1}")
+        raise ValueError(f"ratings must be whole numbers from 0 to {LEVELS - 1}")
     return levels
 
 
@@ -189,7 +189,13 @@ def recorded(table: pa.Table, number: npt.NDArray[np.int64], licence: str) -> Re
     for both in rows.values():
         prompt = prompts[both[0]]
         identity = hashlib.sha256("\0".join([prompt, *(responses[r] for r in both)]).encode()).hexdigest()
-        reason = "it has one response" if len(both) < 2 else "the same task stood earlier" if identity in seen else None
+        reason = (
+            "the task has only one response"
+            if len(both) < 2
+            else "the same task stands earlier in the file"
+            if identity in seen
+            else None
+        )
         if reason:
             left_out.append({"prompt_id": identity, "reason": reason})
         else:

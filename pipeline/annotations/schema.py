@@ -111,7 +111,7 @@ def rated_by(annotations: pa.Table, elsewhere: RatedBy | None = None) -> dict[Ra
         by: RatedBy | None = "simulated annotators" if row["simulated"] else RATERS.get(row["desk"], elsewhere)
         if by is None:
             raise ValueError(
-                f"nobody can say who gave the ratings of desk {row['desk']!r}: the desks here are {', '.join(RATERS)}"
+                f"it is not known who gave the ratings of desk {row['desk']!r}; the desks here are {', '.join(RATERS)}"
             )
         counts[by] += row["count_all"]
     return {by: n / counts.total() for by, n in sorted(counts.items())}

@@ -67,7 +67,9 @@ def drawn(wanted: pa.Table, panel: Sequence[str], seed: int) -> list[Drawn]:
     for prompt, response, count, seen, row in zip(*asked, preference, strict=True):
         free = [int(n) for n in row.argsort() if panel[n] not in seen]
         if len(free) < count:
-            raise ValueError(f"{count} more annotators are asked for; the panel of {len(panel)} has {len(free)} left")
+            raise ValueError(
+                f"{count} more annotators are asked for, but the panel of {len(panel)} has only {len(free)} left"
+            )
         found += [Drawn(prompt, response, n) for n in free[:count]]
     return found
 

@@ -75,7 +75,7 @@ def _own(declared: Sequence[Stretch], spec: dg.AssetSpec) -> int | None:
     if spec.partitions_def is None:
         return None
     raise LookupError(
-        f"{spec.key.to_user_string()} has partitions that no stretch of the chain declares: add them to "
+        f"{spec.key.to_user_string()} has partitions that no stretch of the chain declares; add them to "
         "pipeline.partitions.chain"
     )
 

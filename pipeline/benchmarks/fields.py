@@ -29,7 +29,7 @@ def responses(record: Mapping[str, Any], name: str) -> list[str]:
     """A list of at least one text, any of which may be empty."""
     given = value(record, name)
     if not isinstance(given, list) or not given:
-        raise ValueError(f"field {name} is not a list of responses, or has none")
+        raise ValueError(f"field {name} is not a list of responses, or is empty")
     return [_text(one, name, blank=True) for one in given]
 
 

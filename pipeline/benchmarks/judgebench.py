@@ -30,7 +30,7 @@ def item(record: Mapping[str, Any], line: int | None) -> dict[str, Any]:
     if not source.startswith(tuple(CATEGORIES)):
         raise ValueError(f"field source is {source[:40]!r}, which begins with none of {', '.join(CATEGORIES)}")
     if label not in VERDICTS:
-        raise ValueError(f"field label is {label[:40]!r}, none of {', '.join(VERDICTS)}")
+        raise ValueError(f"field label is {label[:40]!r}, which is none of {', '.join(VERDICTS)}")
     good, other = (fields.response(record, name) for name in VERDICTS[label])
     return fields.item(
         source, fields.identity(record, "pair_id", line), fields.prompt(record, "question"), [good], [other]

@@ -110,14 +110,14 @@ def load(name: str, benchmark: Benchmark, collected: pa.Table) -> Loaded:
         try:
             item = form(benchmark).item(_mapping(record), line)
             if (item["subset"], item["item_id"]) in seen:
-                raise ValueError("an item of this subset with this id was there before")
+                raise ValueError("an earlier item of this subset has the same id")
             seen.add((item["subset"], item["item_id"]))
             items.append({"benchmark": name, **item})
         except ValueError as error:
             rejected.append({"benchmark": name, "line": line, "reason": str(error)})
     if not items:
-        first = f"; the first record: {rejected[0]['reason']}" if rejected else ""
-        raise BenchmarkError(f"benchmark {name}: no usable item in {benchmark}{first}")
+        first = f"; the first record was set aside: {rejected[0]['reason']}" if rejected else ""
+        raise BenchmarkError(f"benchmark {name}: has no usable item in {benchmark}{first}")
     return Loaded(pa.Table.from_pylist(items, schema=ITEMS), pa.Table.from_pylist(rejected, schema=REJECTED))
 
 
@@ -140,7 +140,7 @@ def named(text: str) -> Benchmark:
     file = Path(path).expanduser().resolve()
     if not file.is_file():
         raise BenchmarkError(
-            f"no benchmark {text!r}: there are {', '.join(NAMED)}, or give a file, as FORM:FILE for the form of "
+            f"there is no benchmark {text!r}; name one of {', '.join(NAMED)}, or a file, as FORM:FILE where its form is "
             f"{', '.join(name for name in FORMS if name != 'pairs')}"
         )
     return FileBenchmark.model_validate({"kind": "file", "path": str(file), "form": kind})
@@ -154,13 +154,13 @@ def _mapping(record: Any) -> Mapping[str, Any]:
     if isinstance(record, Unreadable):
         raise ValueError(record.reason)
     if not isinstance(record, Mapping):
-        raise ValueError("not a JSON object")
+        raise ValueError("the record is not a JSON object")
     return record
 
 
 def _file(path: Path) -> Iterator[tuple[int | None, Any]]:
     if not path.is_file():
-        raise BenchmarkError(f"no benchmark file {path}")
+        raise BenchmarkError(f"there is no benchmark file {path}")
     try:
         yield from json_list(path) if path.name.lower().endswith(".json") else records(path)
     except FileError as error:

@@ -30,11 +30,11 @@ def item(record: Mapping[str, Any], line: int | None) -> dict[str, Any]:
     subset, item_id = fields.text(record, "subset"), fields.identity(record, "id", line)
     chosen, rejected = (fields.responses(record, name) for name in ("chosen", "rejected"))
     if subset not in DOMAINS:
-        raise ValueError(f"field subset is {subset[:40]!r}, none of {', '.join(DOMAINS)}")
+        raise ValueError(f"field subset is {subset[:40]!r}, which is none of {', '.join(DOMAINS)}")
     if subset == TIES and not _ID.fullmatch(item_id):
-        raise ValueError(f"field id is {item_id[:40]!r}; in Ties it is ref:N or tied:N")
+        raise ValueError(f"field id is {item_id[:40]!r}; in Ties it must be ref:N or tied:N")
     if subset != TIES and len(chosen) > 1:
-        raise ValueError(f"field chosen has {len(chosen)} responses; only Ties has more than one")
+        raise ValueError(f"field chosen has {len(chosen)} responses; only Ties may have more than one")
     for name, found in (("num_correct", chosen), ("num_incorrect", rejected)):
         if record.get(name) is not None and record[name] != len(found):
             raise ValueError(f"field {name} is {str(record[name])[:40]}, but there are {len(found)} responses")

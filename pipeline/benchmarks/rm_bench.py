@@ -27,7 +27,7 @@ def item(record: Mapping[str, Any], line: int | None) -> dict[str, Any]:
     """A record as a row of ITEMS without its benchmark. Raises ValueError with what is wrong."""
     domain = fields.text(record, "domain")
     if domain not in DOMAINS:
-        raise ValueError(f"field domain is {domain[:40]!r}, none of {', '.join(DOMAINS)}")
+        raise ValueError(f"field domain is {domain[:40]!r}, which is none of {', '.join(DOMAINS)}")
     sides = [fields.responses(record, name) for name in ("chosen", "rejected")]
     for name, found in zip(("chosen", "rejected"), sides, strict=True):
         if len(found) != STYLES:

@@ -76,7 +76,7 @@ def read_deliveries(store: Store, profile: Profile) -> Delivered:
     """
     deliveries = store.partitions("agreed_tasks")
     if not deliveries:
-        raise NotPublishedError("no delivery has agreed tasks yet: collect one first")
+        raise NotPublishedError("No delivery has agreed_tasks yet: collect a delivery first")
     for key in deliveries:
         _of_one_version(store, key)
     share = profile.dataset.validation_share
@@ -130,8 +130,8 @@ def _of_one_version(store: Store, delivery: str) -> None:
     made_of = labels.info.get("annotations") if labels else None
     if made_of and ratings and made_of != ratings:
         raise MixedVersionsError(
-            f"delivery {delivery}: its agreed_tasks were made of other annotations than there are now: materialize its consensus_annotations and "
-            "agreed_tasks first"
+            f"delivery {delivery}: its agreed_tasks were made from other annotations than there are now; materialize its consensus_annotations and "
+            "agreed_tasks again first"
         )
 
 

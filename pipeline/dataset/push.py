@@ -51,7 +51,7 @@ def objections(table: pa.Table, info: Mapping[str, Any], profile: Profile, push:
         )
     if models and not push.allow_model_ratings:
         reasons.append(
-            f"there are ratings by language models: {', '.join(models)}; no person gave them; dataset.push.allow_model_ratings: true in the "
+            f"language models gave ratings ({', '.join(models)}), and no person did; dataset.push.allow_model_ratings: true in the "
             "profile pushes them all the same"
         )
     if not simulated and not models and not profile.dataset.annotators:
@@ -60,7 +60,7 @@ def objections(table: pa.Table, info: Mapping[str, Any], profile: Profile, push:
     generators = table.group_by(["generator", "licence"]).aggregate([]).to_pylist()
     licences += sorted((f"responses of {g['generator']} (checkpoints)", g["licence"] or "") for g in generators)
     reasons += [
-        f"there is no licence to publish {what}: it says {licence!r}"
+        f"no licence allows {what} to be published: the stated licence is {licence!r}"
         for what, licence in licences
         if NO_LICENCE.match(licence)
     ]

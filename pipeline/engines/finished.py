@@ -207,7 +207,7 @@ def finish(
     and not kept, so that they are tried again. Raises RuntimeError where `give_up` requests in a row fail, or the engine ends early.
     """
     if recovered := finished.recover():
-        log(f"{recovered} answers of a run that was cut off are recovered")
+        log(f"Recovered {recovered} answers of a run that was cut off")
     unique = {r.key: r for r in requests}
     known = pc.is_in(pa.array(list(unique), pa.string()), finished.keys()).to_pylist()
     todo = [request for request, k in zip(unique.values(), known, strict=True) if not k]
@@ -218,9 +218,9 @@ def finish(
     running = next(iter(engine))
     tally.start_seconds = round(time.monotonic() - begun, 2)
     log(
-        f"engine ready after {tally.start_seconds:.0f} s; {len(todo)} requests to answer, {tally.reused} already answered"
+        f"The engine was ready after {tally.start_seconds:.0f} s; {len(todo)} requests are to be answered, {tally.reused} were answered before"
     )
-    progress, begun = Progress(log, "answers", len(todo)), time.monotonic()
+    progress, begun = Progress(log, "requests answered", len(todo)), time.monotonic()
     failures, in_a_row = list[Answer](), 0
     try:
         with _Keeper(finished, every, seconds) as keeper:
@@ -231,7 +231,7 @@ def finish(
                     in_a_row += answer.finish_reason == FAILED
                     if in_a_row >= give_up:
                         raise RuntimeError(
-                            f"{in_a_row} requests in a row failed, the last one: {answer.detail}; what was answered is kept"
+                            f"{in_a_row} requests in a row failed, the last one with: {answer.detail}; the answers so far are kept"
                         )
                 else:
                     in_a_row = 0
@@ -246,6 +246,8 @@ def finish(
     tally.seconds = round(time.monotonic() - begun, 2)
     missing = len(todo) - tally.answered - len(tally.refused)
     if missing:
-        raise RuntimeError(f"the engine ended with {missing} of {len(todo)} requests unanswered; the others are kept")
+        raise RuntimeError(
+            f"the engine ended with {missing} of {len(todo)} requests unanswered; the other answers are kept"
+        )
     finished.compact()
     return tally

@@ -105,7 +105,12 @@ class OpenAIEngine:
                     return await self._try(client, request)
         except RetryError as error:
             return Answer(
-                request.key, "", FAILED, f"no answer in {self._server.patience_s:g} s; at last: {error}", 0, 0
+                request.key,
+                "",
+                FAILED,
+                f"no answer came within {self._server.patience_s:g} s; the last failure: {error}",
+                0,
+                0,
             )
         raise AssertionError("a retry ends with an answer or an error")
 
@@ -122,7 +127,8 @@ class OpenAIEngine:
             )
         if reply.status_code in (401, 403, 404):
             raise RuntimeError(
-                f"{self._server.base_url}: status {reply.status_code} for model {self._server.model}: {reply.text[:300]}"
+                f"{self._server.base_url}: the server answers status {reply.status_code} to requests for the model "
+                f"{self._server.model}: {reply.text[:300]}"
             )
         if reply.status_code != 200:
             return Answer(request.key, "", REFUSED, f"status {reply.status_code}: {reply.text[:300]}", 0, 0)
@@ -155,7 +161,7 @@ class OpenAIEngine:
         """Say what troubles the server, at most every ten seconds."""
         if time.monotonic() - self._said > 10:
             self._said = time.monotonic()
-            self._log(f"{self._server.base_url}: {trouble}; trying again")
+            self._log(f"{self._server.base_url}: {trouble}; the request is tried again")
 
 
 def _answer(key: str, reply: httpx.Response) -> Answer:
@@ -168,5 +174,5 @@ def _answer(key: str, reply: httpx.Response) -> Answer:
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise RetryError(f"a malformed answer ({type(error).__name__}): {reply.text[:200]}") from error
     if not isinstance(text, str) or reason not in FINISHED:
-        return Answer(key, "", REFUSED, f"finish reason {reason!r}", *tokens)
+        return Answer(key, "", REFUSED, f"the answer ended with finish reason {reason!r}", *tokens)
     return Answer(key, text.strip(), reason, None, *tokens)

@@ -31,7 +31,7 @@ def authorization(variable: str, url: str) -> dict[str, str]:
         raise ValueError(f"the environment variable {variable}, which holds the API key of {url}, is not set")
     if not _KEY.fullmatch(key):  # the HTTP library's own error would show it
         raise ValueError(
-            f"the environment variable {variable} holds no API key for {url}: there are spaces or other signs in it"
+            f"the environment variable {variable} holds no API key for {url}: it contains spaces or other characters that a key can't have"
         )
     return {"Authorization": f"Bearer {key}"}
 

@@ -78,8 +78,8 @@ class RayEngine:
         while not any(member.ready for member in self._members):
             if time.monotonic() > deadline:
                 raise RuntimeError(
-                    f"no replica stood after {cluster.start_s:g} s: each needs {self._needs}; the cluster has "
-                    f"{ray.cluster_resources()}, of it free: {ray.available_resources()}"
+                    f"no replica was ready after {cluster.start_s:g} s. Each needs {self._needs}; the cluster has "
+                    f"{ray.cluster_resources()}, of which {ray.available_resources()} is free"
                 )
             self._listen()
 
@@ -151,9 +151,11 @@ class RayEngine:
         self._waiting.extendleft(reversed(member.requests.values()))
         self._deaths += 1
         if self._deaths >= self._cluster.deaths:
-            raise RuntimeError(f"{self._deaths} replicas died in a row and nothing was answered; the last one: {error}")
+            raise RuntimeError(
+                f"{self._deaths} replicas died in a row before anything was answered; the last one with: {error}"
+            )
         self._log(
-            f"replica {member.number} died, its {len(member.requests)} requests are asked again: {str(error)[:500]}"
+            f"Replica {member.number} died; its {len(member.requests)} requests are asked again. Its error: {str(error)[:500]}"
         )
         self._start()
 

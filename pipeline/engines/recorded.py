@@ -18,7 +18,9 @@ class RecordedEngine:
         self._answers: dict[str, str] = {}
         for line, row in records(path):
             if isinstance(row, Unreadable) or not isinstance(row, Mapping):
-                raise ValueError(f"{path}:{line}: {row.reason if isinstance(row, Unreadable) else 'not a record'}")
+                raise ValueError(
+                    f"{path}:{line}: {row.reason if isinstance(row, Unreadable) else 'the line is not a record'}"
+                )
             self._answers.setdefault(_key(_messages(row, f"{path}:{line}")), _response(row, f"{path}:{line}"))
 
     def answer(self, requests: Sequence[Request]) -> Iterator[Answer]:
@@ -47,11 +49,11 @@ def _messages(row: Mapping[str, Any], place: str) -> list[dict[str, str]]:
         for m in messages
     )
     if not messages or not good:
-        raise ValueError(f"{place}: neither `messages`, a list of role and content, nor `prompt`, a text")
+        raise ValueError(f"{place}: has neither `messages`, a list of role and content, nor `prompt`, a text")
     return [{"role": m["role"], "content": m["content"]} for m in messages if m["role"] != "system"]
 
 
 def _response(row: Mapping[str, Any], place: str) -> str:
     if not isinstance(row.get("response"), str):
-        raise ValueError(f"{place}: `response` is missing, or no text")
+        raise ValueError(f"{place}: `response` is missing, or is not a text")
     return str(row["response"])

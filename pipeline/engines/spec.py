@@ -14,10 +14,12 @@ class EngineSpec(Section):
     """One checkpoint's engine."""
 
     checkpoint: Checkpoint
-    cache: Path = Field(description="folder of checkpoints that were unpacked")
+    cache: Path = Field(description="folder of unpacked checkpoints")
     device: Literal["cpu", "cuda"]
     profile_seed: int
-    cluster: RayCluster | None = Field(None, description="where its replicas run; without it, in the worker")
+    cluster: RayCluster | None = Field(
+        None, description="Ray cluster on which the engine's replicas run; null: the engine runs in the worker"
+    )
 
     @classmethod
     def of(cls, profile: Profile, checkpoint: str, cache: UPath) -> Self:
@@ -35,6 +37,6 @@ class EngineSpec(Section):
 class AskingSpec(Spec):
     """A worker that asks an engine."""
 
-    input: Uri = Field(description="Parquet file of what is asked about")
-    work: Uri = Field(description="folder of the finished requests")
+    input: Uri = Field(description="Parquet file of what the model is asked about")
+    work: Uri = Field(description="folder that keeps finished requests from run to run")
     engine: EngineSpec

@@ -41,7 +41,7 @@ def engine_of(spec: EngineSpec, log: Log) -> LazyEngine:
         from pipeline.engines.openai import OpenAIEngine
 
         server = checkpoint.server
-        log(f"{model} ({revision}) at {server.base_url}")
+        log(f"The model {model} (revision {revision}) is asked at {server.base_url}")
         return LazyEngine(model, revision, "server", lambda: OpenAIEngine(server, log))
     if checkpoint.recording:
         from pipeline.engines.recorded import RecordedEngine
@@ -53,7 +53,7 @@ def engine_of(spec: EngineSpec, log: Log) -> LazyEngine:
     from pipeline.engines.vllm import VLLMEngine, template_of
 
     folder = resolve(checkpoint, spec.cache)
-    log(f"{model} ({revision}) in {folder}")
+    log(f"The weights of {model} (revision {revision}) are in {folder}")
     # numbers of another precision write other texts
     template = f"{template_of(AutoTokenizer.from_pretrained(folder), checkpoint)}\0{checkpoint.dtype}"
     if cluster := spec.cluster:

@@ -112,7 +112,7 @@ def template_of(tokenizer: Any, checkpoint: Checkpoint) -> str:
         return PLAIN_TEMPLATE.read_text()
     if not tokenizer.chat_template:
         raise ValueError(
-            "the tokenizer has no chat template: a base model? Set `chat_template: plain` for this checkpoint"
+            "the tokenizer has no chat template, as those of base models; set `chat_template: plain` for this checkpoint"
         )
     return str(tokenizer.chat_template)
 

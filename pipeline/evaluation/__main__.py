@@ -1,4 +1,7 @@
-"""Any reward model on any benchmark, without a pipeline: `python -m pipeline.evaluation MODEL --benchmark FILE_OR_NAME --out DIR`."""
+"""Evaluate any reward model on any benchmark, without a pipeline.
+
+Run: `python -m pipeline.evaluation MODEL --benchmark FILE_OR_NAME --out DIR`.
+"""
 
 import argparse
 import json
@@ -53,55 +56,62 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "model",
         metavar="MODEL",
-        help="folder in Hugging Face format, hub id (organisation/name, or organisation/name@REVISION), http(s):// address of a server that "
-        "classifies, or a baseline: longest, random",
+        help="reward model to evaluate: a folder in Hugging Face format, a hub id (organisation/name, or organisation/name@REVISION), the "
+        "http(s):// address of a server that classifies, or one of the baselines longest and random",
     )
     parser.add_argument(
         "--benchmark",
         action="append",
         required=True,
         metavar="FILE_OR_NAME",
-        help=f"may stand several times; names: {', '.join(loading.NAMED)}; a file in another form than pairs is FORM:FILE",
+        help=f"benchmark to score, by its name ({', '.join(loading.NAMED)}) or as a file, written FORM:FILE where its "
+        f"form isn't pairs; may be given several times",
     )
     parser.add_argument(
         "--out",
         type=Path,
         required=True,
         metavar="DIR",
-        help="for report, tables, and what is scored; a second run goes on from there",
+        help="folder for the report, the tables and the scores; a second run goes on from the scores in it",
     )
     parser.add_argument(
-        "--weights", help="of several outputs, NAME=NUMBER,...; an output that is not named counts nothing"
+        "--weights", help="weights of the model's outputs, NAME=NUMBER,...; an output that is not named counts nothing"
     )
     parser.add_argument(
         "--as-published",
         action="store_true",
-        help="search the weights on each benchmark itself, as HelpSteer2 did: tuned on the test set, and marked so",
+        help="search the weights on each benchmark itself, as HelpSteer2 did; the result is then tuned on the test set, and marked so",
     )
     parser.add_argument(
         "--outputs",
-        help="names of the model's outputs in their order, where its own say nothing; - for one to leave out",
+        help="names of the model's outputs in their order, where its own names say nothing; - leaves an output out",
     )
     parser.add_argument(
         "--max-tokens",
         type=int,
         metavar="N",
-        help="longer conversations lose their oldest turns, then their beginning (4096)",
+        help="largest number of tokens of a conversation; longer ones lose their oldest turns, then their beginning (default: 4096)",
     )
     parser.add_argument(
         "--precision",
         choices=["float32", "bfloat16"],
-        help="of the weights here (float32: no score depends on its batch)",
+        help="floating-point type of a model that is loaded here (default: float32, in which no score depends on its batch)",
     )
     parser.add_argument(
-        "--processes", type=int, default=1, metavar="N", help="that score side by side, one an accelerator (1)"
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of processes that score side by side, one for each accelerator (default: 1)",
     )
-    parser.add_argument("--served-model", metavar="NAME", help="of a server that has several")
+    parser.add_argument("--served-model", metavar="NAME", help="name of the model at a server that has several")
     parser.add_argument("--key-env", metavar="VARIABLE", help="environment variable with the server's API key")
     parser.add_argument(
-        "--against", type=Path, metavar="DIR", help="an earlier --out, of another model, to compare with"
+        "--against", type=Path, metavar="DIR", help="--out of an earlier evaluation, to compare this one with"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of intervals, and of random scores (0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the intervals, and of the baseline random (default: 0)"
+    )
     return parser
 
 
@@ -177,7 +187,9 @@ def _load(wanted: Sequence[str]) -> tuple[dict[str, Loaded], dict[str, Form]]:
         benchmark = loading.named(text)
         name = text if text in loading.NAMED else Path(text.partition(":")[2] or text).name.split(".")[0]
         if name in loaded:
-            raise ValueError(f"--benchmark {text}: {name} is there twice; rename one of the files")
+            raise ValueError(
+                f"--benchmark {text}: there are two benchmarks of the name {name}; rename one of the files"
+            )
         loaded[name] = loading.load(name, benchmark, DATASET.empty_table())
         forms[name] = loading.form(benchmark)
     return loaded, forms
@@ -186,7 +198,7 @@ def _load(wanted: Sequence[str]) -> tuple[dict[str, Loaded], dict[str, Form]]:
 def _say_rejected(rejected: pa.Table) -> None:
     if not len(rejected):
         return
-    table = Table("benchmark", "line", "reason", title=f"{len(rejected)} records are set aside", title_justify="left")
+    table = Table("benchmark", "line", "reason", title=f"Records set aside: {len(rejected)}", title_justify="left")
     for row in rejected.slice(0, 10).to_pylist():
         table.add_row(escape(row["benchmark"]), str(row["line"]), escape(row["reason"]))
     notes.print(table)
@@ -195,7 +207,7 @@ def _say_rejected(rejected: pa.Table) -> None:
 def _weights(options: argparse.Namespace, scorer: Scorer) -> tuple[dict[str, float] | None, str | None]:
     """Weights of the scorer's outputs, and where they come from: what was given, or fitted on preferences that the model brings along."""
     if options.weights and options.as_published:
-        raise ValueError("--weights, --as-published: one of them")
+        raise ValueError("--weights and --as-published exclude each other; give only one of them")
     if options.as_published:
         return dict.fromkeys(scorer.outputs, 1.0), None
     if options.weights:
@@ -206,7 +218,7 @@ def _weights(options: argparse.Namespace, scorer: Scorer) -> tuple[dict[str, flo
         fitted = weights.weights_of(kept, "")
         found = dict(zip(fitted["attribute"].to_pylist(), fitted["weight"].to_pylist(), strict=True))
         notes.print(
-            f"weights, fitted on {len(kept)} {weights.HELD_OUT}: "
+            f"The weights are fitted on {len(kept)} {weights.HELD_OUT}: "
             + ", ".join(f"{n}={w:.3f}" for n, w in found.items()),
             markup=False,
         )
@@ -238,9 +250,7 @@ def _read(folder: Path) -> tuple[Evaluated, history.Run]:
             made["model_version"], outcomes, made["benchmarks"]
         )
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise FileError(
-            f"--against {folder}: no finished evaluation is there ({type(error).__name__}: {error})"
-        ) from None
+        raise FileError(f"--against {folder}: holds no finished evaluation ({type(error).__name__}: {error})") from None
 
 
 def _told_apart(before: Evaluated, name: str) -> Evaluated:
@@ -297,7 +307,8 @@ def _show(mine: Evaluated, before: tuple[Evaluated, history.Run] | None) -> None
         console.print(table)
     if mine.tuned_on:
         console.print(
-            f"Weights were searched on {mine.tuned_on}: tuned on the test set, no result to report.", style="yellow"
+            f"The weights were searched on {mine.tuned_on}: they are tuned on the test set, so this is no result to report.",
+            style="yellow",
         )
     if before and len(mine.history):
         compared = Table(
@@ -321,8 +332,8 @@ def _show(mine: Evaluated, before: tuple[Evaluated, history.Run] | None) -> None
 def _cost(facts: Mapping[str, Any]) -> str:
     speed = f", {facts['tokens_per_second']:.0f} tokens/s" if facts["tokens_per_second"] else ""
     return (
-        f"{facts['scored']} conversations scored in {facts['seconds']:.0f} s{speed}; {facts['scored_before']} were scored before, "
-        f"{facts['cut']} lost their beginning"
+        f"{facts['scored']} conversations were scored in {facts['seconds']:.0f} s{speed}; {facts['scored_before']} had been scored before. "
+        f"{facts['cut']} conversations lost their beginning."
     )
 
 

@@ -78,11 +78,13 @@ def score(
     asked, index = conversations(items)
     store, keys = score_store(folder), score_keys(scorer.identity, asked)
     todo = np.flatnonzero(~np.asarray(pc.is_in(pa.array(keys, pa.string()), store.read()["key"].combine_chunks())))
-    log(f"{scorer.name}: {len(asked)} conversations, {len(asked) - len(todo)} scored before")
+    log(
+        f"The scorer is {scorer.name}, version {scorer.version}: of {len(asked)} conversations, {len(asked) - len(todo)} were scored before"
+    )
     begun = time.monotonic()
     if len(todo):
         rest, its_keys = [asked[n] for n in todo], [keys[n] for n in todo]
-        progress, scored, tokens = Progress(log, "scored", len(rest)), 0, 0
+        progress, scored, tokens = Progress(log, "conversations scored", len(rest)), 0, 0
         for more, its_tokens in (several or _kept)(scorer, rest, its_keys, store, log):
             scored, tokens = scored + more, tokens + its_tokens
             progress.update(scored, f"{tokens / max(time.monotonic() - begun, 1e-9):.0f} tokens/s" if tokens else "")
@@ -115,10 +117,10 @@ def factors_of(outputs: Sequence[str], weights: Mapping[str, float] | None, name
     """What each output is multiplied with. Raises ValueError with what is wrong."""
     if weights is None and len(outputs) > 1:
         raise ValueError(
-            f"{name} has the outputs {', '.join(outputs)}: their weights are needed (--weights {outputs[0]}=1,...)"
+            f"{name} has several outputs ({', '.join(outputs)}), so their weights are needed; give them with --weights {outputs[0]}=1,..."
         )
     if unknown := sorted(set(weights or {}) - set(outputs)):
-        raise ValueError(f"weights of {', '.join(unknown)}: {name} predicts {', '.join(outputs)}")
+        raise ValueError(f"weights: {name} has no output {', '.join(unknown)}; its outputs are {', '.join(outputs)}")
     return np.array([(weights or {outputs[0]: 1.0}).get(output, 0.0) for output in outputs], dtype=np.float64)
 
 
@@ -187,7 +189,7 @@ class Share(BaseModel):
     """What one of several processes scores."""
 
     scorer: ScorerSpec
-    input: Uri = Field(description="table of its conversations and their keys")
+    input: Uri = Field(description="table of the process's conversations and their keys")
     store: Uri
 
 

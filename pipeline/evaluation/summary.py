@@ -120,7 +120,8 @@ def _column(items: pa.Table, scores: pa.Table, name: str) -> Floats:
     places = np.arange(sizes.sum()) - np.repeat(sizes.cumsum() - sizes, sizes)
     if not same or not np.array_equal(np.asarray(scores["response"]), places):
         raise ValueError(
-            f"scores are not of these items of {items['benchmark'][0]}: {len(scores)} for {int(sizes.sum())} responses, or in another order"
+            f"the scores don't belong to these items of {items['benchmark'][0]}: there are {len(scores)} scores for "
+            f"{int(sizes.sum())} responses, or their order differs"
         )
     return np.asarray(scores[name], dtype=np.float64)
 

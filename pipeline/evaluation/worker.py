@@ -17,9 +17,9 @@ class ScoringSpec(Spec):
 
     worker = "pipeline.evaluation.worker"
     scorer: ScorerSpec
-    input: Uri = Field(description="table in the schema ITEMS")
-    work: Uri = Field(description="folder of the scores that are kept")
-    weights: dict[str, float] = Field(description="of the scorer's outputs, by name")
+    input: Uri = Field(description="table of the benchmarks' items, in the schema ITEMS")
+    work: Uri = Field(description="folder that keeps scores from run to run")
+    weights: dict[str, float] = Field(description="weights of the scorer's outputs, by name")
 
 
 def work(spec: ScoringSpec, log: Log) -> Figures:

@@ -34,7 +34,7 @@ def flatten(messages: pa.ChunkedArray | pa.Array) -> pa.Array:
     other = pc.unique(roles.filter(pc.invert(pc.is_in(roles, pa.array(["user", "assistant"]))))).to_pylist()
     if other:
         raise ValueError(
-            f"HelpSteer2's format has turns of user and assistant only, not of {', '.join(map(str, other))}"
+            f"HelpSteer2's format has only turns of user and assistant, not of {', '.join(map(str, other))}"
         )
     marks = np.where(np.asarray(pc.equal(roles, "assistant")), ASSISTANT_MARK, USER_MARK).astype(object)
     starts = np.concatenate([[0], ends[:-1]]) if len(ends) else ends

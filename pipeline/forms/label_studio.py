@@ -41,19 +41,19 @@ def records(path: Path, seen: Callable[[int], None] = lambda _: None) -> Iterato
 def _of_task(task: Any) -> Iterator[Any]:
     data = task.get("data") if isinstance(task, Mapping) else None
     if not isinstance(data, Mapping):
-        yield Unreadable("a task without data", _text(_nameless(task)))
+        yield Unreadable("the task has no data", _text(_nameless(task)))
         return
     missing = [n for n in ("prompt_id", "response_1_id", "response_2_id") if not isinstance(data.get(n), str)]
     annotations = task.get("annotations")
     if missing or not isinstance(annotations, list):
-        reason = f"its data have no {', '.join(missing)}" if missing else "it has no list of annotations"
-        yield Unreadable(f"a task that can't be used: {reason}", _text(_nameless(task)))
+        reason = f"the task's data have no {', '.join(missing)}" if missing else "the task has no list of annotations"
+        yield Unreadable(reason, _text(_nameless(task)))
         return
     for annotation in annotations:
         if not isinstance(annotation, Mapping) or not isinstance(annotation.get("result"), list):
-            yield Unreadable("an annotation without a list of results", _text(_nameless(annotation)))
+            yield Unreadable("the annotation has no list of results", _text(_nameless(annotation)))
         elif annotation.get("was_cancelled"):
-            yield Unreadable("skipped by the annotator", _text(_nameless(annotation)))
+            yield Unreadable("the annotator skipped the task", _text(_nameless(annotation)))
         else:
             yield from _of_annotation(annotation, data)
 
@@ -66,7 +66,7 @@ def _of_annotation(annotation: Mapping[str, Any], data: Mapping[str, Any]) -> It
         control = _CONTROL.fullmatch(str(result.get("from_name"))) if isinstance(result, Mapping) else None
         if control is None:
             yield Unreadable(
-                "a result of a control that isn't one of the five attributes' or safe, confidence, flags, comment",
+                "a result belongs to a control that is none of the five attributes, safe, confidence, flags and comment",
                 _text(result),
             )
             continue
@@ -151,7 +151,7 @@ def write(tables: Iterable[pa.Table], file: Any) -> None:
 def _task(prompt: str, rows: list[dict[str, Any]], number: int) -> dict[str, Any]:
     responses = sorted({row["response_id"] for row in rows})
     if len(responses) > 2:
-        raise ValueError(f"prompt {prompt} has {len(responses)} responses; a task of Label Studio has two")
+        raise ValueError(f"prompt {prompt} has {len(responses)} responses; a task of Label Studio has at most two")
     data = {
         "prompt_id": prompt,
         "response_1_id": responses[0],

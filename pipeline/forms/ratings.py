@@ -147,7 +147,7 @@ def form_of(path: Path) -> str:
         return label_studio.NAME
     first = next((r for _, r in records(path) if isinstance(r, Mapping)), None)
     if first is None:
-        raise FileError(f"{path}: holds no record, so that its form can't be told: name it (--form)")
+        raise FileError(f"{path}: holds no record by which its form could be recognised; name the form with --form")
     fields = set(first)
     if "preference_strength" in fields:
         return "preference"
@@ -159,7 +159,8 @@ def form_of(path: Path) -> str:
     if {"response_id", "annotator_id"} <= fields:
         return "annotations"
     raise FileError(
-        f"{path}: of no known form. Fields of its first record: {', '.join(map(str, first))}. Forms: {', '.join(FORMS)}, {label_studio.NAME}"
+        f"{path}: its form can't be recognised by the fields of its first record ({', '.join(map(str, first))}); name "
+        f"it with --form: {', '.join(FORMS)}, {label_studio.NAME}"
     )
 
 
@@ -192,7 +193,7 @@ def read(
                     )
     elif ending in (".json", ".json.gz"):
         raise FileError(
-            f"{path}: a .json file is read as {label_studio.NAME} alone; files with one record a line are named .jsonl"
+            f"{path}: a .json file is read only as {label_studio.NAME}; name a file with one record a line .jsonl"
         )
     else:
         parts = parquet_parts(path, seen) if ending == ".parquet" else csv_parts(path, seen)
@@ -210,7 +211,7 @@ def _checked(parts: Iterable[Part], path: Path, form: Form, quarantine: Quaranti
         ]
         if missing:
             raise FileError(
-                f"{path}: has no column {', '.join(missing)}; columns: {', '.join(part.table.column_names)}"
+                f"{path}: has no column {', '.join(missing)}; its columns are {', '.join(part.table.column_names)}"
             )
         quarantine.ignored |= dict.fromkeys(n for n in part.table.column_names if n not in form.schema.names)
         table = typed(part.table, form)
@@ -322,7 +323,7 @@ def from_records(
 
 def _row(record: Any, form: Form, cells: bool) -> dict[str, Any]:
     if not isinstance(record, Mapping):
-        raise FieldError("", f"not a record but a {type(record).__name__}")
+        raise FieldError("", f"the row is {_kind(record)}, not a record")
     row: dict[str, Any] = {}
     for wanted in form.schema:
         rule, value = form.fields[wanted.name], record.get(wanted.name)
@@ -412,7 +413,7 @@ def _time(value: Any, name: str) -> datetime:
     try:
         stamp = datetime.fromisoformat(value)
     except (TypeError, ValueError):
-        raise FieldError(name, f"is {_kind(value)}, not a time (ISO 8601)") from None
+        raise FieldError(name, f"is {_kind(value)}, not a time in ISO 8601") from None
     if stamp.tzinfo is None:
         raise FieldError(name, "has no time zone")
     return stamp
@@ -440,7 +441,10 @@ def write(path: Path, form: str, tables: Iterable[pa.Table]) -> int:
     """
     ending = ending_of(path, ENDINGS)
     if (form == label_studio.NAME) != (ending in (".json", ".json.gz")):
-        raise FileError(f"{path}: form {form} is not written to {ending}")
+        raise FileError(
+            f"{path}: rows of the form {form} can't be written to a {ending} file; only {label_studio.NAME} is "
+            f"written to .json and .json.gz, and to nothing else"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     counted = _Counted(tables)
     with replacing(UPath(path)) as part:

@@ -36,7 +36,7 @@ def in_whole_prompts(batches: Iterable[pa.RecordBatch | pa.Table], rows: int = B
     prompts.sort()
     again = np.count_nonzero(prompts[1:] == prompts[:-1])
     if again:
-        raise ValueError(f"the rows of {again} prompts don't stand together: sort the annotations by prompt_id")
+        raise ValueError(f"the rows of {again} prompts don't stand together; sort the annotations by prompt_id")
 
 
 def _noted(table: pa.Table, seen: list[npt.NDArray[np.uint64]]) -> pa.Table:

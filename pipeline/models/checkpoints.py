@@ -26,7 +26,9 @@ def resolve(checkpoint: Checkpoint, cache: Path) -> Path:
     Raises `CheckpointError` where terms are not accepted, or files, package or network are missing.
     """
     if not checkpoint.weights:
-        raise CheckpointError(f"{identity(checkpoint)[0]} has no weights here: it is a server's, or recorded answers")
+        raise CheckpointError(
+            f"{identity(checkpoint)[0]} has no weights here: a server has it, or it is recorded answers"
+        )
     _check_terms(checkpoint)
     if checkpoint.folder:
         folder = Path(checkpoint.folder).expanduser()
@@ -45,7 +47,7 @@ def identity(checkpoint: Checkpoint) -> tuple[str, str]:
     if checkpoint.recording:
         path = PROJECT / Path(checkpoint.recording.path).expanduser()
         if not path.is_file():
-            raise CheckpointError(f"no file of recorded answers {path}")
+            raise CheckpointError(f"there is no file of recorded answers {path}")
         return path.name, _sha256([path])[:16]
     if checkpoint.hub:
         _check_terms(checkpoint)
@@ -61,7 +63,8 @@ def _check_terms(checkpoint: Checkpoint) -> None:
     if checkpoint.terms and checkpoint.terms not in accepted:
         name = checkpoint.hub or checkpoint.folder or checkpoint.gguf[0]
         raise CheckpointError(
-            f"{name} has terms of use of its own ({checkpoint.licence}). Read them; if you accept, set {ACCEPTED_TERMS}={checkpoint.terms}"
+            f"{name} has terms of use of its own ({checkpoint.licence}). Read them; if you accept them, set the "
+            f"environment variable {ACCEPTED_TERMS}={checkpoint.terms}"
         )
 
 
@@ -79,7 +82,7 @@ def _gguf_parts(checkpoint: Checkpoint) -> list[Path]:
         spec = importlib.util.find_spec(package)  # found, not imported: only its files are wanted
         if spec is None or not spec.submodule_search_locations:
             raise CheckpointError(
-                f"the package {package} is not installed; it carries {name}. `make setup` (or `make gemma`) installs it"
+                f"the package {package}, which carries {name}, is not installed; `make setup` (or `make gemma`) installs it"
             )
         path = Path(spec.submodule_search_locations[0]) / name
         if not path.is_file():

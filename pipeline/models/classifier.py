@@ -39,7 +39,7 @@ def new_model(folder: Path, pad_token_id: int, outputs: Sequence[str], layers: i
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if layers:
         if layers > config.num_hidden_layers:
-            raise ValueError(f"layers: {layers} asked for; {folder.name} has {config.num_hidden_layers}")
+            raise ValueError(f"layers: {layers} are asked for, but {folder.name} has only {config.num_hidden_layers}")
         config.num_hidden_layers = layers
         if getattr(config, "layer_types", None):
             config.layer_types = config.layer_types[:layers]
@@ -67,12 +67,12 @@ def outputs_of(config: Any) -> tuple[str, ...]:
 def load_model(folder: Path, precision: str = "float32") -> Any:
     """A trained model in a precision, with the weights that anyone loads. Raises ValueError where the folder has none, or no head."""
     if not (folder / "config.json").is_file():
-        raise ValueError(f"{folder}: no model is there (no config.json)")
+        raise ValueError(f"{folder}: holds no model, for it has no config.json")
     model, found = AutoModelForSequenceClassification.from_pretrained(
         folder, dtype=getattr(torch, precision), trust_remote_code=False, output_loading_info=True
     )
     if missing := sorted(found["missing_keys"]):
-        raise ValueError(f"{folder}: not a reward model: it has no weights for {', '.join(missing[:3])}")
+        raise ValueError(f"{folder}: is not a reward model: it has no weights for {', '.join(missing[:3])}")
     if isinstance(getattr(model, "score", None), nn.Linear):  # of another architecture the head stays as it is
         head = FullPrecisionHead(model.score.in_features, model.score.out_features, bias=model.score.bias is not None)
         head.load_state_dict(model.score.state_dict())

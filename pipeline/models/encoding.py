@@ -39,12 +39,12 @@ def prepare_tokenizer(tokenizer: Any, template: str = "tokenizer") -> Any:
     named, text = template in TEMPLATES, TEMPLATES.get(template) or tokenizer.chat_template
     if not text:
         raise ValueError(
-            "the base model's tokenizer has no chat template: take an instruct model, give the tokenizer a template, "
+            "the base model's tokenizer has no chat template; take an instruct model, give the tokenizer a template, "
             f"or name one in the recipe (template: {', '.join(TEMPLATES)})"
         )
     if "strftime_now" in text or "date_string" in text:
         raise ValueError(
-            "the base model's chat template writes the date: scores would change from day to day. Remove it from the template"
+            "the base model's chat template writes the date, so scores would change from day to day; remove the date from the template"
         )
     wants_bos = bool(tokenizer.bos_token) and tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
     bos = "{{ bos_token }}" if wants_bos and "bos_token" not in text else ""
@@ -52,7 +52,7 @@ def prepare_tokenizer(tokenizer: Any, template: str = "tokenizer") -> Any:
     end = _ids(tokenizer, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])[-1]
     if end not in tokenizer.all_special_ids and not named:
         raise ValueError(
-            f"the chat template ends a response with {tokenizer.decode([end])!r}, which is no special token: it can't mark the end"
+            f"the chat template ends a response with {tokenizer.decode([end])!r}, which is not a special token, so it can't mark the end"
         )
     if tokenizer.pad_token_id in (None, end):
         others = [
@@ -62,7 +62,7 @@ def prepare_tokenizer(tokenizer: Any, template: str = "tokenizer") -> Any:
         ]
         if not others:
             raise ValueError(
-                "the tokenizer has no special token left to pad with: add one to it (`tokenizer.add_special_tokens`)"
+                "the tokenizer has no special token left to pad with; add one to it (`tokenizer.add_special_tokens`)"
             )
         tokenizer.pad_token = others[0]
     tokenizer.padding_side, tokenizer.truncation_side = "right", "left"

@@ -24,9 +24,11 @@ def parse_weights(text: str, outputs: Sequence[str]) -> dict[str, float]:
     for part in text.split(","):
         name, _, value = part.partition("=")
         if name.strip() not in outputs:
-            raise ValueError(f"weights: {name.strip()!r} is no output of the model; it has {', '.join(outputs)}")
+            raise ValueError(
+                f"weights: {name.strip()!r} is no output of the model; its outputs are {', '.join(outputs)}"
+            )
         try:
             weights[name.strip()] = float(value)
         except ValueError:
-            raise ValueError(f"weights: {part!r} is not NAME=NUMBER") from None
+            raise ValueError(f"weights: {part!r} is not of the form NAME=NUMBER") from None
     return weights

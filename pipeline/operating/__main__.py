@@ -18,16 +18,18 @@ from pipeline.store import NotPublishedError, Store
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out a command; 0 where it is done, 1 where it failed, 2 where the profile or the command can't be used."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.operating", description="Run and look after the pipeline."
+        prog="python -m pipeline.operating", description="Run the pipeline, or write the report of what it has made."
     )
     which = argparse.ArgumentParser(add_help=False)
     which.add_argument(
-        "--profile", metavar="NAME_OR_PATH", help="the profile to use (default: what PIPELINE_PROFILE names, else tiny)"
+        "--profile",
+        metavar="NAME_OR_PATH",
+        help="profile to use, by its name or the path of its file (default: the profile that PIPELINE_PROFILE names, otherwise tiny)",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, do, says in (
-        ("run", run, "run what is missing or out of date of the whole chain, and write the report"),
-        ("report", report, "write the report of what the profile's store has, and print its path"),
+        ("run", run, "run what is missing or out of date in the whole chain, and write the report"),
+        ("report", report, "write the report of what the profile's store holds, and print its path"),
     ):
         commands.add_parser(name, parents=[which], help=says, description=says.capitalize() + ".").set_defaults(do=do)
     given = parser.parse_args(arguments)
@@ -46,7 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(profile: Profile) -> int:
     """The command `run`."""
     if not os.environ.get("DAGSTER_HOME"):
-        console.print("DAGSTER_HOME names no folder to record runs in. `make demo` sets it.", style="red", markup=False)
+        console.print(
+            "The environment variable DAGSTER_HOME names no folder to record runs in: set it, or run `make demo`, which does.",
+            style="red",
+            markup=False,
+        )
         return 2
     return run_chain(profile)
 

@@ -110,13 +110,14 @@ def _of_profile(conversations: Iterable[pa.RecordBatch], prompts: Prompts) -> It
     for batch in conversations:
         if not batch.schema.equals(CONVERSATIONS):
             raise ValueError(
-                "these conversations are of another version of the project: materialize `conversations` anew"
+                "The conversations were published by another version of the project: materialize `conversations` again"
             )
         pairs = set(zip(batch["source"].to_pylist(), batch["licence"].to_pylist(), strict=True))
         if foreign := pairs - {(name, source.licence) for name, source in prompts.sources.items()}:
             raise ValueError(
-                f"there are conversations of {', '.join(f'{name} ({licence})' for name, licence in sorted(foreign))}, which the profile "
-                "doesn't have among its sources, or under another licence: materialize `conversations` anew"
+                f"The published conversations include those of "
+                f"{', '.join(f'{name} ({licence})' for name, licence in sorted(foreign))}, which the profile "
+                "doesn't have among its sources, or has under another licence: materialize `conversations` again"
             )
         yield batch
 
@@ -171,10 +172,10 @@ def _texts(path: Path) -> Iterator[str]:
         if isinstance(record, Unreadable):
             raise ValueError(f"{path}, record {number}: {record.reason}")
         if not isinstance(record, Mapping):
-            raise ValueError(f"{path}, record {number}: is no object")
+            raise ValueError(f"{path}, record {number}: is not an object")
         turns = record.get("turns") or [record.get("prompt") or record.get("question")]
         if not isinstance(turns, list):  # a text would be taken letter by letter
-            raise ValueError(f"{path}, record {number}: `turns` is no list")
+            raise ValueError(f"{path}, record {number}: `turns` is not a list")
         for turn in turns:
             text = turn.get("content") if isinstance(turn, Mapping) else turn
             if not isinstance(text, str):

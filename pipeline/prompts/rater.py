@@ -65,7 +65,7 @@ def work(spec: ComplexitySpec, log: Log) -> Figures:
     for answer in answers.to_pylist():
         level = level_of(answer["text"])
         levels.append(level)
-        details.append(answer["detail"] or (None if level else f"no score in {answer['text'][:80]!r}"))
+        details.append(answer["detail"] or (None if level else f"the answer has no score: {answer['text'][:80]!r}"))
     rated = pa.table({"prompt_id": table["prompt_id"], "complexity": levels, "detail": details}, schema=RATINGS)
     write_table(rated, spec.out / "ratings.parquet")
     return {**tally.figures(), **asking.model, "unrated": rated["complexity"].null_count}

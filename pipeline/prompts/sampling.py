@@ -53,7 +53,7 @@ def draw(
     tie = uniforms([str(name) for name in names], f"{seed}/{delivery}/topics")[:, 0]
     stays = np.asarray(pc.is_in(pool["prompt_id"], pa.array(list(kept), pa.string())), dtype=bool)
     if stays.sum() > sample.prompts:
-        raise ValueError(f"{stays.sum()} prompts are to be kept, and the sample has {sample.prompts}")
+        raise ValueError(f"{stays.sum()} prompts are to be kept, but the sample has only {sample.prompts}")
 
     cells = len(lengths) * LEVELS
     supply_of_cells = _counts((levels, kinds), (LEVELS, len(lengths)), ~stays)

@@ -128,7 +128,7 @@ def read_source(source: AnySource, report: ReadReport) -> Iterator[pa.RecordBatc
             turns = user_turns(record)
             identity = hashlib.sha256("\0".join([report.source, *turns]).encode()).digest()[:16]
             if identity in seen:
-                raise UnusableError("repeated", "the same user turns as in an earlier record")
+                raise UnusableError("repeated", "an earlier record has the same user turns")
         except UnusableError as error:
             report.reject(file, number, error)
             continue
@@ -148,11 +148,13 @@ def read_source(source: AnySource, report: ReadReport) -> Iterator[pa.RecordBatc
 def user_turns(record: Any) -> list[str]:
     """The user's turns of a record, in order. Raises `UnusableError` where it is no conversation that a user began."""
     if not isinstance(record, Mapping):
-        raise UnusableError("not_a_record", f"a {type(record).__name__}, not an object")
+        raise UnusableError("not_a_record", f"the record is a {type(record).__name__}, not an object")
     name = next((name for name in FORMS if record.get(name) is not None), None)
     if name is None:
         fields = ", ".join(name for name in map(str, record) if NAME.fullmatch(name))
-        raise UnusableError("no_conversation", f"none of {', '.join(FORMS)}; fields: {fields}")
+        raise UnusableError(
+            "no_conversation", f"the record has none of the fields {', '.join(FORMS)}; its fields are: {fields}"
+        )
     who, what = FORMS[name]
     messages = record[name]
     if not isinstance(messages, list):
@@ -164,7 +166,7 @@ def user_turns(record: Any) -> list[str]:
         role, text = message.get(who), message.get(what)
         if not isinstance(role, str) or role not in USER | ASSISTANT | SYSTEM | TOOL:
             shown = repr(role) if isinstance(role, str) and NAME.fullmatch(role) else f"a {type(role).__name__}"
-            raise UnusableError("bad_turn", f"turn {n}: `{who}` is {shown}")
+            raise UnusableError("bad_turn", f"turn {n}: `{who}` is {shown}, which is not a known role")
         if role in ASSISTANT | TOOL and not turns:
             raise UnusableError("starts_mid_conversation", "an assistant turn comes before the first user turn")
         if role in USER:
@@ -174,7 +176,7 @@ def user_turns(record: Any) -> list[str]:
                 raise UnusableError("bad_turn", f"turn {n}: `{what}` is a {type(text).__name__}, not text")
             turns.append(storable(text))
     if not turns:
-        raise UnusableError("no_user_turn", "no turn of a user")
+        raise UnusableError("no_user_turn", "the conversation has no turn of a user")
     return turns
 
 
@@ -183,7 +185,7 @@ def _joined(parts: list[Any], turn: int) -> str:
     said = [part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None for part in parts]
     texts = [text for text in said if isinstance(text, str)]
     if not texts or len(texts) < len(parts):
-        raise UnusableError("not_text", f"turn {turn} has parts that are no text, an image say")
+        raise UnusableError("not_text", f"turn {turn} has parts that are not text, for example images")
     return "\n".join(texts)
 
 
@@ -215,7 +217,7 @@ def _unless_piece(record: Any) -> Any:
     """The record, or why not: the package cuts long conversations in pieces, and only the first has its beginning."""
     identity = record.get("id") if isinstance(record, Mapping) else None
     if isinstance(identity, str) and SHAREGPT_PIECE.fullmatch(identity):
-        return UnusableError("starts_mid_conversation", "a later piece of a long conversation")
+        return UnusableError("starts_mid_conversation", "the record is a later piece of a long conversation")
     return record
 
 
@@ -223,7 +225,7 @@ def _sharegpt_file() -> Path:
     spec = importlib.util.find_spec(SHAREGPT_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise SourceError(
-            f"the package that carries the conversations, {SHAREGPT_PACKAGE}, is not installed: `make setup` installs it"
+            f"the package that carries the conversations, {SHAREGPT_PACKAGE}, is not installed; `make setup` installs it"
         )
     found = sorted((Path(spec.submodule_search_locations[0]) / "data").glob("*.json"))
     if not found:
@@ -239,7 +241,7 @@ def _files(pattern: str) -> list[Path]:
     files = sorted(p for p in found if p.is_file() and p.name.lower().endswith(tuple(_READERS)))
     if not files:
         raise SourceError(
-            f"no conversation files in {path}: give a file, a folder or a glob of {', '.join(sorted(_READERS))}"
+            f"there are no conversation files in {path}; give a file, a folder or a glob of {', '.join(sorted(_READERS))}"
         )
     return files
 
@@ -258,7 +260,7 @@ def _read_json(path: Path, report: ReadReport) -> Iterator[tuple[int, Any]]:
         if head.startswith(BOM):
             file.read(len(BOM))
         if head.removeprefix(BOM).lstrip()[:1] not in (b"[", b""):
-            raise SourceError(f"{path} is not a JSON list of records; files with one record a line are named .jsonl")
+            raise SourceError(f"{path}: is not a JSON list of records; name a file with one record a line .jsonl")
         try:
             for record in ijson.items(file, "item"):  # with floats, a number that is too large would end the reading
                 number += 1
@@ -269,7 +271,7 @@ def _read_json(path: Path, report: ReadReport) -> Iterator[tuple[int, Any]]:
                 report.cuts.append(f"{path.name} breaks off after {number} whole records: {said}")
             else:
                 report.faults.append(
-                    f"{path.name} is no JSON after {number} whole records, and was read no further: {said}"
+                    f"{path.name} is not JSON after {number} whole records, and was read no further: {said}"
                 )
 
 
@@ -293,7 +295,7 @@ def _read_parquet(path: Path, report: ReadReport) -> Iterator[tuple[int, Any]]:
             else:
                 yield number or 0, UnusableError("not_utf8", record.reason)
     except FileError:
-        report.cuts.append(f"{path.name} is not a whole Parquet file: nothing in it can be read")
+        report.cuts.append(f"{path.name} is not a whole Parquet file, so nothing in it can be read")
 
 
 _READERS = {

@@ -32,10 +32,12 @@ class TopicsSpec(Spec):
     """The topics of a pool."""
 
     worker = "pipeline.prompts.worker"
-    input: Uri = Field(description="Parquet file in the schema CANDIDATES")
-    work: Uri = Field(description="folder of embeddings")
+    input: Uri = Field(description="Parquet file of candidate prompts, in the schema CANDIDATES")
+    work: Uri = Field(description="folder that keeps embeddings from run to run")
     earlier: Uri | None = Field(None, description="folder of the published topics that are to be kept")
-    weights: str | None = Field(None, description="hash of the embedder's weights that those were found with")
+    weights: str | None = Field(
+        None, description="hash of the embedder's weights that the published topics were found with"
+    )
     topics: TopicSettings
     seed: int
 
@@ -44,7 +46,7 @@ def work(spec: TopicsSpec, log: Log) -> Figures:
     """Embed, find topics or keep to those that there are; see the module's description."""
     candidates, wanted = read_table(spec.input, ["prompt_id", "turns"]), spec.topics
     if not len(candidates):
-        raise ValueError("there are no candidate prompts: look at what was rejected in candidate_prompts, and why")
+        raise ValueError("there are no candidate prompts; candidate_prompts says which were rejected, and why")
     texts = pc.binary_join(candidates["turns"], "\n").to_pylist()
     embedded = embeddings(texts, wanted.embedder, spec.work, log)
     vectors = embedded.vectors
@@ -118,7 +120,7 @@ def embeddings(texts: list[str], embedder: str, work: UPath, log: Log) -> Embedd
     new = new[
         np.argsort([-len(texts[row]) for row in stands[new]], kind="stable")
     ]  # like lengths together: little padding
-    progress = Progress(log, "embedded", len(new))
+    progress = Progress(log, "prompts embedded", len(new))
     for start in range(0, len(new), SHARD):
         shard_rows = new[start : start + SHARD]
         for begin in range(0, len(shard_rows), BATCH):

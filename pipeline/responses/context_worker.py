@@ -18,7 +18,7 @@ class ContextsSpec(AskingSpec):
 
     worker = "pipeline.responses.context_worker"
     contexts: Contexts
-    scorers: dict[str, Checkpoint] = Field(description="checkpoints of the scorers, by name")
+    scorers: dict[str, Checkpoint] = Field(description="checkpoints of the scorers that rank candidates, by name")
 
 
 def work(spec: ContextsSpec, log: Log) -> Figures:

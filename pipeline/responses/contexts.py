@@ -79,7 +79,7 @@ def write_contexts(
         questions = [
             Question(system + conversations[i], wanted.sampling, int(s[k])) for k, i in enumerate(ids) for s in drawn
         ]
-        asking.log(f"contexts: assistant turn {turn} of {len(ids)} conversations, {n} candidates each")
+        asking.log(f"The assistant's turn {turn} of {len(ids)} conversations is written, with {n} candidates each")
         asked = asking.ask(questions)
         for name in totals:
             totals[name] += getattr(asked.tally, name)

@@ -28,7 +28,7 @@ def assign_generators(prompt_ids: pa.ChunkedArray | pa.Array, shares: Mapping[st
     weights *= 2 / weights.sum()
     if weights.max() > 1 + 1e-9:
         raise ValueError(
-            f"{names[int(weights.argmax())]} has more than half of all shares: it would answer a prompt twice"
+            f"{names[int(weights.argmax())]} has more than half of all shares, so it would answer a prompt twice"
         )
     ids = prompt_ids.to_pylist()
     orders = np.stack([uniforms(ids, f"{seed}/order/{name}")[:, 0] for name in names], axis=1).argsort(axis=1)
@@ -64,7 +64,7 @@ def requests_of(plan: pa.Table, contexts: pa.Table, generators: Mapping[str, Gen
     if found.null_count:
         missing = mine["prompt_id"].filter(pc.is_null(found))[0]
         raise ValueError(
-            f"{found.null_count} planned prompts have no context (the first: {missing}): contexts and plan differ"
+            f"{found.null_count} planned prompts have no context (the first is {missing}), so contexts and plan don't belong together"
         )
     names = mine["generator"].to_pylist()
     systems = {

@@ -1,5 +1,6 @@
-"""A reward model from a file, without a pipeline: `python -m pipeline.reward_model plan | train | score`.
+"""Plan, train, score and fold reward models on files, without a pipeline.
 
+Run: `python -m pipeline.reward_model plan | train | score | fold`.
 Files have the rows of nvidia/HelpSteer2's data set: prompt, response, and the five attributes, 0 to 4.
 """
 
@@ -47,58 +48,138 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; 0 where it was done, 1 with the reason on standard error where it was not, 2 for wrong arguments."""
     parser = argparse.ArgumentParser("python -m pipeline.reward_model", description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("plan", help="steps, operations, memory, GPUs and hours of a recipe, before it runs")
+    rated = f"file of rated responses, whose name ends in {', '.join(ratings.ENDINGS)}"
+    command = commands.add_parser(
+        "plan",
+        help="print the steps, operations, memory, GPUs and hours that a recipe takes, before it runs",
+        description="Print the steps, operations, memory, GPUs and hours that recipes take, before they run. The data "
+        "are FILE, or numbers: --rows or --pairs, and --mean-tokens.",
+    )
     command.set_defaults(run=_plan)
     command.add_argument(
         "input",
         type=Path,
         nargs="?",
         metavar="FILE",
-        help="to train on; without it, --rows or --pairs, and --mean-tokens",
+        help="file of rated responses to plan for; without it, --rows or --pairs, and --mean-tokens are needed",
     )
-    command.add_argument("--profile", help="name or path; else the one that PIPELINE_PROFILE names")
-    command.add_argument("--recipe", help="of the profile; else all")
-    command.add_argument("--rows", type=int, default=0, metavar="N", help="rated responses of the train split")
-    command.add_argument("--pairs", type=int, default=0, metavar="N", help="preferences of the train split")
     command.add_argument(
-        "--mean-tokens", type=float, default=0, metavar="T", help="of a conversation with its response"
+        "--profile",
+        metavar="NAME_OR_PATH",
+        help="profile to use, by its name or the path of its file (default: the profile that PIPELINE_PROFILE names, otherwise tiny)",
+    )
+    command.add_argument("--recipe", metavar="NAME", help="recipe of the profile to plan (default: all of them)")
+    command.add_argument(
+        "--rows", type=int, default=0, metavar="N", help="number of rated responses in the train split"
+    )
+    command.add_argument("--pairs", type=int, default=0, metavar="N", help="number of preferences in the train split")
+    command.add_argument(
+        "--mean-tokens",
+        type=float,
+        default=0,
+        metavar="T",
+        help="mean number of tokens of a conversation with its response",
     )
     command.add_argument(
         "--characters-per-token",
         type=float,
         default=CHARACTERS_A_TOKEN,
         metavar="C",
-        help="for FILE (%(default)s, English under Llama 3's tokenizer)",
+        help="number of characters that a token of FILE has on average (default: %(default)s, for English under Llama 3's tokenizer)",
     )
-    command.add_argument("--device", default="H100", help=f"{', '.join(DEVICES)}, or another with the figures below")
-    command.add_argument("--peak-tflops", type=float, metavar="X", help="of the device in bfloat16, measured, say")
     command.add_argument(
-        "--float32-tflops", type=float, metavar="X", help="in float32, in which the published model is scored"
+        "--device",
+        default="H100",
+        metavar="NAME",
+        help=f"device to plan for: {', '.join(DEVICES)}, or another with its figures in the options below (default: H100)",
     )
-    command.add_argument("--memory-gb", type=float, metavar="G", help="of one device")
     command.add_argument(
-        "--share", type=float, default=plan.SHARE_OF_PEAK, metavar="S", help="of peak that is reached (%(default)s)"
+        "--peak-tflops",
+        type=float,
+        metavar="X",
+        help="peak teraFLOPS of the device in bfloat16, from a measurement for example",
+    )
+    command.add_argument(
+        "--float32-tflops",
+        type=float,
+        metavar="X",
+        help="peak teraFLOPS of the device in float32, in which the published model's predictions are made",
+    )
+    command.add_argument("--memory-gb", type=float, metavar="G", help="memory of one device, in GB")
+    command.add_argument(
+        "--share",
+        type=float,
+        default=plan.SHARE_OF_PEAK,
+        metavar="S",
+        help="share of the peak that training reaches (default: %(default)s)",
     )
     command.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    command = commands.add_parser("train", help="train a recipe of a profile on a file")
+    command = commands.add_parser(
+        "train",
+        help="train a recipe of a profile on a file",
+        description="Train a recipe of a profile on a file of rated responses.",
+    )
     command.set_defaults(run=_train)
-    command.add_argument("input", type=Path, metavar="IN", help=", ".join(ratings.ENDINGS))
-    command.add_argument("output", type=Path, metavar="FOLDER", help="of the model; must not exist")
-    command.add_argument("--profile", help="name or path; else the one that PIPELINE_PROFILE names")
-    command.add_argument("--recipe", help="of the profile; else its first")
-    command.add_argument("--processes", type=int, default=1, help="that train together, one an accelerator (FSDP)")
-    command.add_argument("--tensorboard", type=Path, metavar="FOLDER", help="for the curves, as TensorBoard files")
-    command = commands.add_parser("score", help="predictions of a trained model for the responses of a file")
+    command.add_argument("input", type=Path, metavar="IN", help=rated)
+    command.add_argument(
+        "output", type=Path, metavar="FOLDER", help="folder to write the model to; it must not exist yet"
+    )
+    command.add_argument(
+        "--profile",
+        metavar="NAME_OR_PATH",
+        help="profile to use, by its name or the path of its file (default: the profile that PIPELINE_PROFILE names, otherwise tiny)",
+    )
+    command.add_argument("--recipe", metavar="NAME", help="recipe of the profile to train (default: its first)")
+    command.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of processes that train together, one for each accelerator (FSDP; default: 1)",
+    )
+    command.add_argument(
+        "--tensorboard",
+        type=Path,
+        metavar="FOLDER",
+        help="folder for the curves, as TensorBoard files (default: no curves are kept)",
+    )
+    command = commands.add_parser(
+        "score",
+        help="write a trained model's predictions for the responses of a file",
+        description="Write a trained model's predictions for the responses of a file, and print how they agree with its ratings.",
+    )
     command.set_defaults(run=_score)
-    command.add_argument("model", type=Path, metavar="MODEL", help="a model's folder")
-    command.add_argument("input", type=Path, metavar="IN", help=", ".join(ratings.ENDINGS))
-    command.add_argument("output", type=Path, metavar="OUT.parquet", help="a row a response, in their order")
-    command.add_argument("--max-tokens", type=int, default=4096, help="longer conversations lose their oldest turns")
-    command = commands.add_parser("fold", help="make a model of one output, the weighted sum of a trained model's")
+    command.add_argument("model", type=Path, metavar="MODEL", help="folder of the trained model")
+    command.add_argument("input", type=Path, metavar="IN", help=rated)
+    command.add_argument(
+        "output",
+        type=Path,
+        metavar="OUT.parquet",
+        help="file to write the predictions to: a row for each response, in the order of IN",
+    )
+    command.add_argument(
+        "--max-tokens",
+        type=int,
+        default=4096,
+        metavar="N",
+        help="largest number of tokens of a conversation; longer ones lose their oldest turns (default: 4096)",
+    )
+    command = commands.add_parser(
+        "fold",
+        help="make a model with one output, the weighted sum of a trained model's outputs",
+        description="Make a model with one output, the weighted sum of a trained model's outputs.",
+    )
     command.set_defaults(run=_fold)
-    command.add_argument("model", type=Path, metavar="MODEL", help="a model's folder")
-    command.add_argument("output", type=Path, metavar="FOLDER", help="of the new model; must not exist")
-    command.add_argument("--weights", required=True, help="NAME=NUMBER,...; an output that is not named counts nothing")
+    command.add_argument("model", type=Path, metavar="MODEL", help="folder of the trained model")
+    command.add_argument(
+        "output", type=Path, metavar="FOLDER", help="folder to write the new model to; it must not exist yet"
+    )
+    command.add_argument(
+        "--weights",
+        required=True,
+        metavar="NAME=NUMBER,...",
+        help="weights of the outputs; an output that is not named counts nothing",
+    )
     options = parser.parse_args(arguments)
     try:
         options.run(options)
@@ -118,9 +199,7 @@ def rows_of(path: Path) -> pa.Table:
     if quarantine.rows:
         first = quarantine.rows[0]
         place = f"{path}:{first['line']}" if first["line"] else str(path)
-        raise FileError(
-            f"{place}: {first['field'] or 'row'}: {first['reason']} ({len(quarantine.rows)} rows can't be used)"
-        )
+        raise FileError(f"{place}: {first['reason']}; in all, {len(quarantine.rows)} rows can't be used")
     if not len(table):
         raise FileError(f"{path}: holds no row")
     prompts, seen = table["prompt"].to_pylist(), Counter[str]()
@@ -140,9 +219,9 @@ def rows_of(path: Path) -> pa.Table:
 
 def _plan(options: argparse.Namespace) -> None:
     if options.input and (options.rows or options.pairs or options.mean_tokens):
-        raise ValueError("plan: give a file, or numbers (--rows, --pairs, --mean-tokens), not both")
+        raise ValueError("plan: give either a file or numbers (--rows, --pairs, --mean-tokens), not both")
     if not options.characters_per_token > 0:
-        raise ValueError("--characters-per-token: above 0")
+        raise ValueError("--characters-per-token: must be above 0")
     profile = load_profile(options.profile)
     if options.input:
         table = rows_of(options.input)
@@ -191,12 +270,12 @@ def _show(stages: list[plan.Stage], device: Device, share: float, hubs: list[str
         console.print(shown)
     console.print(
         f"{device.name}: {device.bfloat16 / 1e12:g} teraFLOPS in bfloat16, {device.float32 / 1e12:g} in float32 (the published model's predictions), "
-        f"{device.memory / 1e9:g} GB, of which {plan.HEADROOM:.0%} stay free; {share:.0%} of peak assumed. A node has {GPUS_A_NODE}."
+        f"{device.memory / 1e9:g} GB, of which {plan.HEADROOM:.0%} stay free; {share:.0%} of peak is assumed. A node has {GPUS_A_NODE} devices."
     )
     if any(s.memory.gpus is None for s in stages):
         console.print(
-            "No number of GPUs holds it: what doesn't shrink with their number (whole, activations) is too large. Turn on gradient_checkpointing, "
-            "or lower micro_batch_tokens or max_tokens."
+            "No number of GPUs holds the training: what doesn't shrink with their number (whole, activations) is too "
+            "large. Turn on gradient_checkpointing, or lower micro_batch_tokens or max_tokens."
         )
     if any(hub in p.hubs for hub in hubs for p in published()):
         _show_published()
@@ -240,7 +319,7 @@ def _train(options: argparse.Namespace) -> None:
     if name not in profile.recipes:
         raise ValueError(f"profile {profile.name} has no recipe {name}; it has: {', '.join(profile.recipes)}")
     if options.output.exists():
-        raise FileError(f"{options.output} exists: name a folder that doesn't")
+        raise FileError(f"{options.output}: exists already; name a folder that doesn't exist")
     recipe, source = profile.recipes[name], Source(options.input.name, "", rows_of(options.input))
     source.preferred = preferences_of(source.rated, source.rated["helpfulness"], source.counts)
     made = prepare(source, recipe, DATASET.empty_table(), {}, profile.decontamination)
@@ -297,7 +376,7 @@ def _score(options: argparse.Namespace) -> None:
     names = outputs_of(model.config)
     texts = zip(table["messages"].to_pylist(), table["response"].to_pylist(), strict=True)
     encoded = [encode(tokenizer, messages, response, options.max_tokens) for messages, response in texts]
-    say = Progress(lambda message: notes.print(message, markup=False), "scored", len(encoded))
+    say = Progress(lambda message: notes.print(message, markup=False), "conversations scored", len(encoded))
     scores = score(model, [conversation.ids for conversation in encoded], say.update)
     write_table(pa.table({name: scores[:, n] for n, name in enumerate(names)}), UPath(options.output))
     shown = Table("", "Pearson", "error (MSE)", title=f"{len(table)} responses")
@@ -309,7 +388,7 @@ def _score(options: argparse.Namespace) -> None:
     console.print(shown)
     lost = sum(bool(conversation.dropped) or conversation.cut for conversation in encoded)
     console.print(
-        f"{options.output}: a row a response, in order; {lost} conversations were too long and lost their beginning"
+        f"{options.output} has a row for each response, in their order. {lost} conversations were too long and lost their beginning."
     )
 
 
@@ -321,7 +400,7 @@ def _fold(options: argparse.Namespace) -> None:
     from pipeline.reward_model.export import fold
 
     if options.output.exists():
-        raise FileError(f"{options.output} exists: name a folder that doesn't")
+        raise FileError(f"{options.output}: exists already; name a folder that doesn't exist")
     weights = parse_weights(options.weights, outputs_of(AutoConfig.from_pretrained(options.model)))
     with replacing(UPath(options.output)) as staged:
         fold(options.model, Path(staged), weights)

@@ -44,11 +44,11 @@ class ExportSpec(Spec):
 
     worker = "pipeline.reward_model.export"
     model: Path = Field(description="folder of the reward model")
-    weights: dict[str, float] = Field(description="of its outputs, by name")
-    rated: Uri = Field(description="training data's table of ratings: conversations to compare scores on")
-    preferred: Uri = Field(description="and of preferences")
+    weights: dict[str, float] = Field(description="weights of the model's outputs, by name")
+    rated: Uri = Field(description="table of rated responses, on whose conversations scores are compared")
+    preferred: Uri = Field(description="table of preferences, on whose conversations scores are compared")
     max_tokens: int
-    name: str = Field(description="of the recipe")
+    name: str = Field(description="name of the recipe")
     licences: tuple[str, ...]
     scores: tuple[Accuracy, ...]
     rated_by: RatedBy
@@ -69,7 +69,7 @@ def fold(folder: Path, out: Path, weights: Mapping[str, float]) -> Any:
     model = load_scorer(folder)
     outputs = models.outputs_of(model.config)
     if unknown := sorted(set(weights) - set(outputs)):
-        raise ValueError(f"weights of {', '.join(unknown)}: {folder} predicts {', '.join(outputs)}")
+        raise ValueError(f"weights: {folder} has no output {', '.join(unknown)}; its outputs are {', '.join(outputs)}")
     models.keep_outputs(model, [[weights.get(name, 0.0) for name in outputs]], ("reward",))
     (model.save if hasattr(model, "save") else model.save_pretrained)(out)
     AutoTokenizer.from_pretrained(folder).save_pretrained(out)
@@ -97,7 +97,9 @@ def work(spec: ExportSpec, log: Log) -> Figures:
     wanted = score(before, encoded, lambda done: None) @ np.asarray(weights)
     found = score(after, encoded, lambda done: None)[:, 0]
     difference = float(np.abs(found - wanted).max(initial=0.0))
-    log(f"scores of {len(encoded)} conversations differ by at most {difference:.1e}")
+    log(
+        f"The exported model's scores of {len(encoded)} conversations differ from the weighted outputs by at most {difference:.1e}"
+    )
     original = (folder / "README.md").read_text()
     (out / "README.md").write_text(_card(spec, original))
     return {"compared": len(encoded), "largest_difference": difference, "outputs": after.config.num_labels}

@@ -124,7 +124,9 @@ def cross_validated(kernel: Floats, labels: Floats, folds: npt.NDArray[np.int64]
                 errors[n] += ((predicted - truth) ** 2).sum()
             count += truth.size
     if not count:
-        raise ValueError("no rating to cross-validate a probe on: ratings of at least two prompts are needed")
+        raise ValueError(
+            "there are too few ratings to cross-validate a probe: ratings of at least two prompts are needed"
+        )
     return errors / count
 
 
@@ -194,12 +196,13 @@ def fit_probe(
     layers = candidate_layers(backbone.config.num_hidden_layers)
     examples, held_out = train.examples(recipe), development.examples(recipe)
     rows = examples.units[:, 0]
-    say = Progress(log, "hidden states", len(train.encoded))
+    say = Progress(log, "conversations read for the probe", len(train.encoded))
     states = states_of(backbone, layers, train.encoded, say.update, recipe.precision)[rows]
     fitted = fit(states, examples.targets, train.folds(recipe), layers)
     chosen = fitted.choice
     log(
-        f"layers {chosen.layers}, {' and '.join(chosen.poolings)}, strength {chosen.strength:g}: cross-validated error {chosen.error:.4f}"
+        f"The probe reads the layers {chosen.layers} by {' and '.join(chosen.poolings)}, with strength "
+        f"{chosen.strength:g}; its cross-validated error is {chosen.error:.4f}"
     )
     backbone = load_backbone(folder, tokenizer.pad_token_id, max(chosen.layers))
     made = Probe(backbone, chosen.layers, chosen.poolings, recipe.outputs).to(device())

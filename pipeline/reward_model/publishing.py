@@ -26,7 +26,7 @@ def publish(spec: TrainingSpec, train: Side, development: Side, made: Made, out:
     from pipeline.reward_model.figures import figures_of
 
     published, recipe = load_scorer(out), spec.recipe
-    progress = Progress(log, "development predictions", len(development.encoded))
+    progress = Progress(log, "development conversations predicted", len(development.encoded))
     predictions = score(published, development.encoded, progress.update)
     again = score(published, development.encoded, lambda done: None, precision=recipe.precision)
     write_table(pa.Table.from_pylist(made.curve, schema=CURVE), UPath(out / "training_curve.parquet"))

@@ -51,10 +51,12 @@ def enough(stage: Recipe, train: Side, development: Side) -> None:
     """Raise ValueError where a side has nothing that a stage learns from, or picks its checkpoint by."""
     for side, what in ((train, "to train on"), (development, "to pick the checkpoint")):
         if stage.pairs and not len(side.preferred):
-            raise ValueError(f"no preference {what}: objective {stage.objective} needs pairs, or ratings that differ")
+            raise ValueError(
+                f"there is no preference {what}; objective {stage.objective} needs preferences, or ratings that differ"
+            )
         if not stage.pairs and not np.isfinite(labels_of(side.rated, stage.attributes)).any():
             raise ValueError(
-                f"no rating {what} of {', '.join(stage.attributes)}: objective {stage.objective} needs them"
+                f"there is no rating of {', '.join(stage.attributes)} {what}; objective {stage.objective} needs ratings"
             )
 
 

@@ -98,7 +98,9 @@ def read(name: str, data: TrainingData, labels: LabelKind) -> Source:
     Raises FileError where files can't be had, or hold nothing to train on, and ValueError for means that the source doesn't have.
     """
     if labels == "mean" and data.rated and not data.means:
-        raise ValueError(f"{name} ({data.kind}) has no ratings before rounding: take labels: rounded")
+        raise ValueError(
+            f"training data {name} ({data.kind}) has no ratings before rounding; set the recipe's labels to rounded"
+        )
     source = Source(name, data.licence)
     match data:
         case HelpSteer2Data():
@@ -110,7 +112,7 @@ def read(name: str, data: TrainingData, labels: LabelKind) -> Source:
         case FileData():
             rows, preferences = (PROJECT / Path(p).expanduser() if p else None for p in (data.path, data.preferences))
             if preferences and not preferences.is_file():
-                raise FileError(f"{preferences}: there is no such file; training data {name} names it")
+                raise FileError(f"{preferences}: there is no such file, though training data {name} names it")
             _helpsteer(source, rows, None, preferences, data.limit)
         case OasstData():
             _oasst(source, _folder(data, ["data/*.parquet"]), data, labels)
@@ -218,7 +220,7 @@ def _folder(data: HelpSteer2Data | HelpSteerData | OasstData | HHData, patterns:
     if data.folder:
         folder = PROJECT / Path(data.folder).expanduser()
         if not folder.is_dir():
-            raise FileError(f"{folder}: there is no such folder; training data of kind {data.kind} names it")
+            raise FileError(f"{folder}: there is no such folder, though training data of kind {data.kind} names it")
         return folder
     try:
         return fetch(data.hub, data.revision, patterns, "dataset")
@@ -379,7 +381,7 @@ def _oasst(source: Source, folder: Path, data: OasstData, labels: LabelKind) -> 
                 else:
                     key = _text(record, "message_id")
                     if key in messages:
-                        raise FieldError("message_id", "was there before")
+                        raise FieldError("message_id", "is that of an earlier message")
                     messages[key] = _message(path, line, record)
             except FieldError as error:
                 source.quarantine.add(path.name, line, error.name, str(error), record)
@@ -418,7 +420,7 @@ def _message(path: Path, line: int | None, record: Mapping[str, Any]) -> _Messag
     if isinstance(rank, float) and rank.is_integer():
         rank = int(rank)
     if rank is not None and (not isinstance(rank, int) or isinstance(rank, bool) or rank < 0):
-        raise FieldError("rank", "is not a whole number from 0")
+        raise FieldError("rank", "is not a whole number of at least 0")
     values = _labels(record.get("labels"))
     return _Message(
         path.name, line, parent, role, _text(record, "text"), rank, values, path.name.startswith("validation")
@@ -431,14 +433,14 @@ def _labels(given: Any) -> dict[str, float]:
         return {}
     if isinstance(given, Mapping) and isinstance(given.get("name"), list) and isinstance(given.get("value"), list):
         if len(given["name"]) != len(given["value"]):
-            raise FieldError("labels", "has more names than values, or fewer")
+            raise FieldError("labels", "has different numbers of names and values")
         pairs = list(zip(given["name"], given["value"], strict=True))
     elif isinstance(given, Mapping):
         pairs = [(name, label.get("value") if isinstance(label, Mapping) else label) for name, label in given.items()]
     elif isinstance(given, list) and all(isinstance(label, Mapping) for label in given):
         pairs = [(label.get("name"), label.get("value")) for label in given]
     else:
-        raise FieldError("labels", f"is a {type(given).__name__}, not labels by name")
+        raise FieldError("labels", f"is a {type(given).__name__}, not an object of labels by name")
     values = {}
     for name, value in pairs:
         if value is None:
@@ -459,17 +461,17 @@ def _context(messages: Mapping[str, _Message], parent: str) -> list[dict[str, st
     turns: list[dict[str, str]] = []
     key: str | None = parent
     if not parent:
-        raise FieldError("parent_id", "is missing, and an answer needs one")
+        raise FieldError("parent_id", "is missing, though an assistant's message needs one")
     while key is not None:
         message = messages.get(key)
         if message is None:
             raise FieldError("parent_id", "names a message that is not there")
         role = ("user", "assistant")[len(turns) % 2]
         if (message.role == "prompter") != (role == "user"):
-            raise FieldError("role", "is that of the message before")
+            raise FieldError("role", "is the same as that of the message before")
         turns.append({"role": role, "content": message.text})
         if len(turns) > len(messages):
-            raise FieldError("parent_id", "goes round in a circle")
+            raise FieldError("parent_id", "leads back to the message itself")
         key = message.parent
     if len(turns) % 2 == 0:
         raise FieldError("role", "of the first message is not the prompter's")
@@ -549,7 +551,7 @@ def _transcript(record: Mapping[str, Any], name: str) -> list[dict[str, str]]:
     if before.strip() or not roles:
         raise FieldError(name, "does not begin with Human:")
     if roles != ["Human", "Assistant"] * (len(roles) // 2):
-        raise FieldError(name, "is not of Human and Assistant in turn, with an answer at the end")
+        raise FieldError(name, "doesn't alternate between Human and Assistant, with an answer at the end")
     if not all(texts):
         raise FieldError(name, "has a blank turn")
     return [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]

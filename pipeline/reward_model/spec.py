@@ -13,15 +13,17 @@ class TrainingSpec(Spec):
     """The training of one recipe's reward model. It is trained into a local folder."""
 
     worker = "pipeline.reward_model.worker"
-    rated: Uri = Field(description="table in the schema RATED")
-    preferred: Uri = Field(description="table in the schema PREFERRED")
-    data_version: str = Field(description="of both tables; a checkpoint of another one is not gone on from")
-    work: Path = Field(description="folder of checkpoints")
-    cache: Path = Field(description="folder of checkpoints that were unpacked")
-    checkpoint: Checkpoint = Field(description="that is trained from")
+    rated: Uri = Field(description="table of rated responses, in the schema RATED")
+    preferred: Uri = Field(description="table of preferences, in the schema PREFERRED")
+    data_version: str = Field(
+        description="version of both tables; training doesn't go on from a checkpoint of another version"
+    )
+    work: Path = Field(description="folder of the training's checkpoints")
+    cache: Path = Field(description="folder of unpacked base models")
+    checkpoint: Checkpoint = Field(description="base model that the training starts from")
     recipe: Recipe
     recipe_name: str
     seed: int
-    tracking: Path | None = Field(None, description="folder for TensorBoard")
+    tracking: Path | None = Field(None, description="folder for the curves, as TensorBoard files; null: none")
     rated_by: RatedBy
     ratings_note: str = Field(description="what the card says of the ratings; may be empty")

@@ -246,7 +246,7 @@ def train(
     whole = [state.parent for state in work.glob("checkpoint-*/trainer_state.json")]  # the file that is written last
     last = max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
     if last:
-        log(f"going on from {last.name}")
+        log(f"Training goes on from {last.name}")
     begun = time.monotonic()
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     seconds = time.monotonic() - begun

@@ -116,6 +116,6 @@ def _both_sides(table: pa.Table, what: str, dropped: int) -> None:
     if not development or development == len(table):
         out = f" ({dropped} prompts were dropped: they are in a benchmark or a validation split)" if dropped else ""
         raise ValueError(
-            f"{len(table) - development} {what} to train on and {development} to pick the checkpoint{out}: both are needed. "
+            f"there are {len(table) - development} {what} to train on and {development} to pick the checkpoint{out}; both are needed. "
             "Collect more prompts, or change the recipe's development_share"
         )

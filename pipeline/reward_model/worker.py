@@ -47,7 +47,8 @@ def work(spec: TrainingSpec, log: Log) -> Figures:
     train, development = (side_of(tokenizer, *tables, split, recipe.max_tokens) for split in ("train", "development"))
     what = f"{len(train.rated)} ratings and {len(train.preferred)} preferences"
     log(
-        f"{what} to train on; {len(development.rated)} and {len(development.preferred)} of other prompts pick the checkpoint"
+        f"There are {what} to train on; {len(development.rated)} ratings and {len(development.preferred)} preferences "
+        f"of other prompts pick the checkpoint"
     )
     for stage in recipe.stages:
         enough(stage, train, development)

@@ -103,7 +103,9 @@ class ModelsDesk(DeskSection):
         for n, (name, member) in enumerate(members):
             twin = next((other for other, m in members[:n] if m == member and not m.sampling.temperature), None)
             if twin:
-                raise ValueError(f"panel.{name}: is {twin} again, and rates alike at temperature 0")
+                raise ValueError(
+                    f"panel.{name}: is the same as panel.{twin}, and would give the same ratings at temperature 0"
+                )
         return self
 
     @property
@@ -137,7 +139,7 @@ class Annotations(Section):
     def _enough_models(self) -> Self:
         if isinstance(self.desk, ModelsDesk) and len(self.desk.panel) < self.initial + self.extra:
             raise ValueError(
-                f"desk.panel: has {len(self.desk.panel)} members; `initial` asks for {self.initial} a response, and `extra` for {self.extra} "
-                "others where these disagree"
+                f"desk.panel: has {len(self.desk.panel)} members, but `initial` asks for {self.initial} for each "
+                f"response, and `extra` for {self.extra} others where these disagree"
             )
         return self

@@ -81,7 +81,7 @@ class Checkpoint(Section):
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
         if sum(map(bool, (self.hub, self.folder, self.gguf, self.server, self.recording))) != 1:
-            raise ValueError("a checkpoint names exactly one of: hub, folder, gguf, server, recording")
+            raise ValueError("a checkpoint must have exactly one of: hub, folder, gguf, server, recording")
         return self
 
     @property

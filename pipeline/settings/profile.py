@@ -55,16 +55,17 @@ class Profile(Section):
             given = [name for name, section in made.items() if section]
             if given:
                 raise ValueError(
-                    f"{', '.join(given)}: desk helpsteer2 brings its texts along; set them to null, generators to {{}}"
+                    f"{', '.join(given)}: must not be there with desk helpsteer2, which brings its texts along; set "
+                    f"prompts and contexts to null, generators to {{}}"
                 )
             if self.annotations.extra:
                 raise ValueError("annotations.extra: with desk helpsteer2 it must be 0, as nobody can be asked again")
             return self
         missing = [name for name, section in made.items() if not section]
         if missing:
-            raise ValueError(f"{', '.join(missing)}: missing; only desk helpsteer2 does without")
+            raise ValueError(f"{', '.join(missing)}: missing; only desk helpsteer2 can do without")
         if len(self.generators) < 2:
-            raise ValueError("generators: at least two; every prompt has two different ones")
+            raise ValueError("generators: at least two are needed, because two different ones answer every prompt")
         return self
 
     @model_validator(mode="after")
@@ -81,19 +82,24 @@ class Profile(Section):
         used |= panel
         for place, checkpoint in used.items():
             if checkpoint not in self.checkpoints:
-                raise ValueError(f"{place}: no checkpoint {checkpoint!r}; there are: {', '.join(self.checkpoints)}")
+                raise ValueError(
+                    f"{place}: there is no checkpoint {checkpoint!r}; there are: {', '.join(self.checkpoints)}"
+                )
         for place, checkpoint in panel.items():
             if self.checkpoints[checkpoint].recording:
-                raise ValueError(f"{place}: {checkpoint} is a recording, which can't rate")
+                raise ValueError(f"{place}: checkpoint {checkpoint} is a recording, which can't rate responses")
         if len(pools := {self.checkpoints[c].pool for c in panel.values() if self.checkpoints[c].weights}) > 1:
-            raise ValueError(f"annotations.desk.panel: its step can hold one pool, not {', '.join(sorted(pools))}")
+            raise ValueError(
+                f"annotations.desk.panel: its checkpoints must have one pool of Dagster in common (set by "
+                f"`accelerator`), not {', '.join(sorted(pools))}"
+            )
         several = [name for name, c in self.checkpoints.items() if c.replicas > 1]
         if several and self.compute.kind != "ray":
-            raise ValueError(f"checkpoints.{several[0]}.replicas: several need compute: {{kind: ray}}")
+            raise ValueError(f"checkpoints.{several[0]}.replicas: more than one needs `compute: {{kind: ray}}`")
         loaded = {place: c for place, c in used.items() if place.startswith(("recipes.", "contexts.scorers."))}
         for place, checkpoint in loaded.items():
             if not self.checkpoints[checkpoint].weights:
-                raise ValueError(f"{place}: {checkpoint} has no weights here to load")
+                raise ValueError(f"{place}: checkpoint {checkpoint} has no weights that could be loaded here")
         total = sum(g.share for g in self.generators.values())
         for name, generator in self.generators.items():
             if generator.share > total / 2 + 1e-9:
@@ -120,10 +126,10 @@ class Profile(Section):
             data = self.training_data.get(recipe.data)
             if data is None:
                 known = ", ".join([COLLECTED, *self.training_data])
-                raise ValueError(f"recipes.{name}.data: no training data {recipe.data!r}; there are: {known}")
+                raise ValueError(f"recipes.{name}.data: there is no training data {recipe.data!r}; there are: {known}")
             if recipe.ratings and not data.rated:
                 raise ValueError(
-                    f"recipes.{name}.objective: {recipe.objective} learns from ratings, and {recipe.data} has preferences alone"
+                    f"recipes.{name}.objective: {recipe.objective} learns from ratings, but {recipe.data} has only preferences"
                 )
             if recipe.ratings and recipe.labels == "mean" and not data.means:
                 raise ValueError(

@@ -101,7 +101,7 @@ class Complexity(Section):
     @model_validator(mode="after")
     def _a_model_rates(self) -> Self:
         if (self.rater == "model") != bool(self.checkpoint):
-            raise ValueError("rater: model needs a checkpoint, and rater: heuristic has none")
+            raise ValueError("`rater: model` needs a checkpoint, and `rater: heuristic` takes none")
         return self
 
 

@@ -44,7 +44,7 @@ class _Document:
             self.node = yaml.compose(text, Loader=yaml.SafeLoader)
             self.values: dict[str, Any] = yaml.safe_load(text) or {}
         except yaml.YAMLError as error:
-            raise ProfileError(f"{path}: not YAML: {error}") from None
+            raise ProfileError(f"{path}: is not YAML: {error}") from None
         if not isinstance(self.values, dict):
             raise ProfileError(f"{path}: a profile is a mapping of sections, not a {type(self.values).__name__}")
         self.base = self.values.pop("extends", None)
@@ -72,7 +72,7 @@ def _find(name: str) -> Path:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
         raise ProfileError(
-            f"no profile {name!r} ({path} is not a file). Profiles here: {known}; or give a path to a .yaml file"
+            f"There is no profile {name!r} ({path} is not a file). Profiles here: {known}; or give a path to a .yaml file"
         )
     return path
 

@@ -101,13 +101,17 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _stages(self) -> Self:
         if (self.objective == "two_stage") != bool(self.preference):
-            raise ValueError("preference: the second stage of objective two_stage, which needs it; no other has it")
+            raise ValueError(
+                "preference: objective two_stage needs it for its second stage, and no other objective takes it"
+            )
         if self.objective == "two_stage" and self.attributes[0] != "helpfulness":
-            raise ValueError("attributes: the second stage goes on with the first output, which must be helpfulness")
+            raise ValueError(
+                "attributes: helpfulness must be the first, because the second stage goes on with the first output"
+            )
         if len(set(self.attributes)) < len(self.attributes):
-            raise ValueError("attributes: each may stand there once")
+            raise ValueError("attributes: each may appear only once")
         if self.objective == "probe" and self.lora:
-            raise ValueError("lora: a probe trains no weights of the base model")
+            raise ValueError("lora: a probe trains no weights of the base model; take lora away")
         if self.lora and self.preference and self.preference.extrapolation != 1:
             raise ValueError(
                 "preference.extrapolation: adapters can't be extrapolated; leave it at 1, or take lora away"

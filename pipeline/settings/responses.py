@@ -44,7 +44,8 @@ class Contexts(Section):
     def _something_to_choose_by(self) -> Self:
         if (self.candidates > 1) != bool(self.scorers):
             raise ValueError(
-                f"{self.candidates} candidates and {len(self.scorers)} scorers: several need a scorer, one needs none"
+                f"scorers: there are {len(self.scorers)} for {self.candidates} candidates; several candidates need at "
+                f"least one, and a single candidate takes none"
             )
         return self
 

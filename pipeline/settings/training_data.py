@@ -79,7 +79,7 @@ class FileData(Section):
     @model_validator(mode="after")
     def _a_file(self) -> Self:
         if not (self.path or self.preferences):
-            raise ValueError("a file names `path`, `preferences`, or both")
+            raise ValueError("training data of kind file must have `path`, `preferences`, or both")
         return self
 
     @property

@@ -120,10 +120,13 @@ def test_a_bad_row_ends_the_command_unless_it_may_be_set_aside(
     [
         (["consensus", "gone.jsonl", "out.parquet"], "No such file"),
         (["consensus", "disagreements.jsonl", "out.xlsx"], "its name must end in one of"),
-        (["consensus", "disagreements.jsonl", "out.parquet", "--keep", "1"], "keep: at least 2 ratings"),
-        (["convert", "disagreements.jsonl", "out.csv", "--to", "helpsteer"], "that is `consensus`"),
-        (["convert", "disagreements.jsonl", "out.json"], "rows of disagreements are no rows of label_studio"),
-        (["agreement", "labels.jsonl"], "has no single ratings"),
+        (["consensus", "disagreements.jsonl", "out.parquet", "--keep", "1"], "keep: must be at least 2"),
+        (["convert", "disagreements.jsonl", "out.csv", "--to", "helpsteer"], "the command `consensus` makes them"),
+        (
+            ["convert", "disagreements.jsonl", "out.json"],
+            "rows of the form disagreements can't be written in the form label_studio",
+        ),
+        (["agreement", "labels.jsonl"], "have no single ratings"),
         (["agreement", "empty.jsonl"], "holds no record"),
         (["agreement", "empty.jsonl", "--form", "annotations"], "no row that can be used"),
     ],

@@ -185,10 +185,10 @@ def test_ratings_come_back_from_every_kind_of_file(desk: Path, ending: str) -> N
         (row("r000a", None), "annotator_id", "is missing"),  # type: ignore[arg-type]
         (row("r000a", "  "), "annotator_id", "is missing"),
         (row(None, "x"), "response_id", "is missing"),  # type: ignore[arg-type]
-        (row("elsewhere", "x"), "response_id", "is not a response of these tasks"),
-        (row("r000a", "x", prompt_id="p001"), "prompt_id", "is not the response's prompt"),
-        (row("r000a", "ann0"), "annotator_id", "has rated this response already"),
-        (row("r000a", "ann9"), "response_id", "has all the ratings that were asked for"),
+        (row("elsewhere", "x"), "response_id", "names no response of these tasks"),
+        (row("r000a", "x", prompt_id="p001"), "prompt_id", "names another prompt than the response's"),
+        (row("r000a", "ann0"), "annotator_id", "names an annotator who has rated this response already"),
+        (row("r000a", "ann9"), "response_id", "names a response that has all the ratings that were asked for"),
         (row("r000a", "x", response_id=["r000a"]), "response_id", "is a list or an object, not one value"),
         (row("r000a", "x", lead_time_s=[1, 2]), "lead_time_s", "is a list or an object, not one value"),
         (row("r000a", "x", comment="cut \ud83d"), "comment", "holds half of a character (a lone surrogate)"),
@@ -253,7 +253,9 @@ def test_an_annotator_of_the_first_round_is_not_taken_in_the_second(desk: Path) 
     drop(desk, "a.jsonl", [row("r000a", "ann0"), row("r000a", "ann7")])
     annotations, quarantine = read_ratings(wanted, 2, desk)
     assert annotations["annotator_id"].to_pylist() == ["ann7"]
-    assert quarantine["reason"].to_pylist() == ["annotator_id has rated this response in an earlier round"]
+    assert quarantine["reason"].to_pylist() == [
+        "annotator_id names an annotator who has rated this response in an earlier round"
+    ]
 
 
 def test_strangers_comments_are_kept_as_they_are(desk: Path) -> None:

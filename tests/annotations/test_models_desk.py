@@ -69,12 +69,12 @@ def profile_of(tmp_path: Path, text: str = PANEL) -> Profile:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("  desk:", "  extra: 3\n  desk:"), "annotations: desk.panel: has 5 members; `initial` asks for 3 a response, and `extra` for 3"),
-        (("  desk:", "  initial: 6\n  extra: 0\n  desk:"), "desk.panel: has 5 members; `initial` asks for 6"),
-        (("{checkpoint: other}", "{checkpoint: gone}"), "annotations.desk.panel.fifth.checkpoint: no checkpoint 'gone'"),
-        (("{hub: an/other,", "{recording: {path: a.jsonl},"), "annotations.desk.panel.fourth.checkpoint: other is a recording, which can't rate"),
-        (("licence: MIT", "licence: MIT, accelerator: H100"), "annotations.desk.panel: its step can hold one pool, not engine, engine_h100"),
-        (("{checkpoint: other}", "{checkpoint: smollm2_135m_instruct}"), "annotations.desk: panel.fifth: is plain again"),
+        (("  desk:", "  extra: 3\n  desk:"), "annotations: desk.panel: has 5 members, but `initial` asks for 3 for each response, and `extra` for 3"),
+        (("  desk:", "  initial: 6\n  extra: 0\n  desk:"), "desk.panel: has 5 members, but `initial` asks for 6"),
+        (("{checkpoint: other}", "{checkpoint: gone}"), "annotations.desk.panel.fifth.checkpoint: there is no checkpoint 'gone'"),
+        (("{hub: an/other,", "{recording: {path: a.jsonl},"), "annotations.desk.panel.fourth.checkpoint: checkpoint other is a recording"),
+        (("licence: MIT", "licence: MIT, accelerator: H100"), "annotations.desk.panel: its checkpoints must have one pool of Dagster in common"),
+        (("{checkpoint: other}", "{checkpoint: smollm2_135m_instruct}"), "annotations.desk: panel.fifth: is the same as panel.plain"),
         (("{checkpoint: other}", "{checkpoint: other, person: x}"), "fifth.person: unknown key; allowed here: checkpoint, sampling, system_prompt"),
     ],
 )  # fmt: skip
@@ -290,7 +290,7 @@ def test_model_ratings_are_pushed_only_where_the_profile_allows_them(judged: tup
         resources={"storage": Storage(uri=store.uri), "hub": Hub()},
         raise_on_error=False,
     )
-    assert "there are ratings by language models: model:fifth, " in failure(refused)
+    assert "language models gave ratings (model:fifth, " in failure(refused)
     manifest = store.manifest("helpsteer_dataset")
     assert manifest is not None
     rows = store.read("helpsteer_dataset", columns=["generator", "licence"])
@@ -309,7 +309,11 @@ def test_what_has_no_licence_to_rate_for_publication_is_not_pushed(tmp_path: Pat
     info = {"simulated": False, "models": ["model:fifth"], "stated": statement(profile, [])}
     table = pa.table({"generator": ["plain"], "licence": ["MIT"]})
     reasons = objections(table, info, profile, Push(repo="us/set", allow_model_ratings=True))
-    assert any("ratings by fifth, on other (checkpoints): it says 'unknown'" in r for r in reasons)
+    assert any(
+        "no licence allows ratings by fifth, on other (checkpoints) to be published: the stated licence is 'unknown'"
+        in r
+        for r in reasons
+    )
 
 
 def test_the_report_says_who_rated(judged: tuple[Profile, Store, Any], monkeypatch: pytest.MonkeyPatch) -> None:

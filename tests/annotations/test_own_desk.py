@@ -159,7 +159,7 @@ def test_who_rated_at_a_desk_of_ones_own_is_said_wherever_it_is_published(
 def test_ratings_of_a_desk_that_nobody_knows_are_nobodys() -> None:
     rows = saying(rated(), "gone", False)
     with pytest.raises(
-        ValueError, match="nobody can say who gave the ratings of desk 'gone': the desks here are simulated, files,"
+        ValueError, match="it is not known who gave the ratings of desk 'gone'; the desks here are simulated, files,"
     ):
         rated_by(rows)
     assert rated_by(rows, elsewhere="people") == {"people": 1}, "a file that somebody gives"

@@ -96,7 +96,10 @@ def test_recorded_tasks_have_ids_of_their_texts_and_no_annotator_twice() -> None
     pairs, annotations, left_out = recorded(whole, number, "CC-BY-4.0")
     assert pairs.schema.equals(RESPONSE_PAIRS)
     assert annotations.schema.equals(ANNOTATIONS)
-    assert left_out["reason"].to_pylist() == ["it has one response", "the same task stood earlier"]
+    assert left_out["reason"].to_pylist() == [
+        "the task has only one response",
+        "the same task stands earlier in the file",
+    ]
     assert left_out["prompt_id"].to_pylist()[1] == pairs["prompt_id"].to_pylist()[-1]
     assert pairs["response"].to_pylist() == ["a", "b", "d", "e"]
     assert pairs["position"].to_pylist() == [1, 2, 1, 2]

@@ -92,18 +92,22 @@ def test_a_record_without_a_field_is_set_aside_with_line_and_name(tmp_path: Path
         ("pairs", PAIR | {"prompt": []}, "field prompt is neither"),
         ("pairs", PAIR | {"prompt": 3}, "field prompt is neither"),
         ("pairs", PAIR | {"chosen": "\ud800"}, "field chosen holds half of a character"),
-        ("pairs", PAIR | {"chosen": "other texts"}, "an item of this subset with this id was there before"),
-        ("pairs", "[1]\n", "not a JSON object"),
+        ("pairs", PAIR | {"chosen": "other texts"}, "an earlier item of this subset has the same id"),
+        ("pairs", "[1]\n", "the record is not a JSON object"),
         ("pairs", '{"id": 1, "subs', "the file breaks off in the middle of this line"),
         ("rewardbench2", BEST_OF | {"chosen": ["a", "b"]}, "field chosen has 2 responses; only Ties"),
         ("rewardbench2", BEST_OF | {"id": "8", "num_correct": 3}, "field num_correct is 3, but there are 1"),
-        ("rewardbench2", BEST_OF | {"rejected": []}, "field rejected is not a list of responses, or has none"),
-        ("rewardbench2", BEST_OF | {"subset": "Maths"}, "field subset is 'Maths', none of Factuality, Precise IF"),
-        ("rewardbench2", TIED | {"id": "3"}, "field id is '3'; in Ties it is ref:N or tied:N"),
+        ("rewardbench2", BEST_OF | {"rejected": []}, "field rejected is not a list of responses, or is empty"),
+        (
+            "rewardbench2",
+            BEST_OF | {"subset": "Maths"},
+            "field subset is 'Maths', which is none of Factuality, Precise IF",
+        ),
+        ("rewardbench2", TIED | {"id": "3"}, "field id is '3'; in Ties it must be ref:N or tied:N"),
         ("rewardbench2", TIED | {"id": "tied:03"}, "field id is 'tied:03'"),
-        ("rm_bench", STYLES | {"domain": "law"}, "field domain is 'law', none of chat, code"),
+        ("rm_bench", STYLES | {"domain": "law"}, "field domain is 'law', which is none of chat, code"),
         ("rm_bench", STYLES | {"rejected": ["d", "e"]}, "field rejected has 2 responses, not one for each of 3"),
-        ("judgebench", JUDGED | {"label": "A=B"}, "field label is 'A=B', none of A>B, B>A"),
+        ("judgebench", JUDGED | {"label": "A=B"}, "field label is 'A=B', which is none of A>B, B>A"),
         ("judgebench", JUDGED | {"source": "trivia"}, "field source is 'trivia', which begins with none"),
     ],
 )
@@ -132,7 +136,9 @@ def test_an_empty_response_of_a_published_benchmark_is_an_answer(
 
 
 def test_a_benchmark_without_a_usable_item_is_an_error_with_the_first_reason(tmp_path: Path) -> None:
-    with pytest.raises(BenchmarkError, match=r"no usable item .* the first record: field subset is missing"):
+    with pytest.raises(
+        BenchmarkError, match=r"no usable item .* the first record was set aside: field subset is missing"
+    ):
         read(tmp_path, {"prompt": "q"})
     with pytest.raises(BenchmarkError, match="no benchmark file"):
         load("mine", FileBenchmark(kind="file", path=str(tmp_path / "gone.jsonl")), NOTHING)
@@ -166,7 +172,7 @@ def test_a_json_list_that_breaks_off_keeps_what_is_whole(tmp_path: Path) -> None
     assert len(loaded.items) == 1
     assert loaded.rejected["reason"].to_pylist()[0].startswith("the file breaks off after 1 whole records")
     path.write_text('{"id": 1}')
-    with pytest.raises(BenchmarkError, match="is no JSON list of records"):
+    with pytest.raises(BenchmarkError, match="is not a JSON list of records"):
         load("mine", named(str(path)), NOTHING)
 
 
@@ -215,7 +221,7 @@ def test_a_command_line_names_a_published_benchmark_or_a_file_with_its_form(tmp_
     forms = [form(NAMED[name]) for name in ("rewardbench", "rewardbench2", "rm_bench", "judgebench")]
     assert forms == [pairs, rewardbench2, rm_bench, judgebench]
     with pytest.raises(
-        BenchmarkError, match=r"no benchmark 'rewardbench3': there are smoke, rewardbench, .* FORM:FILE"
+        BenchmarkError, match=r"there is no benchmark 'rewardbench3'; name one of smoke, rewardbench, .* FORM:FILE"
     ):
         named("rewardbench3")
 

@@ -322,8 +322,9 @@ def test_sources_are_those_of_the_prompts_that_are_there(tmp_path: Path, hub: ty
     made.publish("prompts", "first", staged)
     assert materialize(made, publishable()).success
     assert "earlier (not stated)" in (Path(made.path("helpsteer_dataset").path) / "README.md").read_text()
-    assert "prompts from earlier (prompts.sources): it says 'not stated'" in failure(
-        materialize(made, publishable(), "hub_dataset")
+    assert (
+        "no licence allows prompts from earlier (prompts.sources) to be published: the stated licence is 'not stated'"
+        in failure(materialize(made, publishable(), "hub_dataset"))
     )
     assert not hub.calls
 
@@ -393,4 +394,4 @@ def test_a_wrong_push_is_refused_with_its_place(tmp_path: Path) -> None:
 
 
 def test_without_a_delivery_the_error_says_so(tmp_path: Path) -> None:
-    assert "collect one first" in failure(materialize(Store(str(tmp_path / "store")), profile()))
+    assert "collect a delivery first" in failure(materialize(Store(str(tmp_path / "store")), profile()))

@@ -110,7 +110,7 @@ def test_a_job_that_was_left_behind_is_stopped_before_the_next_of_its_place(
 def test_where_no_cluster_is_the_step_says_what_to_do(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     said = failure(run(f"http://127.0.0.1:{port}", double("succeed", tmp_path)))
-    assert said.startswith(f"no Ray cluster takes jobs at http://127.0.0.1:{port}: ")
+    assert said.startswith(f"No Ray cluster takes jobs at http://127.0.0.1:{port}: ")
     assert "compute.ray.address" in said
 
 

@@ -139,7 +139,7 @@ def test_records_that_are_none_are_set_aside_and_told(
     pairs_file(tmp_path / "bad.jsonl", 4, *more)
     assert run(tmp_path, str(place / "one"), tmp_path / "out", benchmark="bad.jsonl") == 0
     said = capsys.readouterr().err
-    assert "2 records are set aside" in said
+    assert "Records set aside: 2" in said
     assert "rejected" in said
     assert pq.read_table(tmp_path / "out" / "rejected.parquet")["line"].to_pylist() == [5, 6]
     (tmp_path / "none.jsonl").write_text('{"prompt": "a"}\n')
@@ -151,12 +151,12 @@ def test_records_that_are_none_are_set_aside_and_told(
 @pytest.mark.parametrize(
     ("model", "more", "reason"),
     [
-        ("base", (), "not a reward model: LlamaForCausalLM"),
-        ("five", (), "their weights are needed (--weights helpfulness=1,...)"),
+        ("base", (), "is not a reward model: LlamaForCausalLM"),
+        ("five", (), "give them with --weights helpfulness=1,..."),
         ("five", ("--weights", "honesty=1"), "'honesty' is no output of the model"),
-        ("five", ("--weights", "helpfulness=1", "--as-published"), "--weights, --as-published: one of them"),
-        ("one", ("--against", "nowhere"), "--against nowhere: no finished evaluation is there"),
-        ("no model", (), "no folder, no address and no hub id"),
+        ("five", ("--weights", "helpfulness=1", "--as-published"), "--weights and --as-published exclude each other"),
+        ("one", ("--against", "nowhere"), "--against nowhere: holds no finished evaluation"),
+        ("no model", (), "is neither a folder, nor an address, nor a hub id"),
     ],
 )
 def test_what_cannot_be_done_is_said(
@@ -171,7 +171,7 @@ def test_what_cannot_be_done_is_said(
 
 def test_a_benchmark_stands_once(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(place, "longest", tmp_path, "--benchmark", str(place / "pairs.jsonl")) == 1
-    assert "pairs is there twice" in capsys.readouterr().err
+    assert "two benchmarks of the name pairs" in capsys.readouterr().err
 
 
 def test_weights_that_were_searched_on_the_benchmark_are_marked_wherever_the_figure_stands(
@@ -197,7 +197,7 @@ def test_a_model_that_brings_its_development_preferences_is_weighed_by_them(
     assert table.schema == PREFERENCE_PREDICTIONS
     write_table(table, UPath(tmp_path / "model" / "development_preferences.parquet"))
     assert run(place, str(tmp_path / "model"), tmp_path / "out") == 0
-    assert "weights, fitted on 60 preferences of development prompts: helpfulness=" in capsys.readouterr().err
+    assert "The weights are fitted on 60 preferences of development prompts: helpfulness=" in capsys.readouterr().err
     assert (
         summary_of(tmp_path / "out")["models"][0]["provenance"]["weights_from"] == "preferences of development prompts"
     )

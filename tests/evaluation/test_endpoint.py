@@ -155,7 +155,7 @@ def test_a_single_output_is_the_reward(started: list[ScoringServer]) -> None:
         ([CARD], "classify", {"served_model": "third"}, "has the models smol; name one"),
         ([], "classify", {}, "has the models none"),
         ([CARD], "even", {"outputs": None}, "gives different responses the same outputs"),
-        ([CARD], "classify", {"outputs": None}, "outputs LABEL_0, LABEL_1: not a reward model of ours"),
+        ([CARD], "classify", {"outputs": None}, "its outputs LABEL_0, LABEL_1 are none of those known here"),
     ],
 )
 def test_a_server_that_is_of_no_use_is_refused(
@@ -167,11 +167,13 @@ def test_a_server_that_is_of_no_use_is_refused(
 
 
 def test_no_server_and_a_server_that_goes_silent_are_told(started: list[ScoringServer], tmp_path: Path) -> None:
-    with pytest.raises(EndpointError, match="no server answers there"):
+    with pytest.raises(EndpointError, match="no server answers at this address"):
         Endpoint(EndpointSpec(url="http://127.0.0.1:9"), quiet)
     started.append(ScoringServer(["500"]))
     scorer = Endpoint(spec_of(started[0], patience_s=0.3), quiet)
-    with pytest.raises(EndpointError, match=r"no answer in 0\.3 s; at last: status 500.*What was scored is kept"):
+    with pytest.raises(
+        EndpointError, match=r"no answer came within 0\.3 s; the last failure: status 500.*The scores so far are kept"
+    ):
         score(scorer, answered([("a", "b")]), UPath(tmp_path), quiet, {"helpfulness": 1.0})
 
 

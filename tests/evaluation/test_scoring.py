@@ -212,7 +212,7 @@ def test_a_broken_part_is_named(kept: UPath) -> None:
     score(Counting(), answered([("a", "b")]), kept, quiet)
     (part,) = kept.glob("part-*.parquet")
     part.write_bytes(part.read_bytes()[:40])
-    with pytest.raises(PartError, match=r"part-.*Remove it: what it held is done again"):
+    with pytest.raises(PartError, match=r"part-.*Remove the file: only what it held is done again"):
         score(Counting(), answered([("a", "b")]), kept, quiet)
 
 
@@ -294,7 +294,7 @@ def test_what_the_chat_template_refuses_has_no_score_and_the_rest_has(tmp_path: 
     assert np.isnan(found).tolist() == [False, True, False, False]
     assert found[[0, 2, 3]] == pytest.approx(wanted, abs=1e-4)
     assert figures["not_scored"] == 1
-    assert said == ["not scored: the chat template of model refuses 1 conversations: no such turn"]
+    assert said == ["1 conversations are not scored, because the chat template of model refuses them: no such turn"]
 
 
 def test_a_response_of_twenty_thousand_tokens_loses_its_beginning_and_is_counted(models: Path, kept: UPath) -> None:
@@ -302,7 +302,7 @@ def test_a_response_of_twenty_thousand_tokens_loses_its_beginning_and_is_counted
     scorer = LocalModel(ModelSpec(model=str(models / "one")), said.append)
     long = "one two " * 10_000 + "good"
     table, figures = score(scorer, answered([(long, "bad")]), kept, quiet)
-    assert any("reads at most 128 tokens, not 4096" in line for line in said)
+    assert any("reads at most 128 tokens of a conversation, not the 4096" in line for line in said)
     assert figures["cut"] == 1
     ids = encode(AutoTokenizer.from_pretrained(models / "one"), QUESTION, long, 128).ids
     model = AutoModelForSequenceClassification.from_pretrained(models / "one")
@@ -417,9 +417,9 @@ def test_outputs_are_named_or_refused() -> None:
         [1, 2],
     )
     for names, given_, reason in (
-        (["negative", "positive"], None, "outputs negative, positive: not a reward model of ours"),
-        (["a", "b"], ["reward"], "has 2 outputs .a, b., and 1 names were given"),
-        (["a", "b"], ["reward", "reward"], "each name stands once"),
+        (["negative", "positive"], None, "its outputs negative, positive are none of those known here"),
+        (["a", "b"], ["reward"], "has 2 outputs .a, b., but 1 names were given"),
+        (["a", "b"], ["reward", "reward"], "each name may appear only once"),
         (["a"], ["-"], "at least one must be kept"),
     ):
         with pytest.raises(ValueError, match=reason):
@@ -483,9 +483,9 @@ def test_a_model_is_told_by_how_it_looks(models: Path) -> None:
     assert spec_of(str(models / "one")) == ModelSpec(model=str(models / "one"))
     assert BASELINES == ("longest", "random")
     for text, more, reason in (
-        ("nothing", {}, "no folder, no address and no hub id"),
-        ("/no/such", {}, "no folder"),
-        ("longest", {"precision": "float32"}, "a baseline has no precision"),
+        ("nothing", {}, "is neither a folder, nor an address, nor a hub id"),
+        ("/no/such", {}, "is neither a folder"),
+        ("longest", {"precision": "float32"}, "a scorer of kind baseline takes no precision"),
         ("organisation/name", {"max_tokens": 3}, "max_tokens: Input should be greater than or equal to 32"),
     ):
         with pytest.raises(ValueError, match=reason):

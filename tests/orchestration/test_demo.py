@@ -35,7 +35,10 @@ def test_a_profile_that_cannot_be_used_is_told_in_a_line(tmp_path: Path) -> None
 def test_a_run_needs_a_place_for_its_records(profile: str) -> None:
     done = operate(["run", "--profile", profile])
     assert done.returncode == 2
-    assert done.stdout == "DAGSTER_HOME names no folder to record runs in. `make demo` sets it.\n"
+    assert (
+        done.stdout
+        == "The environment variable DAGSTER_HOME names no folder to record runs in: set it, or run `make demo`, which does.\n"
+    )
 
 
 def test_a_report_of_a_store_that_has_nothing_says_what_to_do(profile: str, tmp_path: Path) -> None:

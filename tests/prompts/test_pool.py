@@ -99,14 +99,14 @@ def test_what_is_over_the_pool_is_rejected_and_every_conversation_is_accounted_f
 
 
 def test_conversations_of_a_source_that_the_profile_has_no_more_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"conversations of gone \(MIT\), which .* materialize `conversations` anew"):
+    with pytest.raises(ValueError, match=r"those of gone \(MIT\), which .* materialize `conversations` again"):
         write(tmp_path, pool(["Which bread keeps longest in a tin?"], source="gone"), wanted())
     other = wanted().model_copy(
         update={"sources": {n: s.model_copy(update={"licence": "CC0"}) for n, s in wanted().sources.items()}}
     )
-    with pytest.raises(ValueError, match=r"\(MIT\).* under another licence: materialize `conversations` anew"):
+    with pytest.raises(ValueError, match=r"\(MIT\).* under another licence: materialize `conversations` again"):
         write(tmp_path, two_sources(), other)
-    with pytest.raises(ValueError, match="another version of the project: materialize `conversations` anew"):
+    with pytest.raises(ValueError, match="another version of the project: materialize `conversations` again"):
         write(tmp_path, two_sources().drop_columns("flags"), wanted())
 
 

@@ -91,7 +91,7 @@ def test_a_prompt_that_could_not_be_rated_has_no_level_and_a_reason(
     figures = work(spec(tmp_path, tmp_path), print)
     rows = pq.read_table(tmp_path / "out" / "ratings.parquet").to_pylist()
     assert [r["complexity"] for r in rows] == [None, 4, None, 1, 2]
-    assert [r["detail"] for r in rows] == ["too long", None, "no score in 'no JSON'", None, None]
+    assert [r["detail"] for r in rows] == ["too long", None, "the answer has no score: 'no JSON'", None, None]
     assert figures["unrated"] == 2
 
 
@@ -158,7 +158,7 @@ def test_a_real_models_answers_always_parse(tmp_path: Path, checkpoint_cache: Pa
 
 
 def test_a_model_that_rates_is_named_in_the_profile() -> None:
-    with pytest.raises(ValueError, match="rater: model needs a checkpoint"):
+    with pytest.raises(ValueError, match="`rater: model` needs a checkpoint"):
         Complexity(rater="model")
-    with pytest.raises(ValueError, match="rater: heuristic has none"):
+    with pytest.raises(ValueError, match="`rater: heuristic` takes none"):
         Complexity(checkpoint="m")

@@ -117,7 +117,7 @@ def test_a_json_file_with_a_fault_is_read_up_to_there_and_what_is_said_of_it_has
     table, report = read(tmp_path / "a.json")
     assert len(table) == 1
     assert str(report.fault).startswith(
-        "a.json is no JSON after 1 whole records, and was read no further: lexical error"
+        "a.json is not JSON after 1 whole records, and was read no further: lexical error"
     )
     assert (report.cut, report.end) == (None, report.fault)
     assert "SECRET" not in report.end
@@ -193,7 +193,7 @@ def test_a_parquet_file_that_is_cut_off_is_told_and_the_other_files_are_read(tmp
     (tmp_path / "a.parquet").write_bytes(whole[: len(whole) // 2])
     table, report = read(tmp_path)
     assert len(table) == 1
-    assert report.cut == "a.parquet is not a whole Parquet file: nothing in it can be read"
+    assert report.cut == "a.parquet is not a whole Parquet file, so nothing in it can be read"
 
 
 def test_malformed_records_are_set_aside_with_number_and_reason_and_the_rest_goes_on(tmp_path: Path) -> None:
@@ -228,7 +228,10 @@ def test_malformed_records_are_set_aside_with_number_and_reason_and_the_rest_goe
     assert (report.records, report.kept, report.malformed) == (12, 2, 7)
     rejected = report.rejected_table()
     assert rejected.schema == REJECTED_RECORDS
-    assert rejected["detail"].to_pylist()[1] == "none of conversations, messages, conversation; fields: text"
+    assert (
+        rejected["detail"].to_pylist()[1]
+        == "the record has none of the fields conversations, messages, conversation; its fields are: text"
+    )
 
 
 def test_a_line_of_a_hundred_thousand_brackets_is_one_malformed_record(tmp_path: Path) -> None:
@@ -253,7 +256,7 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
 
 def test_a_json_file_that_is_no_list_is_refused_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps(sharegpt(USER)))
-    with pytest.raises(SourceError, match=r"a\.json is not a JSON list of records; .* are named \.jsonl"):
+    with pytest.raises(SourceError, match=r"a\.json: is not a JSON list of records; name .* \.jsonl"):
         read(tmp_path / "a.json")
 
 
@@ -364,9 +367,9 @@ def test_a_role_that_is_a_text_is_not_repeated_in_the_report(tmp_path: Path) -> 
     ]
     _, report = read(write(tmp_path / "a.jsonl", odd))
     assert [r["detail"] for r in report.rejected_table().to_pylist()] == [
-        "turn 1: `role` is a str",
-        "none of conversations, messages, conversation; fields: ",
-        "turn 1: `role` is 'narrator'",
+        "turn 1: `role` is a str, which is not a known role",
+        "the record has none of the fields conversations, messages, conversation; its fields are: ",
+        "turn 1: `role` is 'narrator', which is not a known role",
     ]
 
 

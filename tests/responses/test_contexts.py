@@ -154,8 +154,8 @@ def test_the_next_turns_likelihood_is_that_of_a_plain_loop_whatever_the_batch(tm
 
 
 def test_candidates_and_scorers_go_together() -> None:
-    with pytest.raises(ValueError, match="several need a scorer, one needs none"):
+    with pytest.raises(ValueError, match="several candidates need at least one"):
         Contexts(checkpoint="x", candidates=4)
-    with pytest.raises(ValueError, match="several need a scorer, one needs none"):
+    with pytest.raises(ValueError, match="several candidates need at least one"):
         Contexts.model_validate({"checkpoint": "x", "scorers": [{"kind": "next_user_turn", "checkpoint": "x"}]})
     assert Contexts(checkpoint="x", sampling=Sampling()).candidates == 1

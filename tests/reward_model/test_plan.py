@@ -361,17 +361,17 @@ def test_the_command_reads_a_file(small: Profile, tmp_path: Path, capsys: pytest
     ("arguments", "said"),
     [
         (("--rows", "10", "--mean-tokens", "5", "--recipe", "gone"), "has no recipe gone; it has: smollm2_regression"),
-        ((), "no rows: give the file"),
-        (("--rows", "-1", "--mean-tokens", "5"), "no rows: give the file"),
-        (("--rows", "10"), "--mean-tokens: the tokens of a conversation"),
-        (("--pairs", "10", "--mean-tokens", "5"), "needs rated responses: give --rows"),
+        ((), "there is nothing to train on; give a file"),
+        (("--rows", "-1", "--mean-tokens", "5"), "there is nothing to train on; give a file"),
+        (("--rows", "10"), "--mean-tokens: must be above 0"),
+        (("--pairs", "10", "--mean-tokens", "5"), "needs rated responses; give --rows"),
         (
             ("--rows", "10", "--mean-tokens", "5", "--device", "cpu"),
-            "device 'cpu' has no data sheet here (there are: A100, H100",
+            "the device 'cpu' is not known (known are A100, H100",
         ),
-        (("--rows", "10", "--mean-tokens", "5", "--peak-tflops", "0"), "a peak and a memory are above 0"),
-        (("--rows", "10", "--mean-tokens", "5", "--share", "1.2"), "--share 1.2: a share of peak is above 0"),
-        (("rows.jsonl", "--rows", "10"), "give a file, or numbers"),
+        (("--rows", "10", "--mean-tokens", "5", "--peak-tflops", "0"), "peaks and memory must be above 0"),
+        (("--rows", "10", "--mean-tokens", "5", "--share", "1.2"), "--share 1.2: the share of peak must be above 0"),
+        (("rows.jsonl", "--rows", "10"), "give either a file or numbers"),
     ],
 )
 def test_what_is_missing_is_said(arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -394,14 +394,14 @@ def test_a_cpu_has_the_peak_that_was_measured() -> None:
 
 def test_a_model_of_unknown_shape_is_refused_with_what_to_do(small: Profile, tmp_path: Path) -> None:
     base = small.checkpoints["small"]
-    with pytest.raises(PlanError, match=r"checkpoint mine: no config.json of some/model is here.*Download it"):
+    with pytest.raises(PlanError, match=r"checkpoint mine: no config.json of some/model is here.*Download the file"):
         shape_of(base.model_copy(update={"folder": None, "hub": "some/model"}), "mine")
     (tmp_path / "base" / "config.json").write_text(json.dumps(SMALL | {"model_type": "mamba"}))
-    with pytest.raises(PlanError, match="models of type 'mamba' have no plan"):
+    with pytest.raises(PlanError, match="models of type 'mamba' can't be planned"):
         shape_of(base, "mine")
     (tmp_path / "base" / "config.json").write_text(json.dumps({"model_type": "llama"}))
-    with pytest.raises(PlanError, match=r"config.json: has no hidden_size"):
+    with pytest.raises(PlanError, match=r"config.json: has no field hidden_size"):
         shape_of(base, "mine")
     (tmp_path / "base" / "config.json").write_text(json.dumps(SMALL))
-    with pytest.raises(PlanError, match=r"layers: 3 asked for; small has 2"):
+    with pytest.raises(PlanError, match=r"layers: 3 are asked for, but small has only 2"):
         stages(small, layers=3)

@@ -129,7 +129,9 @@ def test_a_limit_takes_the_first_prompts_with_all_of_their_rows_and_pairs(helpst
 
 
 def test_means_are_refused_where_ratings_are_rounded_already(helpsteer2: Path) -> None:
-    with pytest.raises(ValueError, match=r"hs2 \(helpsteer2\) has no ratings before rounding: take labels: rounded"):
+    with pytest.raises(
+        ValueError, match=r"hs2 \(helpsteer2\) has no ratings before rounding; set the recipe's labels to rounded"
+    ):
         read("hs2", HelpSteer2Data(kind="helpsteer2", folder=str(helpsteer2)), "mean")
 
 
@@ -379,7 +381,7 @@ def test_a_prompts_rows_and_pairs_are_on_one_side_which_its_id_decides() -> None
 
 def test_one_side_without_anything_is_refused() -> None:
     nobody = Recipe(base="small", development_share=0)
-    with pytest.raises(ValueError, match="70 responses to train on and 0 to pick the checkpoint: both are needed"):
+    with pytest.raises(ValueError, match="70 responses to train on and 0 to pick the checkpoint; both are needed"):
         prepared(collected(dataset(), "rounded", "none"), nobody, dataset())
     all_pairs = Recipe(base="small", objective="bradley_terry", development_share=1)
     with pytest.raises(ValueError, match="0 pairs to train on and 23 to pick the checkpoint"):
@@ -489,8 +491,8 @@ def test_only_what_a_recipe_trains_on_makes_its_data_stale(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("recipes: {smollm2_regression: {data: gone}}", "recipes.smollm2_regression.data: no training data 'gone'; there are: collected, hh, hs"),
-        ("recipes: {smollm2_regression: {data: hh}}", "recipes.smollm2_regression.objective: regression learns from ratings, and hh has"),
+        ("recipes: {smollm2_regression: {data: gone}}", "recipes.smollm2_regression.data: there is no training data 'gone'; there are: collected, hh"),
+        ("recipes: {smollm2_regression: {data: hh}}", "recipes.smollm2_regression.objective: regression learns from ratings, but hh has"),
         ("recipes: {smollm2_regression: {data: hs, labels: mean}}", "recipes.smollm2_regression.labels: mean needs ratings before rounding"),
         ("training_data: {collected: {kind: helpsteer}}", "training_data.collected: is the name of this store's data set"),
         ("training_data: {hs: {lmit: 1}}", "training_data.hs.lmit: unknown key; allowed here: revision, folder, limit, kind, hub, licence"),

@@ -152,7 +152,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_the_same(
         work(spec(tmp_path, "first"), quiet)
     monkeypatch.setattr(training.Say, "on_log", real)
     figures = work(spec(tmp_path, "second"), said.append)
-    assert any(line.startswith("going on from checkpoint-") for line in said)
+    assert any(line.startswith("Training goes on from checkpoint-") for line in said)
     again = pq.read_table(tmp_path / "second" / "training_curve.parquet").to_pylist()
     assert [r["step"] for r in again] == [r["step"] for r in whole]
     assert [r["development_loss"] for r in again] == pytest.approx([r["development_loss"] for r in whole], rel=1e-3)
@@ -177,7 +177,7 @@ def test_a_checkpoint_that_was_cut_off_is_not_gone_on_from_and_what_other_settin
     (mine / "ratings" / "checkpoint-999" / "model.safetensors").write_bytes(b"cut off")
     # all was done before: nothing is trained again, and the same model comes out
     figures = work(given, said.append)
-    assert any(line == f"going on from checkpoint-{figures['steps']}" for line in said)
+    assert any(line == f"Training goes on from checkpoint-{figures['steps']}" for line in said)
     assert not any(line.startswith("training steps") for line in said)
     ours, first = ((folder / "model.safetensors").read_bytes() for folder in (tmp_path / "out", trained[0]))
     assert ours == first
@@ -193,13 +193,13 @@ def test_data_without_a_rating_is_an_error(tmp_path: Path) -> None:
     given = spec(tmp_path)
     unrated = [row | dict.fromkeys(ATTRIBUTES) for row in tables()[0].to_pylist()]
     pq.write_table(pa.Table.from_pylist(unrated, schema=RATED), tmp_path / "rated.parquet")
-    with pytest.raises(ValueError, match="no rating to train on of helpfulness"):
+    with pytest.raises(ValueError, match=r"there is no rating of helpfulness.* to train on"):
         work(given, quiet)
 
 
 def test_data_without_a_preference_is_an_error_for_preferences_alone(tmp_path: Path) -> None:
     given = spec(tmp_path, recipe=RECIPE.model_copy(update={"objective": "scaled_bt"}))
     pq.write_table(PREFERRED.empty_table(), tmp_path / "preferred.parquet")
-    with pytest.raises(ValueError, match="no preference to train on: objective scaled_bt needs pairs"):
+    with pytest.raises(ValueError, match="there is no preference to train on; objective scaled_bt needs preferences"):
         work(given, quiet)
     assert work(spec(tmp_path, "ratings"), quiet)["steps"] > 0

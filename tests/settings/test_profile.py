@@ -83,7 +83,7 @@ def test_every_problem_of_a_profile_is_told_at_once(tmp_path: Path) -> None:
 
 def test_a_generator_without_its_checkpoint_is_refused(tmp_path: Path) -> None:
     message = refusal(tmp_path, "extends: tiny\ngenerators:\n  careful: {checkpoint: gone}\n")
-    assert "generators.careful.checkpoint: no checkpoint 'gone'; there are: smollm2_135m_instruct" in message
+    assert "generators.careful.checkpoint: there is no checkpoint 'gone'; there are: smollm2_135m_instruct" in message
 
 
 def test_a_generator_with_more_than_half_of_all_shares_is_refused(tmp_path: Path) -> None:
@@ -134,10 +134,10 @@ PUBLISHED = "extends: published\n"
     ("text", "said"),
     [
         (PUBLISHED + "annotations: {extra: 2}", "annotations.extra: with desk helpsteer2 it must be 0"),
-        (PUBLISHED + "prompts: {sources: {s: {kind: sharegpt, licence: x}}, sample: {prompts: 9}}", "prompts: desk helpsteer2 brings its texts"),
+        (PUBLISHED + "prompts: {sources: {s: {kind: sharegpt, licence: x}}, sample: {prompts: 9}}", "prompts: must not be there with desk"),
         (PUBLISHED + "annotations: {desk: {kind: simulated, limit: null}}", "annotations.desk.limit: unknown key"),
-        ("extends: tiny\ncontexts: null", "contexts: missing; only desk helpsteer2 does without"),
-        ("extends: tiny\nannotations: {desk: {kind: helpsteer2}}", "prompts, contexts, generators: desk helpsteer2 brings"),
+        ("extends: tiny\ncontexts: null", "contexts: missing; only desk helpsteer2 can do without"),
+        ("extends: tiny\nannotations: {desk: {kind: helpsteer2}}", "prompts, contexts, generators: must not be there with desk helpsteer2"),
     ],
 )  # fmt: skip
 def test_a_chain_is_either_made_or_recorded(tmp_path: Path, text: str, said: str) -> None:
@@ -147,7 +147,7 @@ def test_a_chain_is_either_made_or_recorded(tmp_path: Path, text: str, said: str
 def test_replicas_need_a_cluster_and_an_accelerator_names_its_pool(tmp_path: Path) -> None:
     several = "extends: tiny\ncheckpoints: {smollm2_135m_instruct: {replicas: 2, accelerator: A100-80G}}\n"
     said = refusal(tmp_path, several)
-    assert "checkpoints.smollm2_135m_instruct.replicas: several need compute: {kind: ray}" in said
+    assert "checkpoints.smollm2_135m_instruct.replicas: more than one needs `compute: {kind: ray}`" in said
     profile = load_profile(written(tmp_path, several + "compute: {kind: ray}\n"))
     assert profile.checkpoints["smollm2_135m_instruct"].pool == "engine_a100_80g"
 

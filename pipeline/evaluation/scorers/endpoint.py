@@ -46,10 +46,13 @@ class Endpoint:
         self._max_tokens = min(spec.max_tokens, int(card.get("max_model_len") or spec.max_tokens))
         first, second = (self._one(probe) for probe in PROBES)
         if isinstance(first, str) or isinstance(second, str):
-            raise EndpointError(f"{spec.url}: does not score: {first if isinstance(first, str) else second}")
+            raise EndpointError(
+                f"{spec.url}: the server gives no scores: {first if isinstance(first, str) else second}"
+            )
         if first[0] == second[0]:
             raise EndpointError(
-                f"{spec.url}: gives different responses the same outputs {first[0]}: it normalises them. It must give them raw (vLLM: use_activation)"
+                f"{spec.url}: the server gives different responses the same outputs {first[0]}, so it normalises "
+                f"them; have it give raw outputs (vLLM: use_activation)"
             )
         own = [f"LABEL_{n}" for n in range(len(first[0]))]
         self.outputs, self._places = kept_outputs(own, spec.outputs, spec.url)
@@ -75,10 +78,12 @@ class Endpoint:
                     if isinstance(found, str):
                         if found not in said:
                             said.add(found)
-                            self._log(f"not scored: {found}")
+                            self._log(f"A conversation is not scored: {found}")
                         values, tokens = np.full(len(self.outputs), np.nan), 0
                     elif max(self._places) >= len(found[0]):
-                        raise EndpointError(f"{self._spec.url}: gave {len(found[0])} outputs, and others before")
+                        raise EndpointError(
+                            f"{self._spec.url}: the server gave {len(found[0])} outputs for a conversation, and another number before"
+                        )
                     else:
                         values, tokens = (
                             np.array([found[0][place] for place in self._places], dtype=np.float64),
@@ -101,14 +106,16 @@ class Endpoint:
             cards = {str(card["id"]): card for card in reply.json()["data"]}
         except httpx.TransportError as error:
             raise EndpointError(
-                f"{self._spec.url}: no server answers there ({type(error).__name__}: {error})"
+                f"{self._spec.url}: no server answers at this address ({type(error).__name__}: {error})"
             ) from None
         except (httpx.HTTPStatusError, ValueError, KeyError, TypeError) as error:
-            raise EndpointError(f"{self._spec.url}: its list of models (/v1/models) can't be read: {error}") from None
+            raise EndpointError(
+                f"{self._spec.url}: the server's list of models (/v1/models) can't be read: {error}"
+            ) from None
         wanted = self._spec.served_model or (next(iter(cards)) if len(cards) == 1 else None)
         if wanted not in cards:
             raise EndpointError(
-                f"{self._spec.url}: has the models {', '.join(cards) or 'none'}; name one of them (--served-model)"
+                f"{self._spec.url}: the server has the models {', '.join(cards) or 'none'}; name one of them with --served-model"
             )
         return dict(cards[wanted])
 
@@ -136,11 +143,11 @@ class Endpoint:
                     if isinstance(found, str) or np.isfinite(found[0]).all():
                         return found
                     if attempt.num >= NOT_FINITE:
-                        return "outputs that are not finite"
-                    raise RetryError(f"outputs that are not finite: {found[0]}")
+                        return "its outputs are not finite"
+                    raise RetryError(f"its outputs are not finite: {found[0]}")
         except RetryError as error:
             raise EndpointError(
-                f"{self._spec.url}: no answer in {self._spec.patience_s:g} s; at last: {error}. What was scored is kept"
+                f"{self._spec.url}: no answer came within {self._spec.patience_s:g} s; the last failure: {error}. The scores so far are kept"
             ) from None
         raise AssertionError("a retry ends with an answer or an error")
 
@@ -155,7 +162,9 @@ class Endpoint:
             wait = seconds_of(reply.headers.get("retry-after"))
             raise RetryError(f"status {reply.status_code}: {reply.text[:200]}", wait)
         if reply.status_code in (401, 403, 404, 405):
-            raise EndpointError(f"{self._spec.url}: status {reply.status_code} for {self._path}: {reply.text[:300]}")
+            raise EndpointError(
+                f"{self._spec.url}: the server answers status {reply.status_code} to {self._path}: {reply.text[:300]}"
+            )
         if reply.status_code != 200:
             return f"status {reply.status_code}: {reply.text[:300]}"
         return _outputs(reply)
@@ -164,7 +173,7 @@ class Endpoint:
         """Say what troubles the server, at most every ten seconds."""
         if time.monotonic() - self._said > 10:
             self._said = time.monotonic()
-            self._log(f"{self._spec.url}: {trouble}; trying again")
+            self._log(f"{self._spec.url}: {trouble}; the request is tried again")
 
 
 def _parts(url: str) -> tuple[str, str]:

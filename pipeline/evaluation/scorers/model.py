@@ -44,11 +44,11 @@ class LocalModel:
             c for c in self._config.architectures or () if c.endswith(("ForCausalLM", "ForConditionalGeneration"))
         ]:
             raise ValueError(
-                f"{spec.model}: not a reward model: {generates[0]} writes text, and has no head that scores"
+                f"{spec.model}: is not a reward model: {generates[0]} writes text and has no head that gives scores"
             )
         if not any(self._folder.glob("*.safetensors")):
             raise ValueError(
-                f"{spec.model}: has no weights in safetensors, and others are not read: they may run code. Convert them first"
+                f"{spec.model}: has no weights in safetensors, and other formats are not read because they may run code; convert the weights first"
             )
         own = [self._config.id2label[n] for n in range(self._config.num_labels)]
         self.outputs, self._places = kept_outputs(own, spec.outputs, spec.model)
@@ -56,7 +56,9 @@ class LocalModel:
         longest = getattr(self._config.get_text_config(), "max_position_embeddings", None) or spec.max_tokens
         self._max_tokens = min(spec.max_tokens, longest)
         if self._max_tokens < spec.max_tokens:
-            log(f"{spec.model} reads at most {self._max_tokens} tokens, not {spec.max_tokens}")
+            log(
+                f"{spec.model} reads at most {self._max_tokens} tokens of a conversation, not the {spec.max_tokens} that were asked for"
+            )
         self.name = local.resolve().name if local.is_dir() else hub
         self.version = (
             identity(checkpoint)[1] if local.is_dir() else self._folder.name
@@ -95,7 +97,9 @@ class LocalModel:
             taken.append(n)
             cut.append(bool(dropped) or start)
         for reason, rows in refused.items():
-            self._log(f"not scored: the chat template of {self.name} refuses {len(rows)} conversations: {reason}")
+            self._log(
+                f"{len(rows)} conversations are not scored, because the chat template of {self.name} refuses them: {reason}"
+            )
             values = np.full((len(rows), len(self.outputs)), np.nan)
             yield Scored(np.array(rows), values, np.zeros(len(rows), np.int64), np.zeros(len(rows), dtype=bool))
         if not encoded:
@@ -135,11 +139,11 @@ def scored_template(template: str | None, model: str) -> str:
     """The chat template that conversations are scored with: the model's own, with its date fixed. Raises ValueError where there is none."""
     if not template:
         raise ValueError(
-            f"{model}: its tokenizer has no chat template, so nobody can know how it wants a conversation written: add the one that it was trained "
-            "with to its folder (chat_template.jinja)"
+            f"{model}: its tokenizer has no chat template, so nobody can know how it wants a conversation written; add the template that it was "
+            "trained with to its folder (chat_template.jinja)"
         )
     if "strftime_now" in template and "date_string" not in template:
         raise ValueError(
-            f"{model}: its chat template writes today's date: scores would change from day to day. Remove it from the template"
+            f"{model}: its chat template writes today's date, so scores would change from day to day; remove the date from the template"
         )
     return FIXED_DATE + template if "date_string" in template else template

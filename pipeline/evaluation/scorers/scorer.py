@@ -69,7 +69,7 @@ def kept_outputs(names: Sequence[str], given: Sequence[str] | None, model: str) 
     """
     if given and len(given) != len(names):
         raise ValueError(
-            f"{model} has {len(names)} outputs ({', '.join(names)}), and {len(given)} names were given: {', '.join(given)}"
+            f"{model}: has {len(names)} outputs ({', '.join(names)}), but {len(given)} names were given ({', '.join(given)}); name each of them"
         )
     if not given and len(names) == 1 and names[0] not in OUTPUTS:
         given = ("reward",)
@@ -78,9 +78,11 @@ def kept_outputs(names: Sequence[str], given: Sequence[str] | None, model: str) 
     kept = tuple(named[n] for n in places)
     if unknown := [name for name in kept if name not in OUTPUTS]:
         raise ValueError(
-            f"{model}: outputs {', '.join(unknown)}: not a reward model of ours, whose outputs are among {', '.join(OUTPUTS)}. If they mean these, "
-            "name all of them in their order (--outputs; `-` for one to leave out)"
+            f"{model}: its outputs {', '.join(unknown)} are none of those known here ({', '.join(OUTPUTS)}). If they mean these, name all outputs in "
+            "their order with --outputs (`-` leaves one out)"
         )
     if not kept or len(set(kept)) < len(kept):
-        raise ValueError(f"{model}: outputs {', '.join(named)}: at least one must be kept, and each name stands once")
+        raise ValueError(
+            f"{model}: of the outputs {', '.join(named)} at least one must be kept, and each name may appear only once"
+        )
     return kept, places

@@ -15,14 +15,18 @@ class ModelSpec(Section):
     """A sequence classifier, or a probe of this project, that is loaded here."""
 
     kind: Literal["model"] = "model"
-    model: str = Field(description="a folder in Hugging Face format, or a hub id, which may end with @REVISION")
+    model: str = Field(description="folder in Hugging Face format, or hub id, which may end with @REVISION")
     max_tokens: int = Field(
-        4096, ge=32, description="longer conversations lose their oldest turns, then their beginning"
+        4096,
+        ge=32,
+        description="largest number of tokens of a conversation; longer ones lose their oldest turns, then their beginning",
     )
     precision: Literal["float32", "bfloat16"] = "float32"
-    tokens_a_batch: int = Field(4096, ge=32, description="padding counted; a longer conversation goes alone")
+    tokens_a_batch: int = Field(
+        4096, ge=32, description="tokens in a forward pass, padding counted; a longer conversation goes alone"
+    )
     outputs: tuple[str, ...] | None = Field(
-        None, description="names of its outputs in their order, `-` for one that isn't kept"
+        None, description="names of the model's outputs in their order; `-` leaves an output out"
     )
 
 
@@ -30,15 +34,19 @@ class EndpointSpec(Section):
     """A server that has a sequence classifier, as vLLM's `/classify` and `/pooling`."""
 
     kind: Literal["endpoint"] = "endpoint"
-    url: str = Field(pattern=r"^https?://", description="of the server, or of one of the two paths")
-    served_model: str | None = Field(None, description="its name there; needed where the server has several")
+    url: str = Field(pattern=r"^https?://", description="address of the server, or of its path /classify or /pooling")
+    served_model: str | None = Field(
+        None, description="name of the model at the server; needed where the server has several"
+    )
     key_env: str | None = Field(
         None, pattern=r"^[A-Z][A-Z0-9_]*$", description="environment variable that holds the API key"
     )
-    concurrency: int = Field(32, ge=1, description="requests in flight")
-    timeout_s: float = Field(300, gt=0, description="for one answer")
-    patience_s: float = Field(600, gt=0, description="how long a request is tried again")
-    max_tokens: int = Field(4096, ge=32, description="longer conversations lose their beginning")
+    concurrency: int = Field(32, ge=1, description="largest number of requests in flight")
+    timeout_s: float = Field(300, gt=0, description="seconds that one answer may take")
+    patience_s: float = Field(600, gt=0, description="seconds during which a request is tried again")
+    max_tokens: int = Field(
+        4096, ge=32, description="largest number of tokens of a conversation; longer ones lose their beginning"
+    )
     outputs: tuple[str, ...] | None = None
 
 
@@ -67,10 +75,10 @@ def spec_of(text: str, **settings: object) -> ModelSpec | EndpointSpec | Baselin
         kind, wanted, fields = "model", ModelSpec, {"model": text}
     else:
         raise ValueError(
-            f"{text}: no folder, no address and no hub id (organisation/name); baselines are {' and '.join(BASELINES)}"
+            f"{text}: is neither a folder, nor an address, nor a hub id (organisation/name), nor a baseline ({' or '.join(BASELINES)})"
         )
     if foreign := sorted(set(given) - set(wanted.model_fields)):
-        raise ValueError(f"{text}: a {kind} has no {', '.join(foreign)}")
+        raise ValueError(f"{text}: a scorer of kind {kind} takes no {', '.join(foreign)}")
     try:
         return wanted.model_validate(fields | given)
     except ValidationError as error:

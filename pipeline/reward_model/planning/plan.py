@@ -49,14 +49,14 @@ def device_of(
     """
     given = (bfloat16, float32, memory)
     if any(value is not None and not value > 0 for value in given):
-        raise PlanError(f"device {name}: a peak and a memory are above 0")
+        raise PlanError(f"device {name}: peaks and memory must be above 0")
     known = DEVICES.get(name.upper())
     if known:
         sheet = (known.bfloat16, known.float32, known.memory)
     elif None in given:
         raise PlanError(
-            f"device {name!r} has no data sheet here (there are: {', '.join(DEVICES)}): give what it reaches, --peak-tflops and "
-            "--float32-tflops, and its memory, --memory-gb"
+            f"the device {name!r} is not known (known are {', '.join(DEVICES)}); give its peaks with --peak-tflops and --float32-tflops, "
+            "and its memory with --memory-gb"
         )
     else:
         sheet = (0.0, 0.0, 0.0)
@@ -86,10 +86,12 @@ class Data:
         """From numbers alone. Raises PlanError where nothing is left to train on."""
         if rows < 0 or pairs < 0 or not rows + pairs:
             raise PlanError(
-                "no rows: give the file to train on, or --rows (rated responses) or --pairs, with --mean-tokens"
+                "there is nothing to train on; give a file, or --rows or --pairs together with --mean-tokens"
             )
         if not mean > 0:
-            raise PlanError("--mean-tokens: the tokens of a conversation with its response, above 0")
+            raise PlanError(
+                "--mean-tokens: must be above 0; it is the mean number of tokens of a conversation with its response"
+            )
         return cls(rows, pairs, mean)
 
     @classmethod
@@ -192,7 +194,7 @@ def plan(
     share: of the device's peak that is reached. Raises PlanError for an unknown recipe or model, or where data that it needs is missing.
     """
     if not 0 < share <= 1:
-        raise PlanError(f"--share {share:g}: a share of peak is above 0 and at most 1")
+        raise PlanError(f"--share {share:g}: the share of peak must be above 0 and at most 1")
     found = []
     for name in names:
         if name not in profile.recipes:
@@ -201,7 +203,9 @@ def plan(
         shape = shape_of(profile.checkpoints[recipe.base], recipe.base)
         if recipe.layers:
             if recipe.layers > shape.layers:
-                raise PlanError(f"recipe {name}: layers: {recipe.layers} asked for; {recipe.base} has {shape.layers}")
+                raise PlanError(
+                    f"recipe {name}: layers: {recipe.layers} are asked for, but {recipe.base} has only {shape.layers}"
+                )
             shape = replace(shape, layers=recipe.layers)
         for number, part in enumerate(recipe.stages):
             ends = (number == 0, number == len(recipe.stages) - 1)
@@ -237,12 +241,12 @@ def _stage(
     if not units:
         what, option = ("preferences", "--pairs") if recipe.pairs else ("rated responses", "--rows")
         raise PlanError(
-            f"recipe {name}: its stage {recipe.objective} needs {what}: give {option}, or a file that has them"
+            f"recipe {name}: its stage {recipe.objective} needs {what}; give {option}, or a file that has them"
         )
     held_out = round(recipe.development_share * units)
     ours = units - held_out
     if not ours:
-        raise PlanError(f"recipe {name}: nothing is left of {units} to train on: change its development_share")
+        raise PlanError(f"recipe {name}: its development_share leaves nothing of {units} to train on; lower it")
     lengths = data.pair_lengths if recipe.pairs else data.row_lengths
     cut = np.minimum(np.full((1, wide), data.mean) if lengths is None else lengths.reshape(-1, wide), recipe.max_tokens)
     tokens, squares = ours * wide * float(cut.mean()), ours * wide * float((cut**2).mean())

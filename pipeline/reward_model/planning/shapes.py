@@ -34,12 +34,12 @@ class Shape:
         """The shape in a config.json's values. Raises PlanError for another kind of model, or a value that is missing."""
         kind = config.get("model_type")
         if kind not in KINDS:
-            raise PlanError(f"{where}: models of type {kind!r} have no plan; there is one for: {', '.join(KINDS)}")
+            raise PlanError(f"{where}: models of type {kind!r} can't be planned; types that can are {', '.join(KINDS)}")
         try:
             width, heads, mlp = config["hidden_size"], config["num_attention_heads"], config["intermediate_size"]
             vocabulary, layers = config["vocab_size"], config["num_hidden_layers"]
         except KeyError as missing:
-            raise PlanError(f"{where}: has no {missing.args[0]}") from None
+            raise PlanError(f"{where}: has no field {missing.args[0]}") from None
         groups, size = config.get("num_key_value_heads") or heads, config.get("head_dim") or width // heads
         biases = size * (heads + 2 * groups) if kind == "qwen2" or config.get("attention_bias") else 0
         if kind != "qwen2" and config.get("attention_bias"):
@@ -125,7 +125,7 @@ def shape_of(checkpoint: Checkpoint, name: str) -> Shape:
 
     local = Path(checkpoint.folder).expanduser() / "config.json" if checkpoint.folder else None
     if local and not local.is_file():
-        raise PlanError(f"checkpoint {name}: {local} is not a file")
+        raise PlanError(f"checkpoint {name}: there is no file {local}")
     if checkpoint.hub:
         cached = try_to_load_from_cache(checkpoint.hub, "config.json", revision=checkpoint.revision)
         local = Path(cached) if isinstance(cached, str) else None
@@ -134,7 +134,7 @@ def shape_of(checkpoint: Checkpoint, name: str) -> Shape:
     known = checkpoint.hub or (checkpoint.gguf[0].rsplit("/", 1)[-1].split(".")[0] if checkpoint.gguf else "")
     if known not in CONFIGS:
         raise PlanError(
-            f"checkpoint {name}: no config.json of {known or 'a model with weights'} is here, and its shape isn't known (known: "
-            f"{', '.join(CONFIGS)}). Download it (`hf download {known or 'ID'} config.json`), or name a `folder` that has it"
+            f"checkpoint {name}: no config.json of {known or 'a model with weights'} is here, and its shape isn't known (known are "
+            f"{', '.join(CONFIGS)}). Download the file (`hf download {known or 'ID'} config.json`), or name a `folder` that has it"
         )
     return Shape.of(CONFIGS[known], known)
