@@ -6,15 +6,16 @@ A form is a module of constants and functions, see `Form`. What a benchmark hold
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast, get_args, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.benchmarks import judgebench, pairs, rewardbench2, rm_bench
+from pipeline.benchmarks import pairs
 from pipeline.benchmarks.schema import ITEMS, REJECTED
 from pipeline.records import FileError, Unreadable, json_list, records
 from pipeline.settings import (
@@ -44,6 +45,7 @@ class BenchmarkError(RuntimeError):
     """A benchmark that can't be read; the message says what to do."""
 
 
+@runtime_checkable
 class Form(Protocol):
     """What a form of benchmark knows. Accuracies are numbers, or arrays of bootstrap draws; counts are units of each subset."""
 
@@ -63,12 +65,8 @@ class Form(Protocol):
         """The one figure from sections."""
 
 
-FORMS: dict[BenchmarkForm, Form] = {
-    "pairs": pairs,
-    "rewardbench2": rewardbench2,
-    "rm_bench": rm_bench,
-    "judgebench": judgebench,
-}
+FORMS = {name: cast(Form, import_module(f"pipeline.benchmarks.{name}")) for name in get_args(BenchmarkForm)}
+"""The forms by name: each is the module of that name beside this one."""
 NAMED: dict[str, Benchmark] = {
     "smoke": BuiltinBenchmark(kind="builtin", name="smoke"),
     **{

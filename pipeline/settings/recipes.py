@@ -12,7 +12,8 @@ RatingObjective = Literal["regression", "probe"]
 """What a reward model may learn from ratings: a head on a model that is trained, or on one that is not."""
 
 PairObjective = Literal["bradley_terry", "margin_bt", "scaled_bt"]
-"""What it may learn from preferences: their losses are `pipeline.reward_model.objectives.preference_losses`."""
+"""What it may learn from preferences: their losses are `pipeline.reward_model.objectives.preference_losses`, where one that is not among
+the first three has a module of its own, `pipeline.reward_model.objective_NAME`."""
 
 Objective = Literal[RatingObjective, PairObjective, "two_stage"]
 """What a recipe may ask for; `two_stage` is both, ratings first."""

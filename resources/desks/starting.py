@@ -1,6 +1,8 @@
 """Which desk a profile names."""
 
-from pipeline.settings import FilesDesk, HelpSteer2Desk, ModelsDesk, Profile, SimulatedDesk
+from importlib import import_module
+
+from pipeline.settings import FilesDesk, HelpSteer2Desk, ModelsDesk, OwnDesk, Profile, SimulatedDesk
 from resources.desks.desk import AnnotationDesk
 from resources.desks.files import DropFolder
 from resources.desks.models import ModelPanel
@@ -19,3 +21,6 @@ def desk_of(profile: Profile) -> AnnotationDesk:
             return RecordedRatings(**desk.model_dump(exclude={"kind"}))
         case ModelsDesk(panel=members):
             return ModelPanel(panel={name: m.checkpoint for name, m in members.items()}, seed=profile.seed)
+        case OwnDesk(kind=kind, settings=values):
+            own: AnnotationDesk = import_module(f"resources.desks.{kind}").Desk(**values, seed=profile.seed)
+            return own

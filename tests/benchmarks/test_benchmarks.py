@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.benchmarks import judgebench, pairs, rewardbench2, rm_bench
-from pipeline.benchmarks.loading import NAMED, BenchmarkError, Loaded, content, form, load, named
+from pipeline.benchmarks.loading import FORMS, NAMED, BenchmarkError, Form, Loaded, content, form, load, named
 from pipeline.benchmarks.schema import ITEMS
 from pipeline.dataset.schema import DATASET
 from pipeline.settings import BuiltinBenchmark, CollectedBenchmark, FileBenchmark, HubBenchmark
@@ -45,6 +45,10 @@ def written(tmp_path: Path, *lines: Any) -> Path:
 def read(tmp_path: Path, *lines: Any, form: str = "pairs") -> Loaded:
     benchmark = FileBenchmark.model_validate({"kind": "file", "path": str(written(tmp_path, *lines)), "form": form})
     return load("mine", benchmark, NOTHING)
+
+
+def test_the_module_of_every_form_has_what_a_form_has() -> None:
+    assert [name for name, module in FORMS.items() if not isinstance(module, Form)] == []
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- records

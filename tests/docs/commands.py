@@ -114,7 +114,9 @@ def dry_run(target: str) -> "subprocess.CompletedProcess[str]":
 
 def check_module(module: str, arguments: Sequence[str]) -> None:
     """A module of the project that can be run, with arguments that its parser takes."""
-    assert module.split(".")[0] in ("pipeline", "measurements"), f"{module} is no module of this project that is run"
+    assert module.split(".")[0] in ("pipeline", "measurements", "tests"), (
+        f"{module} is no module of this project that is run"
+    )
     path = PROJECT.joinpath(*module.split("."))
     path = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
     assert path.is_file(), f"there is no {path.relative_to(PROJECT)}"

@@ -18,6 +18,7 @@ from pipeline.automation.schedules import schedules
 from pipeline.definitions import build_defs
 from pipeline.partitions import DELIVERIES, Stretch
 from pipeline.settings import PROFILES, Compute, Price, Profile, load_profile
+from tests.orchestration.graph import RECORD, graph
 
 HEAVY = (
     "torch",
@@ -63,20 +64,9 @@ def test_every_profile_gives_definitions_that_validate(name: str) -> None:
     dg.Definitions.validate_loadable(build_defs(load_profile(name)))
 
 
-def graph() -> dict[str, dict[str, object]]:
-    specs = build_defs(load_profile("tiny")).resolve_all_asset_specs()
-    return {
-        s.key.to_user_string(): {
-            "group": s.group_name,
-            "deps": sorted(d.asset_key.to_user_string() for d in s.deps),
-        }
-        for s in specs
-    }
-
-
 def test_the_asset_graph_is_the_one_on_record() -> None:
-    """A change to the graph shows here, and in the record's diff. To accept it: write `graph()` into the file."""
-    assert graph() == json.loads((Path(__file__).parent / "graph.json").read_text())
+    """A change to the graph shows here, and in the record's diff. To accept it: `python -m tests.orchestration.graph`."""
+    assert graph() == json.loads(RECORD.read_text())
 
 
 def test_every_asset_is_described_owned_grouped_and_versioned() -> None:

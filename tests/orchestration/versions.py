@@ -92,16 +92,25 @@ def makes(module: str) -> bool:
 
 @cache
 def imports(module: str) -> tuple[str, ...]:
-    """Modules of the project that a module imports, also within functions."""
+    """Modules of the project that a module imports, also within functions, and those that it may import by a name that it makes up."""
     found = []
     for node in ast.walk(ast.parse(source(module))):
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             inner = [f"{node.module}.{alias.name}" for alias in node.names]
             modules = [name for name in inner if is_module(name)]
             found += modules + ([node.module] if len(modules) < len(inner) and is_module(node.module) else [])
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "import_module":
+            found += named(node.args[0])
         elif isinstance(node, ast.Import):
             found += [alias.name for alias in node.names if is_module(alias.name)]
     return tuple(found)
+
+
+def named(name: ast.expr) -> list[str]:
+    """Modules that a name may be of, f"package.begin{end}": all in the package that begin so."""
+    assert isinstance(name, ast.JoinedStr), "a module is imported by a name that nobody can read here"
+    package, _, begin = ast.literal_eval(name.values[0]).rpartition(".")
+    return [f"{package}.{file.stem}" for file in sorted(PROJECT.joinpath(*package.split(".")).glob(f"{begin}*.py"))]
 
 
 @cache
