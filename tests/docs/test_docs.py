@@ -26,7 +26,8 @@ LANGUAGES = {"sh", "yaml", "jsonl", "python", "mermaid", "text"}
 PATH = re.compile(r"(pipeline|assets|resources|tests|measurements|requirements|docs)/[\w./-]*")
 MODULE = re.compile(r"(pipeline|assets|resources|measurements)(\.\w+)+")
 GRAPH = {
-    asset: found["deps"] for asset, found in json.loads((PROJECT / "tests/orchestration/graph.json").read_text()).items()
+    asset: found["deps"]
+    for asset, found in json.loads((PROJECT / "tests/orchestration/graph.json").read_text()).items()
 }
 
 
