@@ -491,7 +491,7 @@ def test_only_what_a_recipe_trains_on_makes_its_data_stale(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("recipes: {smollm2_regression: {data: gone}}", "recipes.smollm2_regression.data: there is no training data 'gone'; there are: collected, hh"),
+        ("recipes: {smollm2_regression: {data: gone}}", "recipes.smollm2_regression.data: there is no training data 'gone'; there are: collected"),
         ("recipes: {smollm2_regression: {data: hh}}", "recipes.smollm2_regression.objective: regression learns from ratings, but hh has"),
         ("recipes: {smollm2_regression: {data: hs, labels: mean}}", "recipes.smollm2_regression.labels: mean needs ratings before rounding"),
         ("training_data: {collected: {kind: helpsteer}}", "training_data.collected: is the name of this store's data set"),
