@@ -24,7 +24,7 @@ PERMUTATIONS = 500
 def main() -> None:
     """Compute, print, JSON last."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, help="folder with ratings_370.jsonl and full_pair_matrices.json")
     folder, console = parser.parse_args().folder, Console()
     matrices = json.loads((folder / "full_pair_matrices.json").read_text())["pair_matrices"]
     units = [json.loads(line) for line in (folder / "ratings_370.jsonl").read_text().splitlines()]

@@ -55,7 +55,10 @@ def rated(turns: list[list[str]], checkpoint: str, console: Console) -> Levels:
 def main() -> None:
     """Compare, print, JSON last."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--model", help="a checkpoint of the profile that rates as well")
+    parser.add_argument(
+        "--model",
+        help="checkpoint of the profile, by its name, that rates the prompts too (default: only the heuristic rates)",
+    )
     options, console = parser.parse_args(), Console()
     examples = [json.loads(line) for line in EXAMPLES.read_text(encoding="utf-8").splitlines()]
     labels = np.array([e["complexity"] for e in examples])

@@ -127,9 +127,18 @@ def stream(source: Path, target: Path) -> dict[str, float]:
 def main() -> None:
     """Run both, print, JSON last."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--responses", type=int, default=200_000, help="of the comparison")
     parser.add_argument(
-        "--stream", type=int, nargs="*", default=[312_500, 1_250_000, 5_000_000], help="sizes of the streams"
+        "--responses",
+        type=int,
+        default=200_000,
+        help="number of responses in the comparison with pandas (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--stream",
+        type=int,
+        nargs="*",
+        default=[312_500, 1_250_000, 5_000_000],
+        help="numbers of responses in the streams (default: %(default)s)",
     )
     parser.add_argument("--child", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

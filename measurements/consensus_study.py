@@ -149,8 +149,15 @@ def measures(found: Floats, truth: Floats) -> dict[str, float]:
 def main() -> None:
     """Run the study, print, JSON last."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--prompts", type=int, default=1000)
-    parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument(
+        "--prompts",
+        type=int,
+        default=1000,
+        help="number of simulated prompts, with two responses each (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=6, help="number of seeds that figures are means over (default: %(default)s)"
+    )
     options, console = parser.parse_args(), Console()
     results: dict[str, dict[str, dict[str, list[float]]]] = {}
     for kind, (rate, named) in KINDS.items():

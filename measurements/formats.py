@@ -70,7 +70,13 @@ def measure(folder: Path, gib: float) -> dict[str, float]:
 def main() -> None:
     """Measure, print, JSON last."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--gib", type=float, nargs="*", default=[0.5, 5])
+    parser.add_argument(
+        "--gib",
+        type=float,
+        nargs="*",
+        default=[0.5, 5],
+        help="sizes of the files on disk, in GiB (default: %(default)s)",
+    )
     sizes, runs = parser.parse_args().gib, []
     with tempfile.TemporaryDirectory() as folder:
         runs = [measure(Path(folder), size) for size in sizes]

@@ -145,11 +145,22 @@ def dispatch(requests: int) -> dict[str, float]:
 def main() -> None:
     """Run both, print, JSON last."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--prompts", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--requests", type=int, default=100_000)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--model", help="folder of a model in Hugging Face format, instead of SmolLM2-135M")
+    parser.add_argument(
+        "--prompts", type=int, default=200, help="number of prompts that the engine answers (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=2, help="number of times that each side runs (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--requests",
+        type=int,
+        default=100_000,
+        help="number of requests that are measured without an engine (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="device that the engine runs on (default: %(default)s)"
+    )
+    parser.add_argument("--model", help="folder of the model, in Hugging Face format (default: SmolLM2-135M)")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:

@@ -246,7 +246,7 @@ def killed(side: str, spec: Figures, peer: str, behind: int, share: float) -> tu
                 time.sleep(0.01)
             time.sleep(0.5)
             if process.poll() is not None:
-                raise RuntimeError(f"{side} ended before it could be killed; more prompts would help")
+                raise RuntimeError(f"{side} ended before it could be killed; raise --prompts")
         finally:
             proxy.cut(process)
         before, asked = set(proxy.delivered), sum(proxy.seen.values())
@@ -307,12 +307,23 @@ def rates(runs: list[Figures]) -> list[float]:
 def main() -> None:
     """Run, and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--peer-python", help="interpreter of an environment with datatrove")
-    parser.add_argument("--prompts", type=int, default=100)
-    parser.add_argument("--max-tokens", type=int, default=64)
-    parser.add_argument("--concurrency", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--peer-python", help="path of the Python interpreter of an environment with datatrove")
+    parser.add_argument("--prompts", type=int, default=100, help="number of prompts in each run (default: %(default)s)")
+    parser.add_argument(
+        "--max-tokens", type=int, default=64, help="largest number of tokens of a response (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--concurrency", type=int, default=16, help="number of requests in flight at a time (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=2, help="number of times that each side runs (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--kills",
+        type=int,
+        default=3,
+        help="number of times that each side is killed and started again (default: %(default)s)",
+    )
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
@@ -321,7 +332,7 @@ def main() -> None:
     if options.child:
         return child(json.loads(options.child))
     if not options.peer_python:
-        parser.error("--peer-python is needed")
+        parser.error("--peer-python is missing; name the Python interpreter of an environment with datatrove")
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         done = compare(options, Path(folder))

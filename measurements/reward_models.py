@@ -103,7 +103,7 @@ def measure(predictions: pd.DataFrame, held: pd.DataFrame, counts: Floats) -> Me
     predictions = predictions.rename(columns={"reward": "helpfulness"})
     if not {"helpfulness"} <= set(predictions) <= set(ATTRIBUTES) or len(predictions) != len(held):
         raise SystemExit(
-            f"{len(predictions)} predictions of {', '.join(predictions)}: not of helpfulness, or not {len(held)}"
+            f"there are {len(predictions)} predictions of {', '.join(predictions)}; there must be {len(held)}, and helpfulness among them"
         )
     pairs = {a: [frame[a].to_numpy(float).reshape(-1, 2) for frame in (predictions, held)] for a in predictions}
     return {a: pearson(*pairs[a], counts) for a in pairs} | {
@@ -239,7 +239,7 @@ def report(frame: pd.DataFrame, runs: Mapping[str, list[Measures]], costs: Mappi
 def profile_of(parser: argparse.ArgumentParser, path: Path | None, recipes: list[str]) -> Profile | None:
     """The profile that has these recipes, where there are any; wrong arguments where there is none, or it lacks one."""
     if recipes and not path:
-        parser.error("recipes need --profile")
+        parser.error("--profile is missing; recipes are those of a profile")
     profile = load_profile(path) if recipes else None
     missing = [name for name in recipes if name not in profile.recipes]
     if missing:
@@ -250,11 +250,23 @@ def profile_of(parser: argparse.ArgumentParser, path: Path | None, recipes: list
 def main() -> None:
     """Train, measure, print, JSON last."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--profile", type=Path, help="a profile's file, which has the recipes")
-    parser.add_argument("--recipe", action="append", default=[], help="train it, and hold out the first fold")
-    parser.add_argument("--cv", action="append", default=[], help="a recipe to hold out every fold for, in turn")
-    parser.add_argument("--work", type=Path, help="folder that keeps models; without it, they are removed at the end")
+    parser.add_argument("file", type=Path, help="file of rated responses in HelpSteer2's form, two for each prompt")
+    parser.add_argument("--profile", type=Path, help="path of the profile that has the recipes")
+    parser.add_argument(
+        "--recipe",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="recipe to train with the first fold held out; may be given several times",
+    )
+    parser.add_argument(
+        "--cv",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="recipe to train with each fold held out in turn; may be given several times",
+    )
+    parser.add_argument("--work", type=Path, help="folder that keeps the models (default: they are removed at the end)")
     options = parser.parse_args()
     recipes = list(dict.fromkeys([*options.recipe, *options.cv]))
     profile = profile_of(parser, options.profile, recipes)

@@ -99,12 +99,25 @@ def tables(found: dict[str, dict[str, dict[str, list[float]]]], console: Console
 def main() -> None:
     """Score, print, JSON last."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("pairs", type=Path)
-    parser.add_argument("--rated", type=Path, required=True, help="rows of nvidia/HelpSteer2, two a prompt")
-    parser.add_argument("--profile", type=Path, help="a profile's file, which has the recipes")
-    parser.add_argument("--recipe", action="append", default=[])
-    parser.add_argument("--work", type=Path, help="folder that keeps models and scores")
-    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument(
+        "pairs", type=Path, help="file of pairs with prompt, chosen, rejected and subset, as RewardBench publishes them"
+    )
+    parser.add_argument(
+        "--rated", type=Path, required=True, help="file of rated responses in HelpSteer2's form, two for each prompt"
+    )
+    parser.add_argument("--profile", type=Path, help="path of the profile that has the recipes")
+    parser.add_argument(
+        "--recipe", action="append", default=[], metavar="NAME", help="recipe to train; may be given several times"
+    )
+    parser.add_argument(
+        "--work", type=Path, help="folder that keeps the models and scores (default: they are removed at the end)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=["float32", "bfloat16"],
+        default="float32",
+        help="floating-point type in which models score (default: %(default)s)",
+    )
     options = parser.parse_args()
     profile = profile_of(parser, options.profile, options.recipe)
     console = Console(width=max(Console().width, 180))

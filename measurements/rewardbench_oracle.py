@@ -98,9 +98,14 @@ def compared(cases: dict[str, list[Any]], theirs: dict[str, Any]) -> dict[str, l
 
 def main() -> None:
     """Compare, print, and fail where something differs."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", type=int, default=1000, help="random cases of each kind")
-    parser.add_argument("--python", help="an interpreter that has rewardbench")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--cases", type=int, default=1000, help="number of random cases of each kind (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--python",
+        help="path of a Python interpreter that has rewardbench (default: one in an environment made for it)",
+    )
     args = parser.parse_args()
     cases = drawn_cases(args.cases)
     with tempfile.TemporaryDirectory() as folder:

@@ -40,7 +40,7 @@ def main() -> None:
     """Answer every case."""
     spec = importlib.util.find_spec("rewardbench")
     if spec is None or spec.origin is None:
-        raise SystemExit("this interpreter has no rewardbench")
+        raise SystemExit("this Python interpreter has no package rewardbench; name one that has it with --python")
     folder = Path(spec.origin).parent
     constants = taken(folder / "constants.py", CONSTANTS, {})
     theirs = taken(folder / "utils.py", FUNCTIONS, {"np": np, "pd": pd, "math": math, "Dataset": Dataset})

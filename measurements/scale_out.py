@@ -116,8 +116,15 @@ def killer(name: str, finished: FinishedRequests, enough: int) -> threading.Thre
 def main() -> None:
     """Run all, print, JSON last."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--prompts", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=2, help="0: the kills alone")
+    parser.add_argument(
+        "--prompts", type=int, default=200, help="number of prompts that each side answers (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=2,
+        help="number of times that each side runs; 0: only the kills are measured (default: %(default)s)",
+    )
     options = parser.parse_args()
     os.environ.update({"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR"})
     requests, checkpoint = real_requests(options.prompts), load_profile("tiny").checkpoints["smollm2_135m_instruct"]

@@ -100,12 +100,29 @@ def peer(model: Any, tokenizer: Any, items: list[dict[str, Any]], batch: int) ->
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--conversations", type=int, default=400)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--batches", type=int, nargs="+", default=[PEERS_BATCH], help="pairs of a batch of the peer")
-    parser.add_argument("--precision", choices=["bfloat16", "float32"], default="bfloat16")
-    parser.add_argument("--model", type=Path, help="a folder in Hugging Face format, instead of SmolLM2-135M-Instruct")
+    parser.add_argument("file", type=Path, help="file of rated responses in HelpSteer2's form")
+    parser.add_argument(
+        "--conversations", type=int, default=400, help="number of conversations to score (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=2, help="number of times that each side runs (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batches",
+        type=int,
+        nargs="+",
+        default=[PEERS_BATCH],
+        help="numbers of pairs in a batch of the peer (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=["bfloat16", "float32"],
+        default="bfloat16",
+        help="floating-point type of both sides (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--model", type=Path, help="folder of the model, in Hugging Face format (default: SmolLM2-135M-Instruct)"
+    )
     options = parser.parse_args()
     disable_progress_bar()
     set_verbosity_error()

@@ -181,13 +181,21 @@ def run_step(name: str, folder: Path, options: argparse.Namespace) -> dict[str, 
 def main() -> None:
     """Run, print, JSON last."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--human", type=Path, help="JSON lines with `prompt` and `cluster`")
     parser.add_argument(
-        "--times", type=int, nargs="*", default=[1, 10], help="sizes, in times the package's candidates"
+        "--human", type=Path, help="JSONL file with `prompt` and `cluster`, the topics that people gave"
     )
-    parser.add_argument("--count", type=int, default=1000, help="topics asked for")
     parser.add_argument(
-        "--noise", action="store_true", help="embed no copies: their vectors are the original's, and noise"
+        "--times",
+        type=int,
+        nargs="*",
+        default=[1, 10],
+        help="sizes to measure, in multiples of the package's candidate prompts (default: %(default)s)",
+    )
+    parser.add_argument("--count", type=int, default=1000, help="number of topics asked for (default: %(default)s)")
+    parser.add_argument(
+        "--noise",
+        action="store_true",
+        help="give copies the vector of their original, with noise, instead of embedding them",
     )
     parser.add_argument("--copies", type=int, default=1, help=argparse.SUPPRESS)
     parser.add_argument("--step", nargs=2, help=argparse.SUPPRESS)

@@ -101,11 +101,17 @@ def peers(folder: Path, tokenizer: Any, encoded: list[list[int]], labels: Any, l
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--rows", type=int, default=96)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--layers", type=int, help="of the model, the first ones; all without it")
-    parser.add_argument("--model", type=Path, help="a folder in Hugging Face format, instead of SmolLM2-135M-Instruct")
+    parser.add_argument("file", type=Path, help="file of rated responses in HelpSteer2's form")
+    parser.add_argument(
+        "--rows", type=int, default=96, help="number of rated responses to train on (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=2, help="number of times that each side runs (default: %(default)s)"
+    )
+    parser.add_argument("--layers", type=int, help="number of the model's first layers that are kept (default: all)")
+    parser.add_argument(
+        "--model", type=Path, help="folder of the model, in Hugging Face format (default: SmolLM2-135M-Instruct)"
+    )
     options = parser.parse_args()
     disable_progress_bar()
     set_verbosity_error()

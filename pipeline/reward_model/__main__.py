@@ -199,7 +199,7 @@ def rows_of(path: Path) -> pa.Table:
     if quarantine.rows:
         first = quarantine.rows[0]
         place = f"{path}:{first['line']}" if first["line"] else str(path)
-        raise FileError(f"{place}: {first['reason']}; in all, {len(quarantine.rows)} rows can't be used")
+        raise FileError(f"{place}: {first['reason']}. Rows that can't be used: {len(quarantine.rows)}")
     if not len(table):
         raise FileError(f"{path}: holds no row")
     prompts, seen = table["prompt"].to_pylist(), Counter[str]()

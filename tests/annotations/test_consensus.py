@@ -181,14 +181,14 @@ def test_of_two_to_seven_ratings_with_gaps_and_ties_the_closest_are_kept(ratings
 
 @pytest.mark.parametrize("wrong", [7, -2])
 def test_what_is_no_rating_is_refused_by_its_attribute(wrong: int) -> None:
-    with pytest.raises(ValueError, match=f"helpfulness: ratings are whole numbers from 0 to 4, not {wrong}"):
+    with pytest.raises(ValueError, match=f"helpfulness: ratings must be whole numbers from 0 to 4; one is {wrong}"):
         most_agreeing(of_one(1, wrong, 3))
 
 
 def test_a_rating_between_two_levels_is_refused() -> None:
     frame = of_one(1, 2, 3).to_pandas().astype({"coherence": float})
     frame.loc[1, "coherence"] = 2.5
-    with pytest.raises(ValueError, match="coherence: ratings are whole numbers"):
+    with pytest.raises(ValueError, match="coherence: ratings must be whole numbers"):
         most_agreeing(frame)
 
 

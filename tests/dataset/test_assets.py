@@ -335,7 +335,7 @@ def test_labels_of_other_ratings_than_there_are_now_are_not_published(tmp_path: 
     write_table(table, staged / DATA)
     made.publish("agreed_tasks", "first", staged, info={"annotations": "another version"})
     said = failure(materialize(made, profile()))
-    assert "delivery first: its agreed_tasks were made of other annotations than there are now" in said
+    assert "delivery first: its agreed_tasks were made from other annotations than there are now" in said
     assert made.manifest("helpsteer_dataset") is None
 
 

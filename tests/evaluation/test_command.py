@@ -83,11 +83,11 @@ def test_a_model_and_a_file_become_a_report_that_says_what_it_rests_on(
     assert f"{100 * total['accuracy']:.1f}" in shown.out
     by_subset = {name: (wins[k::2, 0] > wins[k::2, 1]).mean() for name, k in (("odd", 0), ("even", 1))}
     assert {r["name"]: r["accuracy"] for r in model["summary"] if r["level"] == "subset"} == pytest.approx(by_subset)
-    assert "48 conversations scored" in shown.err
+    assert "48 conversations were scored" in shown.err
 
     # a second time there is nothing to score
     assert run(place, "one", tmp_path) == 0
-    assert "0 conversations scored in 0 s; 48 were scored before" in capsys.readouterr().err
+    assert "0 conversations were scored in 0 s; 48 had been scored before" in capsys.readouterr().err
 
 
 @pytest.mark.engine
@@ -122,7 +122,7 @@ main(sys.argv[1:])
     kept = sum(pq.read_metadata(p).num_rows for p in (tmp_path / "killed" / ".scores").glob("part-*"))
     assert 24 <= kept < 48
     assert main(arguments) == 0
-    assert f"{48 - kept} conversations scored" in capsys.readouterr().err
+    assert f"{48 - kept} conversations were scored" in capsys.readouterr().err
     assert run(place, "one", tmp_path / "whole") == 0
     killed, whole = (pq.read_table(tmp_path / name / "scores.parquet") for name in ("killed", "whole"))
     assert killed["goodness"].to_numpy() == pytest.approx(whole["goodness"].to_numpy(), abs=1e-4)

@@ -118,7 +118,7 @@ def test_a_storm_of_every_trouble_loses_nothing(
     assert again["helpfulness"].to_pylist() == lengths
 
 
-@pytest.mark.parametrize(("text", "reason"), [("refuse me", "status 400"), ("overflow", "outputs that are not finite")])
+@pytest.mark.parametrize(("text", "reason"), [("refuse me", "status 400"), ("overflow", "its outputs are not finite")])
 def test_a_conversation_without_outputs_has_no_score_and_a_long_one_is_counted(
     started: list[ScoringServer], tmp_path: Path, text: str, reason: str
 ) -> None:
@@ -128,7 +128,7 @@ def test_a_conversation_without_outputs_has_no_score_and_a_long_one_is_counted(
     table, figures = score(scorer, answered([(text, "x" * 500)]), UPath(tmp_path), said.append, {"helpfulness": 1.0})
     assert np.isnan(table["goodness"].to_numpy()).tolist() == [True, False]
     assert (figures["not_scored"], figures["cut"]) == (1, 1)
-    assert any(line.startswith(f"not scored: {reason}") for line in said)
+    assert any(line.startswith(f"A conversation is not scored: {reason}") for line in said)
 
 
 def test_other_weights_behind_the_same_name_are_another_model(started: list[ScoringServer]) -> None:

@@ -344,7 +344,7 @@ def test_the_identity_of_a_model_is_its_content(models: Path, tmp_path: Path) ->
 
 def test_what_is_no_reward_model_is_refused(models: Path, tmp_path: Path) -> None:
     base = save_small_model(tmp_path / "base")
-    with pytest.raises(ValueError, match="not a reward model: LlamaForCausalLM writes text, and has no head"):
+    with pytest.raises(ValueError, match="is not a reward model: LlamaForCausalLM writes text and has no head"):
         LocalModel(ModelSpec(model=str(base)), quiet)
     # a configuration that claims a head, and weights that have none
     claims = json.loads((models / "one" / "config.json").read_text())
@@ -430,7 +430,7 @@ def test_several_outputs_need_weights_of_their_own(models: Path, kept: UPath) ->
     scorer = LocalModel(ModelSpec(model=str(models / "five")), quiet)
     with pytest.raises(ValueError, match="their weights are needed"):
         score(scorer, answered([("a", "b")]), kept, quiet)
-    with pytest.raises(ValueError, match="weights of reward: five predicts helpfulness"):
+    with pytest.raises(ValueError, match="weights: five has no output reward; its outputs are helpfulness"):
         score(scorer, answered([("a", "b")]), kept, quiet, {"reward": 1.0})
 
 

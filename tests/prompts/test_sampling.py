@@ -140,7 +140,7 @@ def test_a_prompt_that_left_the_pool_is_replaced_by_one_of_its_kind_and_no_other
 
 
 def test_more_kept_prompts_than_a_delivery_has_are_refused() -> None:
-    with pytest.raises(ValueError, match="3 prompts are to be kept, and the sample has 2"):
+    with pytest.raises(ValueError, match="3 prompts are to be kept, but the sample has only 2"):
         draw(POOL, Sample(prompts=2), 1, "d1", (), ids(POOL)[:3])
 
 

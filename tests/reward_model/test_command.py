@@ -74,7 +74,7 @@ def test_rows_keep_their_order_and_their_turns(place: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        (lines(1)[0] | {"helpfulness": 7}, "bad.jsonl:2: helpfulness: "),
+        (lines(1)[0] | {"helpfulness": 7}, "bad.jsonl:2: helpfulness is "),
         ({"response": "a"}, "bad.jsonl:2: "),
     ],
 )
@@ -97,7 +97,7 @@ def test_an_unknown_recipe_is_refused(place: Path, capsys: pytest.CaptureFixture
 def test_what_is_no_reward_model_is_not_scored_with(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for folder, reason in (
         (place / "base", "not a reward model: it has no weights for score.weight"),
-        (place, "no model is there"),
+        (place, "holds no model"),
     ):
         assert main(["score", str(folder), str(place / "rows.jsonl"), str(place / "none.parquet")]) == 1
         assert reason in capsys.readouterr().err

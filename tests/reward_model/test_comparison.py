@@ -86,7 +86,7 @@ def test_a_reward_is_measured_by_helpfulness_and_other_outputs_are_refused(file:
     assert found["helpfulness"][0] == pytest.approx(-1)
     assert found["pair_accuracy"][0] == 0
     for columns in ({"other": range(16)}, {"correctness": range(16)}, {"reward": range(15)}):
-        with pytest.raises(SystemExit, match="not of helpfulness, or not 16"):
+        with pytest.raises(SystemExit, match="there must be 16, and helpfulness among them"):
             reward_models.measure(pd.DataFrame(columns), held, counts)
 
 

@@ -189,7 +189,7 @@ def test_the_folded_model_scores_as_weights_times_outputs(small: Any, tmp_path: 
     assert plain.config.num_labels == 1
     wanted = score(small, encoded(), lambda n: None) @ [WEIGHTS[a] for a in ATTRIBUTES]
     assert score(plain, encoded(), lambda n: None)[:, 0] == pytest.approx(wanted, abs=1e-4)
-    with pytest.raises(ValueError, match=r"weights of reward: .* predicts helpfulness, "):
+    with pytest.raises(ValueError, match=r"weights: .* has no output reward; its outputs are helpfulness, "):
         fold(tmp_path / "five", tmp_path / "other", {"reward": 1.0})
 
 

@@ -161,7 +161,7 @@ def test_no_more_turns_go_than_must(words: list[int], system: bool, most: int) -
     [
         (None, "no chat template"),
         (CHATML + "{{ strftime_now('%d') }}", "writes the date"),
-        ("{% for m in messages %}{{ m['content'] }} {% endfor %}", "no special token"),
+        ("{% for m in messages %}{{ m['content'] }} {% endfor %}", "not a special token"),
     ],
 )
 def test_a_template_that_cannot_serve_is_refused(template: str | None, said: str) -> None:
