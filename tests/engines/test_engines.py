@@ -85,7 +85,7 @@ class FaultyServer:
             handler.connection.shutdown(socket.SHUT_RDWR)
             handler.connection.close()
         elif kind == "slow":
-            time.sleep(4)  # longer than a test's server may take
+            time.sleep(2.5)  # longer than a test's server may take
         elif kind == "malformed":
             self.send(handler, 200, b"<html>proxy</html>")
         elif kind == "half":
@@ -135,7 +135,7 @@ def requests_of(n: int, sampling: Sampling | None = None) -> list[Request]:
 
 
 def server_of(url: str, **changes: Any) -> Server:
-    return Server(**{"base_url": url, "model": "m", "concurrency": 8, "timeout_s": 3, "patience_s": PATIENCE} | changes)
+    return Server(**{"base_url": url, "model": "m", "concurrency": 8, "timeout_s": 2, "patience_s": PATIENCE} | changes)
 
 
 @pytest.fixture
