@@ -167,7 +167,7 @@ def test_a_further_source_adds_a_topic_and_moves_neither_topics_nor_an_earlier_d
     shown = metadata(refreshed, "prompt_topics")
     assert shown["prompts embedded in this run"].value == len(after) - len(topics)
     assert shown["topics added"].value == 1
-    assert shown["map"].value.startswith("![Topics](data:image/png")
+    assert shown["map"].value.startswith("![Topics. ")
     again = chain.run(["prompts"], "d1", profile)
     assert again.success
     assert chain.store.manifest("prompts", "d1").version == delivery
