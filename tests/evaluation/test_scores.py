@@ -93,7 +93,7 @@ def test_scores_of_other_items_are_refused() -> None:
     items = pairs_of(3)
     scores = scores_of(items, won(1, 1, 1))
     for wrong in (scores.slice(1), scores.take([1, 0, 2, 3, 4, 5]), scores.take([2, 3, 0, 1, 4, 5])):
-        with pytest.raises(ValueError, match="the scores don.t belong to these items of b"):
+        with pytest.raises(ValueError, match="the scores don't belong to these items of b"):
             summarise(items, wrong, FORMS, seed=1)
 
 
