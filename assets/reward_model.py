@@ -85,7 +85,7 @@ def _reward_model(profile: Profile) -> dg.AssetsDefinition:
         STAGE,
         None,
         expectations.REWARD_MODEL,
-        "5",
+        "6",
         modules=("pipeline.reward_model.worker",),
         parts=(*profile.recipes.values(), *used.values(), profile.seed),
         deps=("training_data", "helpsteer_dataset"),
