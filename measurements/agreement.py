@@ -1,6 +1,6 @@
 """Agreement on HelpSteer2's own ratings, beside the published kappas, and how much of its rise is the selection's doing.
 
-`python measurements/agreement.py FOLDER`: a folder with `ratings_370.jsonl` (raw ratings of 370 responses, a random sample of the published
+`python -m measurements.agreement FOLDER`: a folder with `ratings_370.jsonl` (raw ratings of 370 responses, a random sample of the published
 `disagreements` file) and `full_pair_matrices.json` (counts of all its rating pairs). Prints tables and, as its last line, one JSON object.
 """
 

@@ -1,6 +1,6 @@
 """Complexity by the heuristic against labelled prompts, beside the length alone and, if one is named, a model as rater.
 
-`python measurements/complexity.py [--model CHECKPOINT]`: a checkpoint of the profile. The prompts are this project's own, with their numbers of
+`python -m measurements.complexity [--model CHECKPOINT]`: a checkpoint of the profile. The prompts are this project's own, with their numbers of
 intentions and constraints. The heuristic's words, densities and levels were chosen on one half of them; the other half, by a hash of the prompt, is
 held out. In a quarter of them length misleads: much text with little to do, or a lot to do in few words. Prints tables and, as its last line, one
 JSON object.

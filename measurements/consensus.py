@@ -1,6 +1,6 @@
 """How fast ratings become labels: against the same rule as a pandas groupby-apply, and as a stream of up to 5 million responses.
 
-`python measurements/consensus.py [--responses N] [--stream N ...]`. Prints tables and, as its last line, one JSON object:
+`python -m measurements.consensus [--responses N] [--stream N ...]`. Prints tables and, as its last line, one JSON object:
 `speedup` (times faster than groupby-apply, same labels), `exponent` (of time in the number of responses), `io_share` (of the largest
 stream's time: reading and writing Parquet alone), `peak_mib` by size.
 """

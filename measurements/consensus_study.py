@@ -1,6 +1,6 @@
 """Which consensus is nearest the truth, under which kind of annotator: on simulated truth, so that there is one.
 
-`python measurements/consensus_study.py [--prompts N] [--seeds N]`. Collection is HelpSteer2's: three annotators for both responses of a prompt, two
+`python -m measurements.consensus_study [--prompts N] [--seeds N]`. Collection is HelpSteer2's: three annotators for both responses of a prompt, two
 more for a response whose helpfulness ratings differ by more than 2. Compared are the mean, the median, HelpSteer2's rule (per attribute
 and per annotator), the annotator model's posterior mean, and Dawid-Skene (crowd-kit) by the expected level. Prints a table a measure and, as
 its last line, one JSON object: for each kind of annotator and consensus `rmse`, `exact` (share of labels), `pairs` (share of pairs put

@@ -1,6 +1,6 @@
 """A large gzipped file of ratings through the reader and back out: memory must not grow with it.
 
-`python measurements/formats.py [--gib 1 5]`. Makes files of HelpSteer2's `disagreements` rows whose texts don't compress, of these sizes on
+`python -m measurements.formats [--gib 1 5]`. Makes files of HelpSteer2's `disagreements` rows whose texts don't compress, of these sizes on
 disk; a process each converts them to Parquet with the project's own command. Prints a table and, as its last line, one JSON object: for
 each size `seconds`, `mib_per_second` (of the file) and `peak_mib`; `seconds_of_gzip` is Python's own gzip reading the same file, the floor.
 """

@@ -1,6 +1,6 @@
 """What the generation stage costs beside the engine: its throughput against vLLM called alone, and 100,000 requests without an engine.
 
-`python measurements/generation.py [--prompts N] [--rounds N] [--requests N] [--device cuda] [--model FOLDER]`. Prints tables and, as its last
+`python -m measurements.generation [--prompts N] [--rounds N] [--requests N] [--device cuda] [--model FOLDER]`. Prints tables and, as its last
 line, one JSON object: `ratio` (tokens a second of the worker's path over those of one bare `LLM.chat` call with the same requests, on
 the same engine, taken in turns; engine start in neither), `start_seconds`, `dispatch_seconds` and `dispatch_peak_mib` (100,000 requests
 with an engine that answers at once: plan, keys, look-up, answers, store).

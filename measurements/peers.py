@@ -1,6 +1,6 @@
 """Generation here beside datatrove's InferenceRunner: the same requests to the same vLLM server, and work repeated after a kill.
 
-`python measurements/peers.py --peer-python PYTHON [--prompts N] [--max-tokens N] [--concurrency N] [--rounds N] [--kills N]`. PYTHON is the
+`python -m measurements.peers --peer-python PYTHON [--prompts N] [--max-tokens N] [--concurrency N] [--rounds N] [--kills N]`. PYTHON is the
 interpreter of an environment with datatrove, for its versions are not ours: `python -m venv peer`, then
 `peer/bin/pip install "datatrove[io]==0.10.1" aiofiles aiosqlite httpx xxhash` (its extra `inference` would bring vLLM and SGLang too).
 
@@ -42,9 +42,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from generation import keyed, quiet
 from upath import UPath
 
+from measurements.generation import keyed, quiet
 from pipeline.engines.finished import FinishedRequests, finish, outcomes
 from pipeline.engines.requests import Engine, Request
 from pipeline.models.checkpoints import resolve

@@ -1,6 +1,6 @@
 """Reward-model recipes beside plain baselines, on rated responses that neither has seen.
 
-`python measurements/reward_models.py FILE [--profile FILE --recipe NAME ... --cv NAME ... --work FOLDER]`. FILE has rows of nvidia/HelpSteer2's
+`python -m measurements.reward_models FILE [--profile FILE --recipe NAME ... --cv NAME ... --work FOLDER]`. FILE has rows of nvidia/HelpSteer2's
 train or validation file, two a prompt. Prompts in the order of the SHA-256 of their text make five folds: the first is held out, the
 others train. Baselines, and recipes named with `--cv`, have each fold held out in turn. What stands in the work folder is taken: a
 model's folder is named by a digest of recipe, base, seed and rows, but not of the code; remove it where that has changed.

@@ -1,6 +1,6 @@
 """Reward models trained on people's ratings, and plain baselines, on pairs that someone else has judged.
 
-`python measurements/reward_models_on_pairs.py PAIRS --rated FILE [--profile FILE --recipe NAME ... --work FOLDER] [--precision P]`. PAIRS has
+`python -m measurements.reward_models_on_pairs PAIRS --rated FILE [--profile FILE --recipe NAME ... --work FOLDER] [--precision P]`. PAIRS has
 `prompt`, `chosen`, `rejected` and `subset`, as RewardBench publishes them; FILE has rows of nvidia/HelpSteer2. Recipes and baselines are those of
 `measurements/reward_models.py`, trained on the same four folds of FILE; with its work folder, its models are taken. A response's score is its
 predicted helpfulness. The train mean scores all alike, and a tie loses: it orders nothing.
@@ -20,11 +20,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from reward_models import BASELINES, profile_of, rated, shown, trained
 from rich.console import Console
 from rich.table import Table
 from upath import UPath
 
+from measurements.reward_models import BASELINES, profile_of, rated, shown, trained
 from pipeline.benchmarks import loading
 from pipeline.evaluation import summary
 from pipeline.evaluation.scorers.specs import ModelSpec

@@ -1,6 +1,6 @@
 """Our arithmetic of RewardBench and RewardBench 2 beside rewardbench's own code, on random accuracies and scores.
 
-`python measurements/rewardbench_oracle.py [--cases N] [--python INTERPRETER]`. Makes an environment of its own in a temporary folder (its
+`python -m measurements.rewardbench_oracle [--cases N] [--python INTERPRETER]`. Makes an environment of its own in a temporary folder (its
 versions are not ours) and asks rewardbench there, see `rewardbench_theirs.py`; with `--python` an interpreter that has it already. Scores
 are drawn so that equal ones are common. Ends with 1 where a figure differs by more than 1e-9. Prints a table and, as its last line, one
 JSON object: for `sections`, `best_of` and `ties` the figures compared, `largest_difference`, and those that are undefined there: the score of

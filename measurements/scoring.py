@@ -1,6 +1,6 @@
 """Speed of scoring, against a plain loop of fixed batches in the order of the file, in turns, with the same model, precision and conversations.
 
-`python measurements/scoring.py FILE [--conversations N] [--rounds N] [--precision P] [--batches N ...]
+`python -m measurements.scoring FILE [--conversations N] [--rounds N] [--precision P] [--batches N ...]
 [--model FOLDER]`. FILE has rated responses in HelpSteer2's form.
 The peer is the loop of rewardbench 0.1.4: of a batch of pairs first the chosen responses, then the rejected ones, each time padded to the
 longest, by the tokenizer and the model as they come. Its batches are of 8, its default; the runs for its leaderboard have 64 (`--batches 8 64`).

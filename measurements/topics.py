@@ -1,6 +1,6 @@
 """Topics against human ones, and what topics, complexity and draw take in time and memory.
 
-`python measurements/topics.py [--human FILE] [--times 1 10] [--noise] [--count 1000]`. FILE: JSON lines with `prompt` and `cluster` (Arena-Hard's
+`python -m measurements.topics [--human FILE] [--times 1 10] [--noise] [--count 1000]`. FILE: JSON lines with `prompt` and `cluster` (Arena-Hard's
 questions). The package's conversations, whole, through the filters, then each step in a process of its own; at ten times, with nine copies of
 every candidate that each lack other words. With `--noise` copies aren't embedded, but get their original's vector and noise. Prints tables and,
 as its last line, one JSON object.

@@ -1,6 +1,6 @@
 """Speed of training a reward model, against transformers' Trainer as it comes, in turns, on the same data, model and precision.
 
-`python measurements/training.py FILE [--rows N] [--rounds N] [--layers N] [--model FOLDER]`. FILE has rated responses in HelpSteer2's form.
+`python -m measurements.training FILE [--rows N] [--rounds N] [--layers N] [--model FOLDER]`. FILE has rated responses in HelpSteer2's form.
 Steps have 32 rows. The peer is `Trainer` with five labels: passes of 8 random rows, its default, each padded to its longest row.
 Prints a table and, as its last line, one JSON object: `ratio` (real tokens a second of ours over the peer's: without padding, with the
 optimiser, without the first step), `lowest` (of a round), `share_of_ceiling` (operations that our tokens need a second over the rate of

@@ -1,6 +1,7 @@
 """A desk of one's own: it says who rates, its rows agree, and all that is published of them says so."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -15,10 +16,11 @@ from pipeline.annotations.simulated import rate
 from pipeline.annotations.tasks import wanted_at_first
 from pipeline.dataset.raters import Raters, raters_of
 from pipeline.forms.rows import ANNOTATIONS, QUARANTINE
-from pipeline.settings import Annotations, DeskSection, FilesDesk, Profile, SimulatedDesk, load_profile
+from pipeline.settings import Annotations, DeskSection, FilesDesk, Profile, ProfileError, SimulatedDesk, load_profile
 from pipeline.store import DATA, Store, write_table
 from pipeline.vocabulary import RATINGS_NOTES, RatedBy
 from resources.desks.desk import AnnotationDesk, Ask
+from resources.desks.starting import own_desk
 from resources.storage import Storage
 from tests.annotations.test_desks import tasks
 from tests.dataset.collected import UNANSWERED, response_pairs
@@ -183,3 +185,43 @@ def test_what_rows_say_otherwise_is_shown(desk: str | None, simulated: bool | No
 def rated() -> pa.Table:
     given = tasks(3)
     return rate(given, wanted_at_first(given, 3), 1, SimulatedDesk(kind="simulated"), 1)
+
+
+class Asked(AnnotationDesk):
+    """A desk of one's own with a field that must be given and one that need not."""
+
+    folder: str
+    again: bool = False
+
+    def publish(self, delivery: str, round_: int, tasks: pa.Table, wanted: pa.Table) -> str:
+        return self.folder
+
+    def collect(
+        self, delivery: str, round_: int, tasks: pa.Table, wanted: pa.Table, ask: Ask
+    ) -> tuple[pa.Table, pa.Table]:
+        return ANNOTATIONS.empty_table(), QUARANTINE.empty_table()
+
+
+class Drawing(Asked):
+    """One that draws."""
+
+    seed: int
+
+
+def test_a_desk_of_ones_own_gets_its_settings_and_the_profiles_seed_where_it_draws() -> None:
+    assert own_desk(Asked, {"folder": "in"}, 7).model_dump() == {"folder": "in", "again": False}
+    assert own_desk(Drawing, {"folder": "in"}, 7).model_dump() == {"folder": "in", "again": False, "seed": 7}
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"folder": "in", "agian": True}, "annotations.desk.settings.agian: unknown key; allowed here: folder, again"),
+        ({"folder": "in", "seed": 1}, "annotations.desk.settings.seed: unknown key; allowed here: folder, again"),
+        ({}, "annotations.desk.settings: folder: "),
+        ({"folder": "in", "again": "perhaps"}, "annotations.desk.settings: again: Input should be a valid boolean"),
+    ],
+)
+def test_a_setting_that_a_desk_of_ones_own_cannot_use_is_told_with_its_place(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(ProfileError, match=re.escape(said)):
+        own_desk(Drawing, values, 7)

@@ -1,5 +1,6 @@
 """Nothing on the pages is out of date: links, profiles, commands, options, paths, the graph, a figure that a command prints."""
 
+import ast
 import json
 import re
 import subprocess
@@ -155,6 +156,13 @@ def test_the_plan_that_is_shown_is_the_plan_that_is_printed(
     assert main(command[3:]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert [line for line in shown.text.splitlines() if line != "..." and line not in printed] == []
+
+
+def test_measurements_import_each_other_as_a_package() -> None:
+    siblings = {path.stem for path in (PROJECT / "measurements").glob("*.py")}
+    for path in (PROJECT / "measurements").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            assert not (isinstance(node, ast.ImportFrom) and node.module in siblings), f"{path.name}:{node.lineno}"
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- names

@@ -125,7 +125,7 @@ def dagster_dev(home: Path, module: str, env: Mapping[str, str]) -> Iterator[Ser
     finally:
         os.killpg(process.pid, signal.SIGINT)
         try:
-            process.wait(30)
+            process.wait(5)  # it seldom ends by itself, and what it holds is thrown away
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
