@@ -237,7 +237,9 @@ def csv_parts(path: Path, seen: Callable[[int], None] = lambda _: None) -> Itera
         try:
             reader = pa_csv.open_csv(
                 io.BufferedReader(stream, PIECE),
-                read_options=pa_csv.ReadOptions(block_size=PIECE, use_threads=False),  # so `refuse` runs in this one
+                read_options=pa_csv.ReadOptions(
+                    block_size=PIECE, use_threads=False
+                ),  # it reads ahead in one all the same
                 parse_options=pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse),
                 convert_options=pa_csv.ConvertOptions(
                     column_types={name: pa.binary() for name in names},
@@ -272,15 +274,15 @@ def _header(path: Path) -> list[str]:
 
 
 def _csv_part(table: pa.Table, lines: "_Lines", refused: list[str]) -> Part:
-    """Cells as text; rows with the wrong number of cells, or text that isn't UTF-8, are unreadable. Empties `refused`."""
+    """Cells as text; rows with the wrong number of cells, or text that isn't UTF-8, are unreadable. Takes what is in `refused`."""
     unreadable: list[tuple[int | None, Unreadable]] = []
     start, rows = lines.expect(len(table)), len(table)
-    if refused:
-        for number, text in zip(lines.refused(start, rows, len(refused)), refused, strict=True):
+    if texts := refused[:]:
+        del refused[: len(texts)]  # these alone: the reader, which is ahead in a thread of its own, may have added more
+        for number, text in zip(lines.refused(start, rows, len(texts)), texts, strict=True):
             unreadable.append(
                 (number, Unreadable(f"the row has not the {lines.cells} cells of the header", text[:2000]))
             )
-        refused.clear()
     keep = np.ones(rows, dtype=bool)
     columns: dict[str, pa.ChunkedArray] = {}
     for name in table.column_names:

@@ -293,6 +293,26 @@ def test_lines_of_bad_csv_rows_go_on_over_blocks(tmp_path: Path, monkeypatch: py
     assert by_kind == {False: list(range(10, 1001, 10)), True: list(range(11, 1002, 10))}
 
 
+def test_csv_rows_that_are_refused_while_others_are_told_are_told_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.csv").write_bytes(b"a,b\n1,2\n1,2,3\n1,2\n4,5,6\n")
+    refused, real = ["1,2,3"], records._Lines.refused
+
+    def meanwhile(self: Any, *asked: int) -> list[int | None]:  # test double: the reader, ahead, refuses a further row
+        refused.append("4,5,6")
+        return real(self, *asked)
+
+    monkeypatch.setattr(records._Lines, "refused", meanwhile)
+    lines, good = records._Lines(tmp_path / "a.csv", 2), pa.table({"a": [b"1"], "b": [b"2"]})
+    first = records._csv_part(good, lines, refused)
+    assert [(number, row.text) for number, row in first.unreadable] == [(3, "1,2,3")]
+    monkeypatch.setattr(records._Lines, "refused", real)
+    second = records._csv_part(good, lines, refused)
+    assert [(number, row.text) for number, row in second.unreadable] == [(5, "4,5,6")]
+    assert refused == []
+
+
 HEADER = b"prompt,response," + ",".join(ATTRIBUTES).encode() + b"\n"
 CELLS = b"q,r,1,2,3,4,0\n"
 
