@@ -16,7 +16,7 @@ from pipeline.gate import Made
 from pipeline.partitions import recipes
 from pipeline.reward_model import expectations as of_models
 from pipeline.reward_model.export import ExportSpec, accuracies_in
-from pipeline.settings import COLLECTED, ENGINE_POOL, Profile
+from pipeline.settings import ENGINE_POOL, Profile
 from pipeline.store import DATA, local_path
 from resources.compute import Compute
 from resources.storage import Storage
@@ -126,8 +126,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
 
 def _exported_model(profile: Profile) -> dg.AssetsDefinition:
     """The reward model as others take it. It follows its scores, which stand on its card."""
-    collected = all(recipe.data == COLLECTED for recipe in profile.recipes.values())
-    note = f" {profile.ratings_note}".rstrip() if collected else ""
+    note = f" {profile.ratings_note_of_all}".rstrip()
 
     @Published(
         "exported_model",

@@ -77,8 +77,7 @@ def _training_data(profile: Profile) -> dg.AssetsDefinition:
 
 def _reward_model(profile: Profile) -> dg.AssetsDefinition:
     used = {recipe.base: profile.checkpoints[recipe.base].core for recipe in profile.recipes.values()}
-    collected = all(recipe.data == COLLECTED for recipe in profile.recipes.values())
-    note = f" {profile.ratings_note}".rstrip() if collected else ""
+    note = f" {profile.ratings_note_of_all}".rstrip()
 
     @Published(
         "reward_model",

@@ -175,6 +175,11 @@ class Profile(Section):
         """What is said of ratings wherever they, or what rests on them, are shown; "" where people rate."""
         return self.annotations.desk.note
 
+    @property
+    def ratings_note_of_all(self) -> str:
+        """What is said of the ratings wherever all recipes learn from the collected data; "" where one learns from others."""
+        return self.ratings_note if all(r.data == COLLECTED for r in self.recipes.values()) else ""
+
     def rated_by_of(self, recipe: str, collected: RatedBy) -> RatedBy:
         """Who gave the ratings that a recipe learns from: people for published data. collected: who rated this store's data set."""
         return collected if self.recipes[recipe].data == COLLECTED else "people"
