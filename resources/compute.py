@@ -18,6 +18,7 @@ import psutil
 from upath import UPath
 
 from pipeline.engines.spec import AskingSpec
+from pipeline.processes import threads
 from pipeline.settings import Profile
 from pipeline.worker import ERROR, RESULT, Figures, Spec
 
@@ -47,7 +48,7 @@ class Compute(dg.ConfigurableResource["Compute"], ABC):
         """
 
     def _environment(self) -> dict[str, str]:
-        return {**QUIET, "VLLM_CPU_KVCACHE_SPACE": str(self.kv_cache_gib)}
+        return {**QUIET, **threads(), "VLLM_CPU_KVCACHE_SPACE": str(self.kv_cache_gib)}
 
 
 def compute_of(profile: Profile) -> Compute:

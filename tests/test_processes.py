@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.processes import Start, heard, share_of_machine
+from pipeline.processes import Start, cores, heard, share_of_machine, threads
 
 TALKS = """
 from pipeline.processes import done, say, taking_part
@@ -58,7 +58,35 @@ def test_who_stops_to_listen_ends_them(tmp_path: Path) -> None:
 
 def test_processes_side_by_side_have_accelerators_and_cores_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     assert share_of_machine(1, 2) == {"CUDA_VISIBLE_DEVICES": "1", "OMP_NUM_THREADS": "4"}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
     assert [share_of_machine(n, 3)["CUDA_VISIBLE_DEVICES"] for n in range(3)] == ["4", "6", "4"]
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [("max 100000", 8), ("150000 100000", 2), ("20000 100000", 1), ("6400000 100000", 8), (None, 8)],
+)
+def test_cores_are_as_many_as_a_container_s_quota_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str | None, expected: int
+) -> None:
+    if written:
+        (tmp_path / "cpu.max").write_text(written)
+    monkeypatch.setattr("pipeline.processes.QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert cores() == expected
+
+
+def test_threads_that_compute_sleep_while_they_wait_unless_the_environment_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr("pipeline.processes.QUOTA", tmp_path / "cpu.max")
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert threads() == {"OMP_WAIT_POLICY": "passive"}
+    (tmp_path / "cpu.max").write_text("200000 100000")
+    assert threads() == {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "2"}
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    assert threads()["OMP_WAIT_POLICY"] == "active"

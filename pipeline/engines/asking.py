@@ -46,7 +46,11 @@ class Asking:
     @property
     def model(self) -> Figures:
         """Who answers, for a worker's figures."""
-        return {"model": self.engine.model, "model_revision": self.engine.revision}
+        return {
+            "model": self.engine.model,
+            "model_revision": self.engine.revision,
+            "precision": self.engine.precision,
+        }
 
     def ask(self, questions: Iterable[Question], form: str = "") -> Asked:
         """Ask, and keep what is answered. form: a JSON schema that answers must have. Errors: see `finish`."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.engines.requests import Engine
 from pipeline.engines.spec import EngineSpec
 from pipeline.models.checkpoints import identity, resolve
+from pipeline.models.precision import settled
 from pipeline.settings import PROJECT
 from pipeline.worker import Log
 
@@ -18,13 +19,14 @@ from pipeline.worker import Log
 class LazyEngine:
     """An iterable of one engine that is started at the first use, and serves all later ones.
 
-    model, revision, template (and the weights' precision): what of it a request's key depends on.
+    model, revision, template (and the weights' precision): what of it a request's key depends on. precision: None where it isn't ours.
     """
 
     model: str
     revision: str
     template: str
     start: Callable[[], Engine]
+    precision: str | None = None
     _engine: Engine | None = None
 
     def __iter__(self) -> Iterator[Engine]:
@@ -52,14 +54,20 @@ def engine_of(spec: EngineSpec, log: Log) -> LazyEngine:
 
     from pipeline.engines.vllm import VLLMEngine, template_of
 
+    precision = settled(checkpoint.dtype, device)
+    checkpoint = checkpoint.model_copy(update={"dtype": precision})
     folder = resolve(checkpoint, spec.cache)
-    log(f"The weights of {model} (revision {revision}) are in {folder}")
+    log(f"The weights of {model} (revision {revision}) are in {folder}; it answers in {precision}")
     # numbers of another precision write other texts
-    template = f"{template_of(AutoTokenizer.from_pretrained(folder), checkpoint)}\0{checkpoint.dtype}"
+    template = f"{template_of(AutoTokenizer.from_pretrained(folder), checkpoint)}\0{precision}"
     if cluster := spec.cluster:
         from pipeline.engines.ray import RayEngine
 
         return LazyEngine(
-            model, revision, template, lambda: RayEngine(checkpoint, spec.cache, device, seed, cluster, log)
+            model,
+            revision,
+            template,
+            lambda: RayEngine(checkpoint, spec.cache, device, seed, cluster, log),
+            precision,
         )
-    return LazyEngine(model, revision, template, lambda: VLLMEngine(folder, checkpoint, device, seed))
+    return LazyEngine(model, revision, template, lambda: VLLMEngine(folder, checkpoint, device, seed), precision)

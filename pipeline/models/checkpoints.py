@@ -9,6 +9,7 @@ from pathlib import Path
 from upath import UPath
 
 from pipeline.hub import HubError, fetch
+from pipeline.models.precision import settled
 from pipeline.settings import PROJECT, Checkpoint
 from pipeline.store import replacing
 
@@ -102,10 +103,12 @@ def _sha256(paths: list[Path]) -> str:
 
 def _from_gguf(checkpoint: Checkpoint, cache: Path) -> Path:
     parts = _gguf_parts(checkpoint)
-    target = cache / f"{parts[0].stem.split('.')[0]}-{_sha256(parts)[:16]}-{checkpoint.dtype}"
+    import torch
+
+    precision = settled(checkpoint.dtype, "cuda" if torch.cuda.is_available() else "cpu")
+    target = cache / f"{parts[0].stem.split('.')[0]}-{_sha256(parts)[:16]}-{precision}"
     if target.is_dir():
         return target
-    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     cache.mkdir(parents=True, exist_ok=True)
@@ -117,7 +120,7 @@ def _from_gguf(checkpoint: Checkpoint, cache: Path) -> Path:
                 for part in parts:
                     with part.open("rb") as piece:
                         shutil.copyfileobj(piece, whole)
-            dtype = getattr(torch, checkpoint.dtype)
+            dtype = getattr(torch, precision)
             unpacked = AutoModelForCausalLM.from_pretrained(
                 building, gguf_file=joined.name, dtype=dtype, quantization_config=GgufConfig(dequantize=True)
             )

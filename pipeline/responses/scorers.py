@@ -10,7 +10,9 @@ import torch
 from pipeline.engines.requests import Message
 from pipeline.models.batching import batches
 from pipeline.models.checkpoints import resolve
+from pipeline.models.classifier import device
 from pipeline.models.encoding import encode, set_padding
+from pipeline.models.precision import settled
 from pipeline.models.scoring import pad, score
 from pipeline.responses.contexts import Scorer, Scores
 from pipeline.settings import Checkpoint, NextTurnScorer, RewardScorer
@@ -26,21 +28,24 @@ def scorers_of(
     found: list[Scorer] = []
     for one in wanted:
         folder = resolve(checkpoints[one.checkpoint], cache)
-        kind = NextUserTurn if isinstance(one, NextTurnScorer) else RewardModel
-        found.append(kind(f"{one.kind}:{one.checkpoint}", folder, checkpoints[one.checkpoint].max_context))
+        name, checkpoint = f"{one.kind}:{one.checkpoint}", checkpoints[one.checkpoint]
+        if isinstance(one, NextTurnScorer):
+            found.append(NextUserTurn(name, folder, checkpoint.max_context, settled(checkpoint.dtype, device())))
+        else:
+            found.append(RewardModel(name, folder, checkpoint.max_context))
     return found
 
 
 class NextUserTurn:
     """Log-likelihood of the user's next turn, in nats, given the conversation with the candidate (method: A, criterion b)."""
 
-    def __init__(self, name: str, folder: Path, max_context: int) -> None:
+    def __init__(self, name: str, folder: Path, max_context: int, precision: str) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         self.name, self._max = name, max_context
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self._model: Any = _placed(
-            AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, trust_remote_code=False)
+            AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, precision), trust_remote_code=False)
         )
 
     def score(self, conversations: Sequence[Sequence[Message]], nexts: Sequence[str], log: Log) -> Scores:

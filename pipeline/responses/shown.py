@@ -86,5 +86,6 @@ def speeds(figures: Mapping[str, Any]) -> dict[str, Shown]:
         "output tokens per second": round(rate, 1),
         "seconds until the engine was ready": figures["start_seconds"],
         "model": f"{figures['model']} ({figures['model_revision']})",
+        **({"precision": figures["precision"]} if figures["precision"] else {}),
         **({"peak memory, GiB": figures["peak_memory_gib"]} if "peak_memory_gib" in figures else {}),
     }

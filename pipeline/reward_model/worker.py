@@ -10,7 +10,9 @@ import shutil
 from pathlib import Path
 
 from pipeline.models.checkpoints import resolve
+from pipeline.models.classifier import device
 from pipeline.models.encoding import prepare_tokenizer
+from pipeline.models.precision import settled
 from pipeline.processes import join, silent, together
 from pipeline.reward_model.fit_probe import fit_probe
 from pipeline.reward_model.publishing import publish
@@ -39,7 +41,10 @@ def work(spec: TrainingSpec, log: Log) -> Figures:
     rank = join()
     if rank:
         log = silent
-    recipe = spec.recipe
+    precision = settled(spec.recipe.precision, device())
+    recipe = spec.recipe.model_copy(update={"precision": precision})
+    spec = spec.model_copy(update={"recipe": recipe})
+    log(f"Training computes in {precision}")
     torch.manual_seed(spec.seed)
     folder = resolve(spec.checkpoint, spec.cache)
     tokenizer = prepare_tokenizer(AutoTokenizer.from_pretrained(folder), recipe.template)
@@ -64,7 +69,7 @@ def work(spec: TrainingSpec, log: Log) -> Figures:
     out = local_path(spec.out)
     made.save(out)
     tokenizer.save_pretrained(out)
-    return publish(spec, train, development, made, out, log)
+    return {**publish(spec, train, development, made, out, log), "precision": precision}
 
 
 def _remove_others(place: Path) -> None:

@@ -67,7 +67,10 @@ class Checkpoint(Section):
         "tokenizer", description="chat template of the model's tokenizer, or a plain one for a model without its own"
     )
     max_context: int = Field(2048, ge=128, description="tokens of prompt and answer together that the engine takes")
-    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto",
+        description="floating-point type that it answers in; auto: bfloat16 where the device has it (AVX512-BF16, AMX, a GPU), else float32",
+    )
     tensor_parallel: int = Field(1, ge=1, description="accelerators that one engine is split over")
     replicas: int = Field(
         1, ge=1, description="number of engines that answer side by side; several need compute: {kind: ray}"

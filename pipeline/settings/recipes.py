@@ -84,8 +84,9 @@ class Recipe(Section):
     learning_rate: float = Field(2e-6, gt=0, description="highest learning rate")
     warmup_steps: int = Field(10, ge=0, description="steps until the learning rate is at its highest")
     weight_decay: float = Field(0.1, ge=0, description="weight decay of AdamW")
-    precision: Literal["bfloat16", "float32"] = Field(
-        "bfloat16", description="floating-point type of all passes of training"
+    precision: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto",
+        description="floating-point type of all passes of training; auto: bfloat16 where the device has it (AVX512-BF16, AMX, a GPU), else float32",
     )
     gradient_checkpointing: bool = Field(
         False, description="whether activations are computed again in the backward pass"

@@ -129,7 +129,7 @@ def test_a_conversation_of_which_every_candidate_is_refused_is_rejected(tmp_path
 def test_the_next_turns_likelihood_is_that_of_a_plain_loop_whatever_the_batch(tmp_path: Path) -> None:
     torch.manual_seed(0)
     folder = save_small_model(tmp_path / "model")
-    scorer = NextUserTurn("n", folder, 128)
+    scorer = NextUserTurn("n", folder, 128, "bfloat16")
     scorer._model = scorer._model.float()
     conversations = [
         [{"role": "user", "content": "one two"}, {"role": "assistant", "content": text}]
