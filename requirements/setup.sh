@@ -3,8 +3,16 @@
 set -euo pipefail
 venv=$1
 lock=requirements/cpu.lock
+stop() { echo "set-up: $*" >&2; exit 1; }
+# What can't work is told before anything is downloaded.
+[ "$(uname -s) $(uname -m)" = "Linux x86_64" ] || stop "this is $(uname -s) on $(uname -m); the locked packages are for Linux on x86_64. A container or a virtual machine of that kind will do"
+grep -qw avx2 /proc/cpuinfo || stop "this processor has no AVX2, which vLLM's CPU build needs (Intel since Haswell, 2013; AMD since Excavator, 2015)"
 if [ ! -x "$venv/bin/python" ]; then
-  command -v "$PYTHON" >/dev/null || { echo "set-up: $PYTHON not found. Install Python 3.11, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+  command -v "$PYTHON" >/dev/null || stop "$PYTHON not found. Install Python 3.11, or name it: make PYTHON=/path/to/python3.11"
+  version=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+  [ "$version" = 3.11 ] || stop "$PYTHON is Python $version; the locked packages are for 3.11. Name one: make PYTHON=/path/to/python3.11"
+  free=$(df -Pk . | awk 'NR == 2 { print int($4 / 1024 / 1024) }')
+  [ "$free" -ge 7 ] || stop "$free GiB are free here; the packages need 5.1 GB, and 2 GiB more while they are installed"
   "$PYTHON" -m venv "$venv"
 fi
 pip=("$venv/bin/python" -m pip --disable-pip-version-check install --quiet --no-deps)
