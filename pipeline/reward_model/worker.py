@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipeline.models.checkpoints import resolve
 from pipeline.models.encoding import prepare_tokenizer
+from pipeline.models.templates import DATE, writes_date
 from pipeline.processes import join, silent, together
 from pipeline.reward_model.fit_probe import fit_probe
 from pipeline.reward_model.publishing import publish
@@ -31,7 +32,7 @@ def work(spec: TrainingSpec, log: Log) -> Figures:
     if spec.processes > 1 and "RANK" not in os.environ:
         return together("pipeline.reward_model.process", spec, log)
     import torch
-    from transformers import AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
     disable_progress_bar()
@@ -42,7 +43,12 @@ def work(spec: TrainingSpec, log: Log) -> Figures:
     recipe = spec.recipe
     torch.manual_seed(spec.seed)
     folder = resolve(spec.checkpoint, spec.cache)
-    tokenizer = prepare_tokenizer(AutoTokenizer.from_pretrained(folder), recipe.template)
+    known = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config().vocab_size
+    tokenizer = prepare_tokenizer(AutoTokenizer.from_pretrained(folder), recipe.template, known)
+    if writes_date(tokenizer.chat_template):
+        log(
+            f"The base model's chat template writes today's date; the reward model's has {DATE}, so that scores stay the same"
+        )
     tables = read_table(spec.rated, RATED.names), read_table(spec.preferred, PREFERRED.names)
     train, development = (side_of(tokenizer, *tables, split, recipe.max_tokens) for split in ("train", "development"))
     what = f"{len(train.rated)} ratings and {len(train.preferred)} preferences"

@@ -15,11 +15,9 @@ from pipeline.evaluation.scorers.specs import ModelSpec
 from pipeline.models.batching import batches
 from pipeline.models.checkpoints import identity, resolve
 from pipeline.models.encoding import encode, set_padding
+from pipeline.models.templates import ANSWERED, DATE, own_template, settled, writes_date
 from pipeline.settings import Checkpoint
 from pipeline.worker import Log
-
-FIXED_DATE = "{%- set date_string = '26 Jul 2024' -%}"
-"""Goes before a template that writes today's date unless it is given one: a score must not change from day to day. Llama 3.1's own default."""
 
 
 class LocalModel:
@@ -46,13 +44,13 @@ class LocalModel:
             raise ValueError(
                 f"{spec.model}: is not a reward model: {generates[0]} writes text and has no head that gives scores"
             )
-        if not any(self._folder.glob("*.safetensors")):
-            raise ValueError(
-                f"{spec.model}: has no weights in safetensors, and other formats are not read because they may run code; convert the weights first"
-            )
         own = [self._config.id2label[n] for n in range(self._config.num_labels)]
         self.outputs, self._places = kept_outputs(own, spec.outputs, spec.model)
-        self._tokenizer.chat_template = scored_template(self._tokenizer.chat_template, spec.model)
+        self._tokenizer.chat_template = scored_template(self._tokenizer, spec.model)
+        if writes_date(self._tokenizer.chat_template):
+            log(
+                f"The chat template of {spec.model} writes today's date; it is given {DATE}, so that scores stay the same"
+            )
         longest = getattr(self._config.get_text_config(), "max_position_embeddings", None) or spec.max_tokens
         self._max_tokens = min(spec.max_tokens, longest)
         if self._max_tokens < spec.max_tokens:
@@ -135,15 +133,12 @@ class LocalModel:
         return self._model
 
 
-def scored_template(template: str | None, model: str) -> str:
-    """The chat template that conversations are scored with: the model's own, with its date fixed. Raises ValueError where there is none."""
+def scored_template(tokenizer: Any, model: str) -> str:
+    """The chat template that conversations are scored with: the model's own, see `settled`. Raises ValueError where there is none."""
+    template = own_template(tokenizer)
     if not template:
         raise ValueError(
             f"{model}: its tokenizer has no chat template, so nobody can know how it wants a conversation written; add the template that it was "
             "trained with to its folder (chat_template.jinja)"
         )
-    if "strftime_now" in template and "date_string" not in template:
-        raise ValueError(
-            f"{model}: its chat template writes today's date, so scores would change from day to day; remove the date from the template"
-        )
-    return FIXED_DATE + template if "date_string" in template else template
+    return settled(tokenizer, template, ANSWERED)
