@@ -120,7 +120,7 @@ def template_of(tokenizer: Any, checkpoint: Checkpoint) -> str:
         raise ValueError(
             "the tokenizer has no chat template, as those of base models; set `chat_template: plain` for this checkpoint"
         )
-    return settled(tokenizer, own, ASKED)
+    return settled(own, ASKED)
 
 
 def render(tokenizer: Any, messages: Sequence[dict[str, str]], checkpoint: Checkpoint) -> list[int]:

@@ -46,9 +46,8 @@ def new_model(folder: Path, pad_token_id: int, outputs: Sequence[str], layers: i
             config.layer_types = config.layer_types[:layers]
     name_outputs(config, outputs)
     config.problem_type, config.pad_token_id = "regression", pad_token_id
-    model = AutoModelForSequenceClassification.from_pretrained(
-        folder, config=config, dtype=torch.float32, trust_remote_code=False
-    )
+    kind = AutoModelForSequenceClassification
+    model = read_model(kind, folder, "a base model", ("score.",), config=config, dtype=torch.float32)
     model.score = FullPrecisionHead(model.score.in_features, len(outputs), bias=model.score.bias is not None)
     set_head(model, np.zeros((len(outputs), model.score.in_features)))
     return model.to(device())

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from pipeline.models.marks import control_tokens, harmless
@@ -50,7 +50,7 @@ def prepare_tokenizer(tokenizer: Any, template: str = "tokenizer", embeddings: i
             f"or name one in the recipe (template: {', '.join(TEMPLATES)})"
         )
     bos = "{{ bos_token }}" if adds_bos(tokenizer) and "bos_token" not in text else ""
-    tokenizer.chat_template = settled(tokenizer, bos + "{% filter trim %}" + text + "{% endfilter %}", ANSWERED)
+    tokenizer.chat_template = settled(bos + "{% filter trim %}" + text + "{% endfilter %}", ANSWERED)
     ids = _ids(tokenizer, [{"role": role, "content": "a"} for role in ANSWERED])
     end, known = ids[-1], range(embeddings or len(tokenizer))
     if tokenizer.convert_ids_to_tokens(end) not in control_tokens(tokenizer) and not named:
@@ -114,6 +114,21 @@ def encode(tokenizer: Any, messages: Sequence[Message], response: str, max_token
         if len(ids) <= max_tokens:
             break
     return Tokens(ids[-max_tokens:], begin - len(system), len(ids) > max_tokens)
+
+
+def encode_each(
+    tokenizer: Any, conversations: Iterable[tuple[Sequence[Message], str]], max_tokens: int
+) -> tuple[dict[int, Tokens], dict[str, list[int]]]:
+    """Tokens of conversations with their responses, by their places, and the places of those that the chat template refuses, by its reason."""
+    from jinja2 import TemplateError
+
+    encoded, refused = dict[int, Tokens](), dict[str, list[int]]()
+    for n, (messages, response) in enumerate(conversations):
+        try:
+            encoded[n] = encode(tokenizer, messages, response, max_tokens)
+        except TemplateError as error:
+            refused.setdefault(str(error), []).append(n)
+    return encoded, refused
 
 
 def set_padding(config: Any, tokenizer: Any, encoded: Sequence[Sequence[int]]) -> None:

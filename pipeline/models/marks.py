@@ -44,8 +44,8 @@ def marks_of(tokenizer: Any, template: str) -> tuple[str, ...]:
     ]
     from jinja2 import TemplateError
 
-    for conversation in (turns[:-1], turns):
-        with suppress(TemplateError):  # then it writes no such conversation
+    for conversation in (turns, turns[:-1], turns[1:], turns[1:-1]):
+        with suppress(TemplateError):  # it writes no such conversation, one with a system message perhaps
             before, *between = _TURNS.split(written(tokenizer, template, conversation))
             marks |= dict.fromkeys(_TAG.findall(before))
             for text in between:

@@ -15,6 +15,7 @@ _OF_THE_DATE = {
 }
 """What `strftime` makes of its directives on that day, at midnight."""
 _CLOCK = (
+    f"{{#- It is always {DATE}. -#}}"
     "{%- macro strftime_now(format) -%}{{ format"
     + "".join(f" | replace('{directive}', '{text}')" for directive, text in _OF_THE_DATE.items())
     + " }}{%- endmacro -%}"
@@ -44,14 +45,14 @@ def writes_date(template: str) -> bool:
 
 
 @lru_cache(maxsize=32)
-def settled(tokenizer: Any, template: str, shape: tuple[str, ...]) -> str:
+def settled(template: str, shape: tuple[str, ...]) -> str:
     """A template that writes the same conversation every day and with its system message; one that does so already stays as it is.
 
     shape: ASKED or ANSWERED. A template that refuses a system message, or leaves it out, gets it in the user's first turn.
     """
     if writes_date(template) and _CLOCK not in template:
         template = _CLOCK + template
-    return template if _says_system(tokenizer, template, shape) else _FOLD + template
+    return template if _says_system(template, shape) else _FOLD + template
 
 
 def written(tokenizer: Any, template: str, messages: Sequence[Message]) -> str:
@@ -76,11 +77,16 @@ def tokens_of(tokenizer: Any, text: str) -> list[int]:
     return list(tokenizer(text.removeprefix(tokenizer.bos_token) if adds else text, add_special_tokens=adds).input_ids)
 
 
-def _says_system(tokenizer: Any, template: str, shape: tuple[str, ...]) -> bool:
+def _says_system(template: str, shape: tuple[str, ...]) -> bool:
     from jinja2 import TemplateError
+    from transformers.utils.chat_template_utils import render_jinja_template
 
     messages = [{"role": role, "content": f"qzx{role}qzx"} for role in ("system", *shape)]
+    tokens = dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), "")
     try:
-        return messages[0]["content"] in written(tokenizer, template, messages)
+        texts, _ = render_jinja_template(
+            [messages], chat_template=template, add_generation_prompt=shape[-1] == "user", **tokens
+        )
     except TemplateError:
         return False
+    return messages[0]["content"] in texts[0]

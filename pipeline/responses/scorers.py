@@ -112,5 +112,5 @@ def _tokenizer(folder: Path, shape: tuple[str, ...]) -> Any:
     template = own_template(tokenizer)
     if not template:
         raise ValueError(f"{folder}: its tokenizer has no chat template, so it can't score conversations")
-    tokenizer.chat_template = settled(tokenizer, template, shape)
+    tokenizer.chat_template = settled(template, shape)
     return tokenizer

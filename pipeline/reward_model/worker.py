@@ -7,6 +7,7 @@ development_preferences.parquet and training_prompts.parquet, the prompts that i
 
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 
 from pipeline.models.checkpoints import resolve
@@ -56,6 +57,8 @@ def work(spec: TrainingSpec, log: Log) -> Figures:
         f"There are {what} to train on; {len(development.rated)} ratings and {len(development.preferred)} preferences "
         f"of other prompts pick the checkpoint"
     )
+    for reason, count in (Counter(train.refused) + Counter(development.refused)).items():
+        log(f"{count} conversations are left out, because the base model's chat template refuses them: {reason}")
     for stage in recipe.stages:
         enough(stage, train, development)
 

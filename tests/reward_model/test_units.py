@@ -18,7 +18,7 @@ from pipeline.reward_model.schema import CURVE, PREDICTIONS
 from pipeline.reward_model.summary import attribute_figures, best_and_worst
 from pipeline.settings import Recipe
 from pipeline.vocabulary import ATTRIBUTES
-from tests.reward_model.small import CHATML, small_tokenizer
+from tests.reward_model.small import small_tokenizer
 
 CONVERSATION = [
     {"role": "user", "content": "one"},
@@ -160,7 +160,6 @@ def test_no_more_turns_go_than_must(words: list[int], system: bool, most: int) -
     ("template", "said"),
     [
         (None, "no chat template"),
-        (CHATML + "{{ strftime_now('%d') }}", "writes the date"),
         ("{% for m in messages %}{{ m['content'] }} {% endfor %}", "not a special token"),
     ],
 )
