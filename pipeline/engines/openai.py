@@ -23,6 +23,7 @@ from pipeline.engines.patience import (
     seconds_of,
 )
 from pipeline.engines.requests import FAILED, REFUSED, Answer, Request
+from pipeline.models.marks import WELL_KNOWN
 from pipeline.settings import Server
 from pipeline.worker import Log
 
@@ -91,6 +92,11 @@ class OpenAIEngine:
             await asyncio.gather(*(one_after_another() for _ in range(min(self._server.concurrency, len(requests)))))
 
     async def _one(self, client: httpx.AsyncClient, request: Request, limit: "_Limit") -> Answer:
+        # what template a server writes is not known, and most take such a mark in a text for their own
+        if marks := sorted({m for message in request.messages for m in WELL_KNOWN.findall(message["content"])}):
+            return Answer(
+                request.key, "", REFUSED, f"control tokens of language models in the text: {' '.join(marks)}", 0, 0
+            )
         try:
             async for attempt in stamina.retry_context(
                 on=again,

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.engines.requests import Engine
 from pipeline.engines.spec import EngineSpec
 from pipeline.models.checkpoints import identity, resolve
-from pipeline.models.precision import settled
+from pipeline.models.precision import precision_of
 from pipeline.settings import PROJECT
 from pipeline.worker import Log
 
@@ -37,8 +37,9 @@ class LazyEngine:
 
 def engine_of(spec: EngineSpec, log: Log) -> LazyEngine:
     """The engine that a worker asks. Weights are downloaded or unpacked here, and loaded at the first request."""
-    checkpoint, device, seed = spec.checkpoint, spec.device, spec.profile_seed
-    model, revision = identity(checkpoint)
+    device, seed = spec.device, spec.profile_seed
+    model, revision = identity(spec.checkpoint)
+    checkpoint = spec.checkpoint.model_copy(update={"revision": revision}) if spec.checkpoint.hub else spec.checkpoint
     if checkpoint.server:
         from pipeline.engines.openai import OpenAIEngine
 
@@ -53,13 +54,17 @@ def engine_of(spec: EngineSpec, log: Log) -> LazyEngine:
     from transformers import AutoTokenizer
 
     from pipeline.engines.vllm import VLLMEngine, template_of
+    from pipeline.models.templates import DATE, writes_date
 
-    precision = settled(checkpoint.dtype, device)
+    precision = precision_of(checkpoint.dtype, device)
     checkpoint = checkpoint.model_copy(update={"dtype": precision})
     folder = resolve(checkpoint, spec.cache)
     log(f"The weights of {model} (revision {revision}) are in {folder}; it answers in {precision}")
     # numbers of another precision write other texts
-    template = f"{template_of(AutoTokenizer.from_pretrained(folder), checkpoint)}\0{precision}"
+    asked_through = template_of(AutoTokenizer.from_pretrained(folder), checkpoint)
+    template = f"{asked_through}\0{precision}"
+    if writes_date(asked_through):
+        log(f"The chat template of {model} writes today's date; it is given {DATE}, so that prompts stay the same")
     if cluster := spec.cluster:
         from pipeline.engines.ray import RayEngine
 

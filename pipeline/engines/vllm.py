@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.engines.requests import REFUSED, Answer, Request
+from pipeline.models.marks import marks_in
+from pipeline.models.templates import ASKED, own_template, settled, tokens_of, written
 from pipeline.settings import Checkpoint
 
 PLAIN_TEMPLATE = Path(__file__).parent / "plain.jinja"
@@ -39,23 +41,28 @@ class VLLMEngine:
             disable_log_stats=True,
         )
         self._tokenizer: Any = self._llm.get_tokenizer()
-
         self._lengths = dict[str, int]()
 
     def answer(self, requests: Sequence[Request]) -> Iterator[Answer]:
-        """See `Engine.answer`. A conversation that doesn't fit into the context with its answer is refused, alone."""
+        """See `Engine.answer`. What doesn't fit into the context with its answer, or the chat template won't write, is refused, alone."""
         yield from self.add(requests)
         while self.busy:
             yield from self.step()
 
     def add(self, requests: Sequence[Request]) -> list[Answer]:
         """Queue requests behind those that are in work; those that are refused come back at once."""
+        from jinja2 import TemplateError
         from vllm import SamplingParams, TokensPrompt
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
         prompts, refused = list[tuple[Request, list[int]]](), list[Answer]()
         for request in requests:
-            ids = render(self._tokenizer, request.messages, self._checkpoint)
+            try:
+                ids = render(self._tokenizer, request.messages, self._checkpoint)
+            except TemplateError as error:
+                detail = f"the model's chat template refuses the conversation: {error}"
+                refused.append(Answer(request.key, "", REFUSED, detail, 0, 0))
+                continue
             if reason := self._refusal(request, ids):
                 refused.append(Answer(request.key, "", REFUSED, reason, len(ids), 0))
             else:
@@ -94,9 +101,9 @@ class VLLMEngine:
 
     def _refusal(self, request: Request, ids: list[int]) -> str | None:
         """Why a request is not sent: it has outgrown the context, or a stranger's text would forge turns."""
-        control = [t for t in self._tokenizer.all_special_tokens if any(t in m["content"] for m in request.messages)]
-        if control:
-            return f"control tokens of the model in the text: {' '.join(control)}"
+        texts = [message["content"] for message in request.messages]
+        if marks := marks_in(self._tokenizer, template_of(self._tokenizer, self._checkpoint), texts):
+            return f"control tokens of the model in the text: {' '.join(marks)}"
         room = self._checkpoint.max_context - len(ids)
         if room < request.sampling.max_tokens:
             return (
@@ -107,29 +114,15 @@ class VLLMEngine:
 
 
 def template_of(tokenizer: Any, checkpoint: Checkpoint) -> str:
-    """The chat template that a checkpoint is asked through. Raises ValueError where its tokenizer has none."""
-    if checkpoint.chat_template == "plain":
-        return PLAIN_TEMPLATE.read_text()
-    if not tokenizer.chat_template:
+    """The chat template that a checkpoint is asked through: see `settled`. Raises ValueError where its tokenizer has none."""
+    own = PLAIN_TEMPLATE.read_text() if checkpoint.chat_template == "plain" else own_template(tokenizer)
+    if not own:
         raise ValueError(
             "the tokenizer has no chat template, as those of base models; set `chat_template: plain` for this checkpoint"
         )
-    return str(tokenizer.chat_template)
+    return settled(own, ASKED)
 
 
 def render(tokenizer: Any, messages: Sequence[dict[str, str]], checkpoint: Checkpoint) -> list[int]:
-    """Token ids of a conversation that the assistant is to continue."""
-    text = tokenizer.apply_chat_template(
-        list(messages), chat_template=template_of(tokenizer, checkpoint), tokenize=False, add_generation_prompt=True
-    )
-    bos = tokenizer.bos_token or ""
-    return list(
-        tokenizer(
-            text.removeprefix(bos) if _adds_bos(tokenizer) else text, add_special_tokens=_adds_bos(tokenizer)
-        ).input_ids
-    )
-
-
-def _adds_bos(tokenizer: Any) -> bool:
-    """Whether the tokenizer puts a beginning-of-text token itself: then a template's own is taken out, so that there is one."""
-    return bool(tokenizer.bos_token) and tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
+    """Token ids of a conversation that the assistant is to continue. Raises jinja2.TemplateError where the template refuses it."""
+    return tokens_of(tokenizer, written(tokenizer, template_of(tokenizer, checkpoint), messages))

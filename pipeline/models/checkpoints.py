@@ -3,20 +3,27 @@
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 from pathlib import Path
 
 from upath import UPath
 
 from pipeline.hub import HubError, fetch
-from pipeline.models.precision import settled
+from pipeline.models.precision import precision_of
 from pipeline.settings import PROJECT, Checkpoint
 from pipeline.store import replacing
 
 ACCEPTED_TERMS = "HELPSTEER_ACCEPT_TERMS"
 
 
-class CheckpointError(RuntimeError):
+COMMIT = re.compile("[0-9a-f]{40}")
+DECIDING = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
+"""Files of a model's folder that decide what it answers: weights, configuration, vocabulary, chat template."""
+_OTHER_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
+
+
+class CheckpointError(ValueError):
     """A checkpoint that can't be had; the message says what to do."""
 
 
@@ -24,7 +31,7 @@ def resolve(checkpoint: Checkpoint, cache: Path) -> Path:
     """The local folder of a checkpoint (safetensors, config, tokenizer).
 
     A GGUF file is de-quantised once, and kept under `cache`. A hub model is downloaded at its revision through huggingface_hub.
-    Raises `CheckpointError` where terms are not accepted, or files, package or network are missing.
+    Raises `CheckpointError` where terms are not accepted, files, package or network are missing, or weights are in no safetensors.
     """
     if not checkpoint.weights:
         raise CheckpointError(
@@ -35,10 +42,21 @@ def resolve(checkpoint: Checkpoint, cache: Path) -> Path:
         folder = Path(checkpoint.folder).expanduser()
         if not (folder / "config.json").is_file():
             raise CheckpointError(f"{folder} is not a model folder: it has no config.json")
+        refuse_other_weights(folder)
         return folder
     if checkpoint.hub:
         return _download(checkpoint.hub, checkpoint.revision)
     return _from_gguf(checkpoint, cache)
+
+
+def refuse_other_weights(folder: Path) -> None:
+    """Raise CheckpointError where a model's folder has weights, but none in safetensors: to read them may run code that is in them."""
+    others = sorted(path.name for pattern in _OTHER_WEIGHTS for path in folder.glob(pattern))
+    if others and not any(folder.glob("*.safetensors")):
+        raise CheckpointError(
+            f"{folder} has no weights in safetensors, and other formats ({', '.join(others[:3])}) are not read because they may run code. "
+            "Convert weights that you trust: load them with transformers, `model.save_pretrained(...)` into a new folder, and the tokenizer too"
+        )
 
 
 def identity(checkpoint: Checkpoint) -> tuple[str, str]:
@@ -52,11 +70,12 @@ def identity(checkpoint: Checkpoint) -> tuple[str, str]:
         return path.name, _sha256([path])[:16]
     if checkpoint.hub:
         _check_terms(checkpoint)
-        return checkpoint.hub, checkpoint.revision or _download(checkpoint.hub, None).name
+        commit = checkpoint.revision and COMMIT.fullmatch(checkpoint.revision)
+        return checkpoint.hub, commit[0] if commit else _download(checkpoint.hub, checkpoint.revision).name
     if checkpoint.gguf:
         return checkpoint.gguf[0].rsplit("/", 1)[-1], _sha256(_gguf_parts(checkpoint))[:16]
     folder = Path(str(checkpoint.folder)).expanduser()
-    return folder.name, _sha256(sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]))[:16]
+    return folder.name, _sha256(sorted(path for pattern in DECIDING for path in folder.glob(pattern)))[:16]
 
 
 def _check_terms(checkpoint: Checkpoint) -> None:
@@ -71,7 +90,7 @@ def _check_terms(checkpoint: Checkpoint) -> None:
 
 def _download(hub: str, revision: str | None) -> Path:
     try:
-        return fetch(hub, revision, ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"])
+        return fetch(hub, revision, DECIDING)
     except HubError as error:
         raise CheckpointError(str(error)) from error
 
@@ -105,7 +124,7 @@ def _from_gguf(checkpoint: Checkpoint, cache: Path) -> Path:
     parts = _gguf_parts(checkpoint)
     import torch
 
-    precision = settled(checkpoint.dtype, "cuda" if torch.cuda.is_available() else "cpu")
+    precision = precision_of(checkpoint.dtype, "cuda" if torch.cuda.is_available() else "cpu")
     target = cache / f"{parts[0].stem.split('.')[0]}-{_sha256(parts)[:16]}-{precision}"
     if target.is_dir():
         return target
@@ -121,9 +140,15 @@ def _from_gguf(checkpoint: Checkpoint, cache: Path) -> Path:
                     with part.open("rb") as piece:
                         shutil.copyfileobj(piece, whole)
             dtype = getattr(torch, precision)
-            unpacked = AutoModelForCausalLM.from_pretrained(
-                building, gguf_file=joined.name, dtype=dtype, quantization_config=GgufConfig(dequantize=True)
+            unpacked, found = AutoModelForCausalLM.from_pretrained(
+                building,
+                gguf_file=joined.name,
+                dtype=dtype,
+                quantization_config=GgufConfig(dequantize=True),
+                output_loading_info=True,
             )
+            if missing := sorted(found["missing_keys"]):
+                raise CheckpointError(f"{parts[0].name} has no weights for {', '.join(missing[:3])}")
             tokenizer = AutoTokenizer.from_pretrained(building, gguf_file=joined.name)
             joined.unlink()
             model = AutoModelForCausalLM.from_config(unpacked.config, dtype=dtype)  # a plain one, which can be saved

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from pipeline.models.weights import read_model
 from pipeline.settings import Lora
 
 Weights = npt.NDArray[np.float64]
@@ -45,9 +46,8 @@ def new_model(folder: Path, pad_token_id: int, outputs: Sequence[str], layers: i
             config.layer_types = config.layer_types[:layers]
     name_outputs(config, outputs)
     config.problem_type, config.pad_token_id = "regression", pad_token_id
-    model = AutoModelForSequenceClassification.from_pretrained(
-        folder, config=config, dtype=torch.float32, trust_remote_code=False
-    )
+    kind = AutoModelForSequenceClassification
+    model = read_model(kind, folder, "a base model", ("score.",), config=config, dtype=torch.float32)
     model.score = FullPrecisionHead(model.score.in_features, len(outputs), bias=model.score.bias is not None)
     set_head(model, np.zeros((len(outputs), model.score.in_features)))
     return model.to(device())
@@ -68,11 +68,7 @@ def load_model(folder: Path, precision: str = "float32") -> Any:
     """A trained model in a precision, with the weights that anyone loads. Raises ValueError where the folder has none, or no head."""
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder}: holds no model, for it has no config.json")
-    model, found = AutoModelForSequenceClassification.from_pretrained(
-        folder, dtype=getattr(torch, precision), trust_remote_code=False, output_loading_info=True
-    )
-    if missing := sorted(found["missing_keys"]):
-        raise ValueError(f"{folder}: is not a reward model: it has no weights for {', '.join(missing[:3])}")
+    model = read_model(AutoModelForSequenceClassification, folder, "a reward model", dtype=getattr(torch, precision))
     if isinstance(getattr(model, "score", None), nn.Linear):  # of another architecture the head stays as it is
         head = FullPrecisionHead(model.score.in_features, model.score.out_features, bias=model.score.bias is not None)
         head.load_state_dict(model.score.state_dict())

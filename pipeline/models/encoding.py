@@ -1,10 +1,12 @@
 """Conversations as tokens, so that anyone's plain `apply_chat_template` gives the same ones. Needs a tokenizer, not torch."""
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-Message = dict[str, str]
+from pipeline.models.marks import control_tokens, harmless
+from pipeline.models.templates import ANSWERED, Message, adds_bos, own_template, settled
 
 _TURN = "<extra_id_1>{{ 'User' if m['role'] == 'user' else 'Assistant' }}\n{{ m['content'] }}\n"
 SYSTEM = (
@@ -27,46 +29,66 @@ TEMPLATES = {
 """Named chat templates: `helpsteer` is that of NeMo-Aligner's reward models. Its markers are text: several tokens in most tokenizers."""
 
 
-def prepare_tokenizer(tokenizer: Any, template: str = "tokenizer") -> Any:
+_PADS = re.compile("^(?!.*(?:image|video|vision|audio)).*pad", re.IGNORECASE)
+_SPARE = re.compile("reserved|unused|placeholder|dummy", re.IGNORECASE)
+
+
+def prepare_tokenizer(tokenizer: Any, template: str = "tokenizer", embeddings: int | None = None) -> Any:
     """A tokenizer whose chat template ends exactly at the end of the response, and whose padding can't be taken for that end.
 
-    template: `tokenizer`, its own, or a name of TEMPLATES.
+    template: `tokenizer`, its own, or a name of TEMPLATES; embeddings: how many tokens the model has a vector for, if not all.
+    - A date is fixed, and the system message has a place: see `settled`.
     - What a template writes after the end-of-turn token is trimmed: the score is read at that token.
     - The beginning-of-text token, where the tokenizer has the habit of one, stands in the template, once.
     - The padding token differs from the end-of-turn token: transformers finds the last token by looking for padding.
-    Raises ValueError for a template that writes the date (scores would change from day to day), or where there is none.
+    Raises ValueError where there is no template, or one that ends with no token of its own, or with one that the model has no vector for.
     """
-    named, text = template in TEMPLATES, TEMPLATES.get(template) or tokenizer.chat_template
+    named, text = template in TEMPLATES, TEMPLATES.get(template) or own_template(tokenizer)
     if not text:
         raise ValueError(
             "the base model's tokenizer has no chat template; take an instruct model, give the tokenizer a template, "
             f"or name one in the recipe (template: {', '.join(TEMPLATES)})"
         )
-    if "strftime_now" in text or "date_string" in text:
-        raise ValueError(
-            "the base model's chat template writes the date, so scores would change from day to day; remove the date from the template"
-        )
-    wants_bos = bool(tokenizer.bos_token) and tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
-    bos = "{{ bos_token }}" if wants_bos and "bos_token" not in text else ""
-    tokenizer.chat_template = bos + "{% filter trim %}" + text + "{% endfilter %}"
-    end = _ids(tokenizer, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])[-1]
-    if end not in tokenizer.all_special_ids and not named:
+    bos = "{{ bos_token }}" if adds_bos(tokenizer) and "bos_token" not in text else ""
+    tokenizer.chat_template = settled(bos + "{% filter trim %}" + text + "{% endfilter %}", ANSWERED)
+    ids = _ids(tokenizer, [{"role": role, "content": "a"} for role in ANSWERED])
+    end, known = ids[-1], range(embeddings or len(tokenizer))
+    if tokenizer.convert_ids_to_tokens(end) not in control_tokens(tokenizer) and not named:
         raise ValueError(
             f"the chat template ends a response with {tokenizer.decode([end])!r}, which is not a special token, so it can't mark the end"
         )
-    if tokenizer.pad_token_id in (None, end):
-        others = [
-            t
-            for t in tokenizer.all_special_tokens
-            if tokenizer.convert_tokens_to_ids(t) not in (end, tokenizer.bos_token_id)
-        ]
-        if not others:
-            raise ValueError(
-                "the tokenizer has no special token left to pad with; add one to it (`tokenizer.add_special_tokens`)"
-            )
-        tokenizer.pad_token = others[0]
+    if unknown := [n for n in ids if n not in known]:
+        raise ValueError(
+            f"the chat template writes {tokenizer.decode(unknown[:1])!r}, token {unknown[0]}, but the model knows {len(known)} tokens; "
+            "give it a vector for each (`model.resize_token_embeddings`), or take the tokenizer that it was trained with"
+        )
+    if tokenizer.pad_token_id in (None, end) or tokenizer.pad_token_id not in known:
+        tokenizer.pad_token = _padding(tokenizer, ids, known)
     tokenizer.padding_side, tokenizer.truncation_side = "right", "left"
     return tokenizer
+
+
+def _padding(tokenizer: Any, written: Sequence[int], known: range) -> str:
+    """A special token to pad with that a conversation doesn't end with: one that is meant for it, or spare, or in no conversation, if there is one.
+
+    written: tokens of a conversation.
+    """
+    places = {token: tokenizer.convert_tokens_to_ids(token) for token in control_tokens(tokenizer)}
+    possible = [token for token, n in places.items() if n in known and n != written[-1]]
+    if not possible:
+        raise ValueError(
+            "the tokenizer has no special token left to pad with. Add one to it and to the model: "
+            "`tokenizer.add_special_tokens({'pad_token': '<|pad|>'})`, `model.resize_token_embeddings(len(tokenizer))`, and save both"
+        )
+
+    def rank(token: str) -> tuple[bool, bool, bool]:
+        return (
+            not _PADS.search(token),
+            not _SPARE.search(token),
+            places[token] in written or token == tokenizer.bos_token,
+        )
+
+    return min(possible, key=rank)
 
 
 class Tokens(NamedTuple):
@@ -94,16 +116,33 @@ def encode(tokenizer: Any, messages: Sequence[Message], response: str, max_token
     return Tokens(ids[-max_tokens:], begin - len(system), len(ids) > max_tokens)
 
 
+def encode_each(
+    tokenizer: Any, conversations: Iterable[tuple[Sequence[Message], str]], max_tokens: int
+) -> tuple[dict[int, Tokens], dict[str, list[int]]]:
+    """Tokens of conversations with their responses, by their places, and the places of those that the chat template refuses, by its reason."""
+    from jinja2 import TemplateError
+
+    encoded, refused = dict[int, Tokens](), dict[str, list[int]]()
+    for n, (messages, response) in enumerate(conversations):
+        try:
+            encoded[n] = encode(tokenizer, messages, response, max_tokens)
+        except TemplateError as error:
+            refused.setdefault(str(error), []).append(n)
+    return encoded, refused
+
+
 def set_padding(config: Any, tokenizer: Any, encoded: Sequence[Sequence[int]]) -> None:
     """Give a model's configuration that names none a token to pad with.
 
     Its class finds the last token by looking for padding, so no conversation may end with it.
     """
     if config.pad_token_id is None:
-        ends = {ids[-1] for ids in encoded if ids}
-        candidates = [tokenizer.pad_token_id, *tokenizer.all_special_ids, *range(config.get_text_config().vocab_size)]
-        config.pad_token_id = next(int(token) for token in candidates if token is not None and token not in ends)
+        ends, known = {ids[-1] for ids in encoded if ids}, range(config.get_text_config().vocab_size)
+        special = tokenizer.convert_tokens_to_ids(control_tokens(tokenizer))
+        candidates = [tokenizer.pad_token_id, *special, *known]
+        config.pad_token_id = next(int(token) for token in candidates if token in known and token not in ends)
 
 
 def _ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
-    return list(tokenizer.apply_chat_template(list(messages), tokenize=True, return_dict=False))
+    """Token ids of a conversation. In its texts the model's own marks are broken, so that none can end a response or begin a turn."""
+    return list(tokenizer.apply_chat_template(harmless(tokenizer, messages), tokenize=True, return_dict=False))

@@ -1,7 +1,7 @@
 """Which floating-point type a machine is fast in. Imported only by workers."""
 
 
-def settled(wanted: str, device: str) -> str:
+def precision_of(wanted: str, device: str) -> str:
     """The type to compute in, by its name in torch: what is wanted, or for `auto` the one that the device is fast in, bfloat16 or float32.
 
     device: `cpu`, or `cuda` with or without a number. A processor without instructions for bfloat16 (AVX512-BF16, AMX) emulates it, many

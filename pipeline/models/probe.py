@@ -15,6 +15,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel
 
 from pipeline.models.classifier import FullPrecisionHead, backbone_of, device, name_outputs, outputs_of
+from pipeline.models.weights import read_model
 
 POOLINGS = ("last", "mean")
 
@@ -57,7 +58,7 @@ def is_probe(folder: Path) -> bool:
 def load_probe(folder: Path, precision: str = "float32") -> Probe:
     """A probe: the base model's layers in a precision, the head in float32."""
     found = json.loads((folder / "probe.json").read_text())
-    backbone = AutoModel.from_pretrained(folder, dtype=getattr(torch, precision), trust_remote_code=False)
+    backbone = read_model(AutoModel, folder, "a probe", dtype=getattr(torch, precision))
     probe = Probe(backbone, found["layers"], found["poolings"], outputs_of(backbone.config))
     probe.score.load_state_dict(load_file(folder / "probe.safetensors"))
     return probe.to(device())
@@ -71,8 +72,7 @@ def load_backbone(folder: Path, pad_token_id: int, layers: int | None = None) ->
         if getattr(config, "layer_types", None):
             config.layer_types = config.layer_types[:layers]
     config.pad_token_id = pad_token_id
-    model = AutoModel.from_pretrained(folder, config=config, dtype=torch.float32, trust_remote_code=False)
-    return model.to(device())
+    return read_model(AutoModel, folder, "a base model", config=config, dtype=torch.float32).to(device())
 
 
 def pooled_states(backbone: Any, layers: Sequence[int], ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

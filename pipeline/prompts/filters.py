@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.draws import uniforms
+from pipeline.models.marks import WELL_KNOWN
 from pipeline.prompts.candidates import Candidates, Filter, Mask
 from pipeline.prompts.safety import IDENTITY, SHORT, UNSAFE
 from pipeline.prompts.schema import CANDIDATES, REJECTED
@@ -30,9 +31,6 @@ CUT = 2000
 """Characters that are kept of each turn of a prompt that is too long: it is looked at no further. The conversation has the whole."""
 MULTI_TURN_CANDIDATES = 0.5
 """Share of the conversations with several user turns that become multi-turn candidates; the others give their first turn."""
-
-CONTROL = r"<\|[^|<>\n]{1,40}\|>|<extra_id_\d+>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|</?s>"
-"""Markup with which models tell turns apart: in a stranger's text it could forge one."""
 
 NO_LANGUAGE = r"""https?://\S+|\d[\d.,:/-]*|(?:^|[\s(])["'“‘«„][^"'”’»“\n]{1,40}["'”’»“]"""
 """What says nothing of a text's language: numbers, addresses, a few words in quotation marks."""
@@ -101,7 +99,7 @@ def _is_long(some: Candidates, wanted: PromptFilters) -> Mask:
 
 
 def _has_markup(some: Candidates, wanted: PromptFilters) -> Mask:
-    return _matching(some.texts, CONTROL)
+    return _matching(some.texts, WELL_KNOWN.pattern)
 
 
 def _has_code(some: Candidates, wanted: PromptFilters) -> Mask:

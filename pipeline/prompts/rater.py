@@ -38,8 +38,9 @@ RATINGS = pa.schema([("prompt_id", pa.string()), ("complexity", pa.int8()), ("de
 
 
 def question(turns: Sequence[str]) -> list[Message]:
-    """What the rater is asked about a prompt: its last turn, between marks; of a very long one the beginning."""
-    return [{"role": "user", "content": f"{RUBRIC}\n\n<instruction>\n{turns[-1][:MOST_CHARACTERS]}\n</instruction>"}]
+    """What the rater is asked about a prompt: its last turn, between marks that nothing in it can end; of a very long one the beginning."""
+    quoted = turns[-1][:MOST_CHARACTERS].replace("</instruction>", "< /instruction>")
+    return [{"role": "user", "content": f"{RUBRIC}\n\n<instruction>\n{quoted}\n</instruction>"}]
 
 
 def level_of(text: str) -> int | None:

@@ -100,7 +100,8 @@ def embeddings(texts: list[str], embedder: str, work: UPath, log: Log) -> Embedd
     """
     from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer(_folder(embedder), trust_remote_code=False)
+    safe = {"use_safetensors": True}
+    model = SentenceTransformer(_folder(embedder), trust_remote_code=False, model_kwargs=safe)
     model.max_seq_length = TOKENS
     weights = _fingerprint(model)
     folder = work / f"embeddings-{weights}"

@@ -12,8 +12,12 @@ from pipeline.models.batching import batches
 from pipeline.models.checkpoints import resolve
 from pipeline.models.classifier import device
 from pipeline.models.encoding import encode, set_padding
-from pipeline.models.precision import settled
+from pipeline.models.loading import load_scorer
+from pipeline.models.marks import harmless
+from pipeline.models.precision import precision_of
 from pipeline.models.scoring import pad, score
+from pipeline.models.templates import ANSWERED, ASKED, own_template, settled, tokens_of, written
+from pipeline.models.weights import read_model
 from pipeline.responses.contexts import Scorer, Scores
 from pipeline.settings import Checkpoint, NextTurnScorer, RewardScorer
 from pipeline.worker import Log, Progress
@@ -30,7 +34,7 @@ def scorers_of(
         folder = resolve(checkpoints[one.checkpoint], cache)
         name, checkpoint = f"{one.kind}:{one.checkpoint}", checkpoints[one.checkpoint]
         if isinstance(one, NextTurnScorer):
-            found.append(NextUserTurn(name, folder, checkpoint.max_context, settled(checkpoint.dtype, device())))
+            found.append(NextUserTurn(name, folder, checkpoint.max_context, precision_of(checkpoint.dtype, device())))
         else:
             found.append(RewardModel(name, folder, checkpoint.max_context))
     return found
@@ -40,58 +44,63 @@ class NextUserTurn:
     """Log-likelihood of the user's next turn, in nats, given the conversation with the candidate (method: A, criterion b)."""
 
     def __init__(self, name: str, folder: Path, max_context: int, precision: str) -> None:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
 
         self.name, self._max = name, max_context
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        self._model: Any = _placed(
-            AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, precision), trust_remote_code=False)
-        )
+        self._tokenizer = _tokenizer(folder, ASKED)
+        self._model: Any = read_model(AutoModelForCausalLM, folder, "a language model", dtype=getattr(torch, precision))
+        self._model.to(device()).eval()
 
     def score(self, conversations: Sequence[Sequence[Message]], nexts: Sequence[str], log: Log) -> Scores:
         """See `Scorer.score`. Of a conversation that is too long the beginning is not read."""
         rows = [self._encode(c, n) for c, n in zip(conversations, nexts, strict=True)]
         progress, found, done = Progress(log, f"scored by {self.name}", len(rows)), np.zeros(len(rows)), 0
-        padding = self._tokenizer.pad_token_id or 0
         for members in batches([len(ids) for ids, _ in rows], TOKENS_A_BATCH):
-            ids, mask = pad([rows[m][0] for m in members], padding)
+            ids, mask = pad([rows[m][0] for m in members], 0)  # never looked at
             asked, _ = pad([rows[m][1] for m in members], 0)
+            first = int(asked.argmax(dim=1).min())  # before it, nothing is asked of any row: no word is weighed there
             with torch.no_grad():
-                logits = (
-                    self._model(input_ids=ids.to(self._model.device), attention_mask=mask.to(self._model.device))
-                    .logits[:, :-1]
-                    .float()
+                outputs = self._model(
+                    input_ids=ids.to(self._model.device),
+                    attention_mask=mask.to(self._model.device),
+                    logits_to_keep=ids.shape[1] - first + 1,
                 )
-            target = ids[:, 1:].to(logits.device)
+            logits = outputs.logits[:, :-1].float()
+            target = ids[:, first:].to(logits.device)
             each = logits.gather(2, target[:, :, None])[:, :, 0] - logits.logsumexp(dim=2)
-            found[members] = (each * asked[:, 1:].to(each.device)).sum(dim=1).cpu().numpy()
+            found[members] = (each * asked[:, first:].to(each.device)).sum(dim=1).cpu().numpy()
             done += len(members)
             progress.update(done)
         return found
 
     def _encode(self, conversation: Sequence[Message], following: str) -> tuple[list[int], list[int]]:
-        """Token ids of the conversation with the next turn, and 1 where a token is of that turn."""
-        text = self._tokenizer.apply_chat_template(
-            [*conversation, {"role": "user", "content": following}], tokenize=False
-        )
-        content = following if following in text else following.strip()  # some templates trim
-        begin = text.rindex(content)
-        found = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        inside = [int(a < begin + len(content) and b > begin) for a, b in found.offset_mapping]
-        return found.input_ids[-self._max :], inside[-self._max :]
+        """Token ids of the conversation with the next turn, and 1 where a token is of that turn.
+
+        Its tokens are those that stand where other texts have others: what comes before and after is the same whatever the user says.
+        """
+        ids, one, other = (self._tokens(conversation, text) for text in (following, "a", "b"))
+        begin = min(_common(one, other), _common(one, ids))
+        after = min(_common(one[::-1], other[::-1]), _common(one[::-1], ids[::-1]), len(ids) - begin)
+        inside = [int(begin <= n < len(ids) - after) for n in range(len(ids))]
+        return ids[-self._max :], inside[-self._max :]
+
+    def _tokens(self, conversation: Sequence[Message], following: str) -> list[int]:
+        messages = harmless(self._tokenizer, [*conversation, {"role": "user", "content": following}])
+        return tokens_of(self._tokenizer, written(self._tokenizer, self._tokenizer.chat_template, messages))
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two texts begin with alike."""
+    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 class RewardModel:
     """Score of the candidate under a reward model; of several outputs, the first (method: A, criteria a and c)."""
 
     def __init__(self, name: str, folder: Path, max_context: int) -> None:
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
         self.name, self._max = name, max_context
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        self._model: Any = _placed(
-            AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
-        )
+        self._tokenizer = _tokenizer(folder, ANSWERED)
+        self._model: Any = load_scorer(folder).eval()
 
     def score(self, conversations: Sequence[Sequence[Message]], nexts: Sequence[str], log: Log) -> Scores:
         """See `Scorer.score`; what the user says next is not looked at."""
@@ -101,5 +110,13 @@ class RewardModel:
         return outputs[:, 0]
 
 
-def _placed(model: Any) -> Any:
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+def _tokenizer(folder: Path, shape: tuple[str, ...]) -> Any:
+    """A model's tokenizer, with a settled chat template. Raises ValueError where it has none."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    template = own_template(tokenizer)
+    if not template:
+        raise ValueError(f"{folder}: its tokenizer has no chat template, so it can't score conversations")
+    tokenizer.chat_template = settled(template, shape)
+    return tokenizer

@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 from rich.console import Console
 from rich.table import Column, Table
@@ -364,7 +365,7 @@ def _score(options: argparse.Namespace) -> None:
     from transformers import AutoTokenizer
 
     from pipeline.models.classifier import outputs_of
-    from pipeline.models.encoding import encode
+    from pipeline.models.encoding import encode_each
     from pipeline.models.loading import load_scorer
     from pipeline.models.scoring import score
     from pipeline.reward_model.figures import rating_figures
@@ -375,18 +376,21 @@ def _score(options: argparse.Namespace) -> None:
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     names = outputs_of(model.config)
     texts = zip(table["messages"].to_pylist(), table["response"].to_pylist(), strict=True)
-    encoded = [encode(tokenizer, messages, response, options.max_tokens) for messages, response in texts]
+    encoded, refused = encode_each(tokenizer, texts, options.max_tokens)
     say = Progress(lambda message: notes.print(message, markup=False), "conversations scored", len(encoded))
-    scores = score(model, [conversation.ids for conversation in encoded], say.update)
+    places, scores = list(encoded), np.full((len(table), len(names)), np.nan)
+    scores[places] = score(model, [conversation.ids for conversation in encoded.values()], say.update)
+    for reason, rows in refused.items():
+        notes.print(f"{len(rows)} responses have no scores: the chat template refuses them: {reason}", markup=False)
     write_table(pa.table({name: scores[:, n] for n, name in enumerate(names)}), UPath(options.output))
     shown = Table("", "Pearson", "error (MSE)", title=f"{len(table)} responses")
     for n, name in enumerate(names):
         attribute = name if name in ATTRIBUTES else "helpfulness"  # a reward is held against helpfulness
-        figures = rating_figures(scores[:, [n]], labels_of(table, [attribute]), [attribute])
+        figures = rating_figures(scores[places][:, [n]], labels_of(table, [attribute])[places], [attribute])
         error = f"{figures[f'{attribute}_mse']:.3f}" if name == attribute else "-"
         shown.add_row(name, f"{figures[f'{attribute}_pearson']:.3f}", error)
     console.print(shown)
-    lost = sum(bool(conversation.dropped) or conversation.cut for conversation in encoded)
+    lost = sum(bool(conversation.dropped) or conversation.cut for conversation in encoded.values())
     console.print(
         f"{options.output} has a row for each response, in their order. {lost} conversations were too long and lost their beginning."
     )

@@ -81,7 +81,7 @@ def work(spec: ExportSpec, log: Log) -> Figures:
     from transformers import AutoTokenizer
 
     from pipeline.models.classifier import outputs_of
-    from pipeline.models.encoding import encode
+    from pipeline.models.encoding import encode_each
     from pipeline.models.loading import load_scorer
     from pipeline.models.scoring import score
 
@@ -92,7 +92,8 @@ def work(spec: ExportSpec, log: Log) -> Figures:
     table = pa.concat_tables([rated, preferred]).slice(0, COMPARED)
     tokenizer, before, after = AutoTokenizer.from_pretrained(out), load_scorer(folder), load_scorer(out)
     rows = zip(table["messages"].to_pylist(), table["response"].to_pylist(), strict=True)
-    encoded = [encode(tokenizer, messages, response, spec.max_tokens).ids for messages, response in rows]
+    taken, _ = encode_each(tokenizer, rows, spec.max_tokens)
+    encoded = [tokens.ids for tokens in taken.values()]
     weights = [spec.weights.get(name, 0.0) for name in outputs_of(before.config)]
     wanted = score(before, encoded, lambda done: None) @ np.asarray(weights)
     found = score(after, encoded, lambda done: None)[:, 0]

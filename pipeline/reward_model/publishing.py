@@ -10,6 +10,7 @@ import pyarrow as pa
 from upath import UPath
 
 from pipeline.models.checkpoints import identity
+from pipeline.models.templates import DATE, writes_date
 from pipeline.reward_model.made import Made
 from pipeline.reward_model.schema import CURVE, PREDICTIONS, PREFERENCE_PREDICTIONS, STEPS
 from pipeline.reward_model.sides import Side, prompts_of
@@ -41,10 +42,11 @@ def publish(spec: TrainingSpec, train: Side, development: Side, made: Made, out:
     write_table(preferred, UPath(out / "development_preferences.parquet"))
     write_table(prompts_of(train), UPath(out / "training_prompts.parquet"))
     chosen = [row for row in made.curve if row["chosen"]][-1]
-    (out / "README.md").write_text(_card(spec, train, development, chosen, made))
+    (out / "README.md").write_text(_card(spec, train, development, chosen, made, out))
     return {
         "lost_oldest_turns": train.lost_oldest_turns + development.lost_oldest_turns,
         "start_cut": train.start_cut + development.start_cut,
+        "refused": sum(train.refused.values()) + sum(development.refused.values()),
         "train_responses": len(train.encoded),
         "train_ratings": len(train.rated),
         "train_preferences": len(train.preferred),
@@ -74,7 +76,7 @@ def _predictions(side: Side, outputs: Sequence[str], predictions: npt.NDArray[np
     return pa.table(rated, schema=PREDICTIONS), pa.table(preferred, schema=PREFERENCE_PREDICTIONS)
 
 
-def _card(spec: TrainingSpec, train: Side, development: Side, chosen: dict[str, Any], made: Made) -> str:
+def _card(spec: TrainingSpec, train: Side, development: Side, chosen: dict[str, Any], made: Made, out: Path) -> str:
     import jinja2
 
     template = jinja2.Template((Path(__file__).parent / "card.md.jinja").read_text(), undefined=jinja2.StrictUndefined)
@@ -95,6 +97,7 @@ def _card(spec: TrainingSpec, train: Side, development: Side, chosen: dict[str, 
         pair_accuracy=chosen["pair_accuracy"],
         baseline=made.baseline["loss"],
         development=len(development.encoded),
+        date=DATE if writes_date((out / "chat_template.jinja").read_text()) else "",
         attributes=[
             {"attribute": a, "pearson": chosen[f"{a}_pearson"], "mse": chosen[f"{a}_mse"]}
             for a in spec.recipe.outputs

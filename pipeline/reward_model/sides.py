@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.draws import uniforms
-from pipeline.models.encoding import encode
+from pipeline.models.encoding import encode_each
 from pipeline.reward_model.examples import Examples
 from pipeline.reward_model.schema import TRAINING_PROMPTS
 from pipeline.settings import Recipe
@@ -31,6 +31,8 @@ class Side:
     preferred_at: npt.NDArray[np.int64]  # (preferred, 2): chosen, rejected
     lost_oldest_turns: int
     start_cut: int
+    refused: dict[str, int]
+    """How many conversations the chat template refuses, by its reason; their rows are left out."""
 
     def examples(self, stage: Recipe) -> Examples:
         """What a stage of training takes."""
@@ -67,28 +69,33 @@ def labels_of(table: pa.Table, attributes: Sequence[str]) -> npt.NDArray[np.floa
 
 
 def side_of(tokenizer: Any, rated: pa.Table, preferred: pa.Table, split: str, max_tokens: int) -> Side:
-    """A side's rows, with every conversation encoded once, wherever it stands."""
+    """A side's rows, with every conversation encoded once, wherever it stands; without those that the chat template refuses."""
     rated, preferred = (table.filter(pc.equal(table["split"], split)) for table in (rated, preferred))
     sides = [(rated, "response"), (preferred, "chosen"), (preferred, "rejected")]
     places: dict[tuple[int, ...], int] = {}
-    at, lost, cut = [], 0, 0
-    for table, column in sides:
-        for messages, response in zip(table["messages"].to_pylist(), table[column].to_pylist(), strict=True):
-            encoded = encode(tokenizer, messages, response, max_tokens)
-            key = tuple(encoded.ids)
-            if key not in places:
-                lost, cut = lost + bool(encoded.dropped), cut + encoded.cut
-            at.append(places.setdefault(key, len(places)))
-    where = np.array(at, dtype=np.int64)
-    n, m = len(rated), len(preferred)
+    texts = [
+        row
+        for table, column in sides
+        for row in zip(table["messages"].to_pylist(), table[column].to_pylist(), strict=True)
+    ]
+    found, refused = encode_each(tokenizer, texts, max_tokens)
+    where, lost, cut = np.full(len(texts), -1), 0, 0
+    for n, encoded in found.items():
+        key = tuple(encoded.ids)
+        if key not in places:
+            lost, cut = lost + bool(encoded.dropped), cut + encoded.cut
+        where[n] = places.setdefault(key, len(places))
+    rated_at, pairs_at = where[: len(rated)], where[len(rated) :].reshape(2, -1).T
+    whole, both = rated_at >= 0, (pairs_at >= 0).all(axis=1)
     return Side(
-        rated,
-        preferred,
+        rated.filter(pa.array(whole)),
+        preferred.filter(pa.array(both)),
         [list(key) for key in places],
-        where[:n],
-        np.stack([where[n : n + m], where[n + m :]], axis=1),
+        rated_at[whole],
+        pairs_at[both],
         lost,
         cut,
+        {reason: len(rows) for reason, rows in refused.items()},
     )
 
 

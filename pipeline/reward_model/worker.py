@@ -7,12 +7,14 @@ development_preferences.parquet and training_prompts.parquet, the prompts that i
 
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 
 from pipeline.models.checkpoints import resolve
 from pipeline.models.classifier import device
 from pipeline.models.encoding import prepare_tokenizer
-from pipeline.models.precision import settled
+from pipeline.models.precision import precision_of
+from pipeline.models.templates import DATE, writes_date
 from pipeline.processes import join, silent, together
 from pipeline.reward_model.fit_probe import fit_probe
 from pipeline.reward_model.publishing import publish
@@ -33,7 +35,7 @@ def work(spec: TrainingSpec, log: Log) -> Figures:
     if spec.processes > 1 and "RANK" not in os.environ:
         return together("pipeline.reward_model.process", spec, log)
     import torch
-    from transformers import AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
     disable_progress_bar()
@@ -41,13 +43,18 @@ def work(spec: TrainingSpec, log: Log) -> Figures:
     rank = join()
     if rank:
         log = silent
-    precision = settled(spec.recipe.precision, device())
+    precision = precision_of(spec.recipe.precision, device())
     recipe = spec.recipe.model_copy(update={"precision": precision})
     spec = spec.model_copy(update={"recipe": recipe})
     log(f"Training computes in {precision}")
     torch.manual_seed(spec.seed)
     folder = resolve(spec.checkpoint, spec.cache)
-    tokenizer = prepare_tokenizer(AutoTokenizer.from_pretrained(folder), recipe.template)
+    known = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config().vocab_size
+    tokenizer = prepare_tokenizer(AutoTokenizer.from_pretrained(folder), recipe.template, known)
+    if writes_date(tokenizer.chat_template):
+        log(
+            f"The base model's chat template writes today's date; the reward model's has {DATE}, so that scores stay the same"
+        )
     tables = read_table(spec.rated, RATED.names), read_table(spec.preferred, PREFERRED.names)
     train, development = (side_of(tokenizer, *tables, split, recipe.max_tokens) for split in ("train", "development"))
     what = f"{len(train.rated)} ratings and {len(train.preferred)} preferences"
@@ -55,6 +62,8 @@ def work(spec: TrainingSpec, log: Log) -> Figures:
         f"There are {what} to train on; {len(development.rated)} ratings and {len(development.preferred)} preferences "
         f"of other prompts pick the checkpoint"
     )
+    for reason, count in (Counter(train.refused) + Counter(development.refused)).items():
+        log(f"{count} conversations are left out, because the base model's chat template refuses them: {reason}")
     for stage in recipe.stages:
         enough(stage, train, development)
 

@@ -18,7 +18,7 @@ from pipeline.engines import openai
 from pipeline.engines.finished import FinishedRequests, finish
 from pipeline.engines.openai import OpenAIEngine
 from pipeline.engines.recorded import RecordedEngine
-from pipeline.engines.requests import FAILED, Request
+from pipeline.engines.requests import FAILED, REFUSED, Request
 from pipeline.engines.spec import EngineSpec
 from pipeline.engines.starting import engine_of
 from pipeline.settings import Checkpoint, Recording, Sampling, Server
@@ -203,6 +203,21 @@ def test_a_request_that_the_server_will_not_take_is_refused_alone(
     assert tally.refused["key-1"].startswith("status 400")
     assert {f["reason"] for f in finished.failures().to_pylist()} == {"refused"}
     assert len(started[0].bodies) == 3, "not tried again"
+
+
+@pytest.mark.parametrize(
+    "mark",
+    ["<|im_end|>", "<|eot_id|>", "<end_of_turn>", "[/INST]", "<|start_of_role|>", "<｜User｜>", "<|channel|>", "</s>"],
+)
+def test_a_text_with_the_marks_of_a_model_family_is_not_sent(mark: str, started: list[FaultyServer]) -> None:
+    server = FaultyServer(["good"])
+    started.append(server)
+    texts = {"forged": f"hello{mark} bye", "fine": "a < b, [x](y), <b>User:</b>"}
+    requests = [Request(key, [{"role": "user", "content": text}], Sampling(), 1) for key, text in texts.items()]
+    answers = {a.request_key: a for a in OpenAIEngine(server_of(server.url), quiet).answer(requests)}
+    assert answers["forged"].detail == f"control tokens of language models in the text: {mark}"
+    assert (answers["forged"].finish_reason, answers["fine"].finish_reason) == (REFUSED, "stop")
+    assert len(server.bodies) == 1
 
 
 def test_a_server_that_is_killed_and_started_again_is_waited_for(

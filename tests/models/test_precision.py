@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.models.precision import settled
+from pipeline.models.precision import precision_of
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ def test_a_processor_computes_in_bfloat16_only_where_it_has_instructions_for_it(
 ) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
-    assert settled("auto", "cpu") == expected
+    assert precision_of("auto", "cpu") == expected
 
 
 @pytest.mark.parametrize(
@@ -26,11 +26,11 @@ def test_an_accelerator_has_bfloat16_unless_this_machine_s_own_has_not(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: here)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native and not including_emulation)
-    assert settled("auto", "cuda:1") == expected
+    assert precision_of("auto", "cuda:1") == expected
 
 
 def test_what_is_asked_for_is_taken_on_any_machine() -> None:
-    assert [settled(wanted, "cpu") for wanted in ("bfloat16", "float16", "float32")] == [
+    assert [precision_of(wanted, "cpu") for wanted in ("bfloat16", "float16", "float32")] == [
         "bfloat16",
         "float16",
         "float32",

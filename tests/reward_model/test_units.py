@@ -14,11 +14,13 @@ from pipeline.reward_model.examples import Examples
 from pipeline.reward_model.figures import baseline_of, curve_of, rating_figures
 from pipeline.reward_model.objectives import masked_mse, preference_losses
 from pipeline.reward_model.ridge import RIDGE, ridge_head
-from pipeline.reward_model.schema import CURVE, PREDICTIONS
+from pipeline.reward_model.schema import CURVE, PREDICTIONS, PREFERRED, RATED
+from pipeline.reward_model.sides import side_of
 from pipeline.reward_model.summary import attribute_figures, best_and_worst
 from pipeline.settings import Recipe
 from pipeline.vocabulary import ATTRIBUTES
-from tests.reward_model.small import CHATML, small_tokenizer
+from tests.models.families import LAYOUTS, tokenizer_of
+from tests.reward_model.small import small_tokenizer
 
 CONVERSATION = [
     {"role": "user", "content": "one"},
@@ -160,7 +162,6 @@ def test_no_more_turns_go_than_must(words: list[int], system: bool, most: int) -
     ("template", "said"),
     [
         (None, "no chat template"),
-        (CHATML + "{{ strftime_now('%d') }}", "writes the date"),
         ("{% for m in messages %}{{ m['content'] }} {% endfor %}", "not a special token"),
     ],
 )
@@ -283,3 +284,27 @@ def test_the_responses_shown_are_those_with_the_highest_and_lowest_predictions()
     shown = best_and_worst(pa.Table.from_pylist(rows, schema=PREDICTIONS), data, each=2)
     assert shown["response"].to_pylist() == ["f", "e", "b", "a"]
     assert len(best_and_worst(pa.Table.from_pylist(rows[:1], schema=PREDICTIONS), data)) == 0
+
+
+def test_rows_that_the_chat_template_refuses_are_left_out_and_counted() -> None:
+    tokenizer = prepare_tokenizer(tokenizer_of(LAYOUTS["gemma_2"]))
+    fine, broken = CONVERSATION, [*CONVERSATION[:1], *CONVERSATION[:1]]
+    ratings = dict.fromkeys(ATTRIBUTES, 1.0)
+    rated = [
+        {"split": "train", "prompt_id": str(n), "response_id": "r", "position": 0, "messages": m, "response": f"a{n}"}
+        | ratings
+        for n, m in enumerate((broken, fine, fine))
+    ]
+    pairs = [
+        {"split": "train", "prompt_id": str(n), "messages": m, "chosen": "a1", "rejected": f"b{n}", "strength": 1.0}
+        for n, m in enumerate((fine, broken))
+    ]
+    tables = pa.Table.from_pylist(rated, schema=RATED), pa.Table.from_pylist(pairs, schema=PREFERRED)
+    side = side_of(tokenizer, *tables, "train", 1000)
+    assert side.rated["prompt_id"].to_pylist() == ["1", "2"]
+    assert side.preferred["prompt_id"].to_pylist() == ["0"]
+    texts = [tokenizer.decode(side.encoded[n]) for n in (*side.rated_at, *side.preferred_at[0])]
+    assert [text.partition("model\n")[2].rpartition("model\n")[2] for text in texts] == [
+        f"{response}<end_of_turn>" for response in ("a1", "a2", "a1", "b0")
+    ]
+    assert side.refused == {"Conversation roles must alternate user/assistant/user/assistant/...": 3}

@@ -14,12 +14,10 @@ from pipeline.evaluation.scorers.scorer import Conversation, Scored, kept_output
 from pipeline.evaluation.scorers.specs import ModelSpec
 from pipeline.models.batching import batches
 from pipeline.models.checkpoints import identity, resolve
-from pipeline.models.encoding import encode, set_padding
+from pipeline.models.encoding import encode_each, set_padding
+from pipeline.models.templates import ANSWERED, DATE, own_template, settled, writes_date
 from pipeline.settings import Checkpoint
 from pipeline.worker import Log
-
-FIXED_DATE = "{%- set date_string = '26 Jul 2024' -%}"
-"""Goes before a template that writes today's date unless it is given one: a score must not change from day to day. Llama 3.1's own default."""
 
 
 class LocalModel:
@@ -46,13 +44,13 @@ class LocalModel:
             raise ValueError(
                 f"{spec.model}: is not a reward model: {generates[0]} writes text and has no head that gives scores"
             )
-        if not any(self._folder.glob("*.safetensors")):
-            raise ValueError(
-                f"{spec.model}: has no weights in safetensors, and other formats are not read because they may run code; convert the weights first"
-            )
         own = [self._config.id2label[n] for n in range(self._config.num_labels)]
         self.outputs, self._places = kept_outputs(own, spec.outputs, spec.model)
-        self._tokenizer.chat_template = scored_template(self._tokenizer.chat_template, spec.model)
+        self._tokenizer.chat_template = scored_template(own_template(self._tokenizer), spec.model)
+        if writes_date(self._tokenizer.chat_template):
+            log(
+                f"The chat template of {spec.model} writes today's date; it is given {DATE}, so that scores stay the same"
+            )
         longest = getattr(self._config.get_text_config(), "max_position_embeddings", None) or spec.max_tokens
         self._max_tokens = min(spec.max_tokens, longest)
         if self._max_tokens < spec.max_tokens:
@@ -84,18 +82,8 @@ class LocalModel:
 
         What the chat template refuses (a system message, an order of roles) has no score; the log says why, once for each reason.
         """
-        from jinja2 import TemplateError
-
-        encoded, taken, cut, refused = list[list[int]](), list[int](), list[bool](), dict[str, list[int]]()
-        for n, (messages, response) in enumerate(conversations):
-            try:
-                ids, dropped, start = encode(self._tokenizer, messages, response, self._max_tokens)
-            except TemplateError as error:
-                refused.setdefault(str(error), []).append(n)
-                continue
-            encoded.append(ids)
-            taken.append(n)
-            cut.append(bool(dropped) or start)
+        taken, refused = encode_each(self._tokenizer, conversations, self._max_tokens)
+        encoded = [tokens.ids for tokens in taken.values()]
         for reason, rows in refused.items():
             self._log(
                 f"{len(rows)} conversations are not scored, because the chat template of {self.name} refuses them: {reason}"
@@ -111,7 +99,7 @@ class LocalModel:
         disable_progress_bar()  # progress is told in our own log
         model = self._loaded(encoded)
         lengths = np.array([len(ids) for ids in encoded], dtype=np.int64)
-        places, was_cut = np.array(taken), np.array(cut)
+        places, was_cut = np.array(list(taken)), np.array([bool(t.dropped) or t.cut for t in taken.values()])
         for batch in batches(lengths, self._spec.tokens_a_batch):
             outputs = score(
                 model, [encoded[row] for row in batch], lambda done: None, tokens=len(batch) * int(lengths[batch].max())
@@ -136,14 +124,10 @@ class LocalModel:
 
 
 def scored_template(template: str | None, model: str) -> str:
-    """The chat template that conversations are scored with: the model's own, with its date fixed. Raises ValueError where there is none."""
+    """The chat template that conversations are scored with: the model's own, see `settled`. Raises ValueError where there is none."""
     if not template:
         raise ValueError(
             f"{model}: its tokenizer has no chat template, so nobody can know how it wants a conversation written; add the template that it was "
             "trained with to its folder (chat_template.jinja)"
         )
-    if "strftime_now" in template and "date_string" not in template:
-        raise ValueError(
-            f"{model}: its chat template writes today's date, so scores would change from day to day; remove the date from the template"
-        )
-    return FIXED_DATE + template if "date_string" in template else template
+    return settled(template, ANSWERED)
