@@ -5,6 +5,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from pipeline.models.marks import control_tokens, harmless
 from pipeline.models.templates import ANSWERED, Message, adds_bos, own_template, settled
 
@@ -92,28 +95,78 @@ def _padding(tokenizer: Any, written: Sequence[int], known: range) -> str:
 
 
 class Tokens(NamedTuple):
-    """Token ids of a conversation; how many of its oldest turns were dropped, and whether its start was cut, so that it has room."""
+    """Token ids of a conversation; how many of its oldest turns were left out, and how many tokens of its texts, so that it has room."""
 
     ids: list[int]
     dropped: int
-    cut: bool
+    cut: int
 
 
 def encode(tokenizer: Any, messages: Sequence[Message], response: str, max_tokens: int) -> Tokens:
-    """A conversation with its response, ending at the end-of-turn token.
+    """A conversation with its response, ending at the end-of-turn token, in at most `max_tokens` tokens.
 
-    messages: an optional system message, then turns, of which the last is the user's. A conversation of more than `max_tokens` tokens
-    begins at a later user turn, the system message before it, at most at the one that is answered; if it is too long even so, it loses
-    its first tokens.
+    messages: an optional system message, then turns, of which the last is the user's. A conversation that is too long begins at a later
+    user turn, the system message before it, at most at the one that is answered. If it is too long even so, its texts lose their middle,
+    the longest first: what is asked and what is answered both keep their beginning and their end. Raises ValueError where the template
+    leaves no room for any text.
     """
     system = list(messages[:1]) if messages[0]["role"] == "system" else []
     users = [n for n, message in enumerate(messages) if message["role"] == "user" and n > len(system)]
     answer = {"role": "assistant", "content": response}
     for begin in (len(system), *users):
-        ids = _ids(tokenizer, [*system, *messages[begin:], answer])
+        left = [*system, *messages[begin:], answer]
+        ids = _ids(tokenizer, left)
         if len(ids) <= max_tokens:
-            break
-    return Tokens(ids[-max_tokens:], begin - len(system), len(ids) > max_tokens)
+            return Tokens(ids, begin - len(system), 0)
+    short = _shortened(tokenizer, left, len(ids), max_tokens)
+    return Tokens(short, begin - len(system), len(ids) - len(short))
+
+
+CUT = " ... "
+"""Stands where the middle of a text was, if as many tokens of it are left as make that worth its own."""
+WORTH = 8
+
+
+def _shortened(tokenizer: Any, messages: Sequence[Message], length: int, max_tokens: int) -> list[int]:
+    """Token ids of a conversation of `length` tokens whose texts have lost their middle.
+
+    Where tokens end in a text depends on what stands beside them, so that what is left may be a few tokens too long: then less is left.
+    """
+    texts = [tokenizer(m["content"], add_special_tokens=False, return_offsets_mapping=True) for m in messages]
+    places = [text.offset_mapping for text in texts]
+    sizes = np.array([len(where) for where in places])
+    room = max_tokens - (length - int(sizes.sum()))
+    while room >= len(messages):
+        shares = _shares(sizes, room)
+        left = [
+            {**message, "content": _without_middle(message["content"], where, share)}
+            for message, where, share in zip(messages, places, shares, strict=True)
+        ]
+        ids = _ids(tokenizer, left)
+        if len(ids) <= max_tokens:
+            return ids
+        room -= len(ids) - max_tokens
+    raise ValueError(
+        f"max_tokens: {max_tokens} tokens are too few for this model: its chat template alone takes {length - int(sizes.sum())}"
+    )
+
+
+def _shares(sizes: npt.NDArray[np.int64], room: int) -> list[int]:
+    """How many tokens each text keeps of so many in all: those shorter than an equal share all of theirs, the others as many as each other."""
+    ordered = np.sort(sizes)
+    # with the n shortest whole, what each of the others would have
+    each = (room - np.concatenate([[0], np.cumsum(ordered)[:-1]])) // np.arange(len(sizes), 0, -1)
+    cap = int(each[np.argmax(ordered > each)]) if (ordered > each).any() else int(ordered[-1])
+    return np.minimum(sizes, cap).tolist()
+
+
+def _without_middle(text: str, places: Sequence[tuple[int, int]], keep: int) -> str:
+    """A text of its first and its last tokens, `keep` in all; their beginnings and ends in it are `places`."""
+    if keep >= len(places):
+        return text
+    last = keep // 2
+    first = text[: places[keep - last - 1][1]]
+    return first + (CUT if keep >= WORTH else " ") + text[places[-last][0] :] if last else first
 
 
 def encode_each(

@@ -58,7 +58,9 @@ class NextUserTurn:
         for members in batches([len(ids) for ids, _ in rows], TOKENS_A_BATCH):
             ids, mask = pad([rows[m][0] for m in members], 0)  # never looked at
             asked, _ = pad([rows[m][1] for m in members], 0)
-            first = int(asked.argmax(dim=1).min())  # before it, nothing is asked of any row: no word is weighed there
+            first = max(
+                1, int(asked.argmax(dim=1).min())
+            )  # before it, nothing is asked of any row: no word is weighed there
             with torch.no_grad():
                 outputs = self._model(
                     input_ids=ids.to(self._model.device),

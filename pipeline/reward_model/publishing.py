@@ -45,7 +45,8 @@ def publish(spec: TrainingSpec, train: Side, development: Side, made: Made, out:
     (out / "README.md").write_text(_card(spec, train, development, chosen, made, out))
     return {
         "lost_oldest_turns": train.lost_oldest_turns + development.lost_oldest_turns,
-        "start_cut": train.start_cut + development.start_cut,
+        "shortened": train.shortened + development.shortened,
+        "tokens_cut": train.tokens_cut + development.tokens_cut,
         "refused": sum(train.refused.values()) + sum(development.refused.values()),
         "train_responses": len(train.encoded),
         "train_ratings": len(train.rated),

@@ -12,10 +12,11 @@ from pipeline.reward_model.sources import Source
 from pipeline.reward_model.training_data import Prepared
 from pipeline.shown import Markdown, Rows, Shown, counts, labelled
 
-CUT = ("lost_oldest_turns", "start_cut")
+CUT = ("lost_oldest_turns", "shortened")
 FIGURES = {
     "lost_oldest_turns": "conversations without their oldest turns",
-    "start_cut": "conversations whose beginning was cut",
+    "shortened": "conversations that lost the middle of their texts",
+    "tokens_cut": "tokens that these lost",
     "train_responses": "responses trained on",
     "train_ratings": "ratings trained on",
     "train_preferences": "preferences trained on",

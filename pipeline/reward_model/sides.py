@@ -30,7 +30,10 @@ class Side:
     rated_at: npt.NDArray[np.int64]  # (rated,)
     preferred_at: npt.NDArray[np.int64]  # (preferred, 2): chosen, rejected
     lost_oldest_turns: int
-    start_cut: int
+    shortened: int
+    """How many conversations lost the middle of their texts, being too long with their last turn alone."""
+    tokens_cut: int
+    """How many tokens they lost in all."""
     refused: dict[str, int]
     """How many conversations the chat template refuses, by its reason; their rows are left out."""
 
@@ -79,11 +82,12 @@ def side_of(tokenizer: Any, rated: pa.Table, preferred: pa.Table, split: str, ma
         for row in zip(table["messages"].to_pylist(), table[column].to_pylist(), strict=True)
     ]
     found, refused = encode_each(tokenizer, texts, max_tokens)
-    where, lost, cut = np.full(len(texts), -1), 0, 0
+    where, lost, cut = np.full(len(texts), -1), 0, list[int]()
     for n, encoded in found.items():
         key = tuple(encoded.ids)
         if key not in places:
-            lost, cut = lost + bool(encoded.dropped), cut + encoded.cut
+            lost += bool(encoded.dropped)
+            cut += [encoded.cut] if encoded.cut else []
         where[n] = places.setdefault(key, len(places))
     rated_at, pairs_at = where[: len(rated)], where[len(rated) :].reshape(2, -1).T
     whole, both = rated_at >= 0, (pairs_at >= 0).all(axis=1)
@@ -94,7 +98,8 @@ def side_of(tokenizer: Any, rated: pa.Table, preferred: pa.Table, split: str, ma
         rated_at[whole],
         pairs_at[both],
         lost,
-        cut,
+        len(cut),
+        sum(cut),
         {reason: len(rows) for reason, rows in refused.items()},
     )
 

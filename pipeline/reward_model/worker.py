@@ -62,6 +62,14 @@ def work(spec: TrainingSpec, log: Log) -> Figures:
         f"There are {what} to train on; {len(development.rated)} ratings and {len(development.preferred)} preferences "
         f"of other prompts pick the checkpoint"
     )
+    cut = [
+        sum(getattr(s, name) for s in (train, development)) for name in ("lost_oldest_turns", "shortened", "tokens_cut")
+    ]
+    if any(cut):
+        log(
+            f"Of {len(train.encoded) + len(development.encoded)} conversations, {cut[0]} have more than max_tokens ({recipe.max_tokens}) and lose "
+            f"their oldest turns; {cut[1]} have so with their last turn alone and lose the middle of their texts, {cut[2]} tokens in all"
+        )
     for reason, count in (Counter(train.refused) + Counter(development.refused)).items():
         log(f"{count} conversations are left out, because the base model's chat template refuses them: {reason}")
     for stage in recipe.stages:

@@ -107,7 +107,7 @@ def test_a_conversation_ends_with_the_end_of_turn_token_and_begins_with_one_bos(
     tokenizer = prepare_tokenizer(small_tokenizer())
     ids, dropped, cut = encode(tokenizer, CONVERSATION, "four", 100)
     assert tokenizer.convert_ids_to_tokens(ids)[-1] == "<|im_end|>"
-    assert (dropped, cut) == (0, False)
+    assert (dropped, cut) == (0, 0)
     assert tokenizer.pad_token_id != tokenizer.convert_tokens_to_ids("<|im_end|>")
     with_bos = prepare_tokenizer(small_tokenizer(adds_bos=True))
     ids, _, _ = encode(with_bos, CONVERSATION, "four", 100)
@@ -123,14 +123,16 @@ def test_anyones_plain_template_gives_the_same_tokens() -> None:
     assert plain == encode(tokenizer, CONVERSATION, "four", 100).ids
 
 
-def test_an_over_long_conversation_loses_its_oldest_turns_and_then_its_start() -> None:
+def test_an_over_long_conversation_loses_its_oldest_turns_and_then_the_middle_of_its_texts() -> None:
     tokenizer = prepare_tokenizer(small_tokenizer())
     whole = len(encode(tokenizer, CONVERSATION, "four", 1000).ids)
     ids, dropped, cut = encode(tokenizer, CONVERSATION, "four", whole - 1)
-    assert (dropped, cut) == (2, False)
+    assert (dropped, cut) == (2, 0)
     assert ids == encode(tokenizer, CONVERSATION[2:], "four", 1000).ids
-    ids, dropped, cut = encode(tokenizer, CONVERSATION, "four", 4)
-    assert (len(ids), dropped, cut) == (4, 2, True)
+    last = len(ids)
+    ids, dropped, cut = encode(tokenizer, CONVERSATION, "one two three four five six seven eight nine ten", last + 3)
+    assert (len(ids), dropped, cut) == (last + 3, 2, 6)
+    assert tokenizer.decode(ids).split()[-5:] == ["one", "two", "nine", "ten", "<|im_end|>"]
     assert tokenizer.convert_ids_to_tokens(ids)[-1] == "<|im_end|>"
 
 
@@ -140,11 +142,11 @@ def test_the_system_message_stays_when_turns_go() -> None:
     whole = len(encode(tokenizer, [system, *CONVERSATION], "four", 1000).ids)
     ids, dropped, cut = encode(tokenizer, [system, *CONVERSATION], "four", whole - 1)
     assert ids == encode(tokenizer, [system, CONVERSATION[2]], "four", 1000).ids
-    assert (dropped, cut) == (2, False)
+    assert (dropped, cut) == (2, 0)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.booleans(), st.integers(8, 90))
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.booleans(), st.integers(12, 90))
 def test_no_more_turns_go_than_must(words: list[int], system: bool, most: int) -> None:
     tokenizer = prepare_tokenizer(small_tokenizer())
     head = [{"role": "system", "content": "good"}] if system else []
@@ -154,8 +156,9 @@ def test_no_more_turns_go_than_must(words: list[int], system: bool, most: int) -
     lengths = [len(encode(tokenizer, [*head, *turns[n:]], "four", 1000).ids) for n in range(0, len(turns), 2)]
     fitting = [2 * n for n, length in enumerate(lengths) if length <= most]
     assert dropped == (fitting[0] if fitting else len(turns) - 1)
-    assert cut == (not fitting)
-    assert ids == encode(tokenizer, [*head, *turns[dropped:]], "four", 1000).ids[-most:]
+    left = encode(tokenizer, [*head, *turns[dropped:]], "four", 1000).ids
+    assert cut == len(left) - len(ids)
+    assert ids == left if fitting else len(ids) <= most
 
 
 @pytest.mark.parametrize(
