@@ -70,9 +70,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         """Scores of every response of the profile's benchmarks, with accuracies and their intervals, length bias, contamination and calibration."""
         store, recipe = storage.store(), context.partition_key
         loaded, factors = results.load_all(store, profile), weights.by_output(store.read("attribute_weights", recipe))
-        scorer = ModelSpec(
-            model=str(local_path(store.path("reward_model", recipe))), max_tokens=profile.recipes[recipe].max_tokens
-        )
+        scorer = ModelSpec(model=str(local_path(store.path("reward_model", recipe))))
         spec = partial(
             ScoringSpec,
             scorer=scorer,

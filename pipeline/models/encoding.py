@@ -184,6 +184,16 @@ def encode_each(
     return encoded, refused
 
 
+UNSTATED, LONGEST = 10**9, 4096
+"""A tokenizer that doesn't say how much is read has a number above the first; the second is taken then, NVIDIA's models' length."""
+
+
+def longest_read(tokenizer: Any, config: Any) -> int:
+    """Tokens of a conversation that a reward model reads: as its tokenizer says, ours what it learned from, and no more than it has positions."""
+    said = tokenizer.model_max_length if tokenizer.model_max_length < UNSTATED else LONGEST
+    return min(said, getattr(config.get_text_config(), "max_position_embeddings", None) or said)
+
+
 def set_padding(config: Any, tokenizer: Any, encoded: Sequence[Sequence[int]]) -> None:
     """Give a model's configuration that names none a token to pad with.
 

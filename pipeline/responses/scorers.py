@@ -11,7 +11,7 @@ from pipeline.engines.requests import Message
 from pipeline.models.batching import batches
 from pipeline.models.checkpoints import resolve
 from pipeline.models.classifier import device
-from pipeline.models.encoding import encode, set_padding
+from pipeline.models.encoding import encode, longest_read, set_padding
 from pipeline.models.loading import load_scorer
 from pipeline.models.marks import harmless
 from pipeline.models.precision import precision_of
@@ -100,9 +100,9 @@ class RewardModel:
     """Score of the candidate under a reward model; of several outputs, the first (method: A, criteria a and c)."""
 
     def __init__(self, name: str, folder: Path, max_context: int) -> None:
-        self.name, self._max = name, max_context
-        self._tokenizer = _tokenizer(folder, ANSWERED)
+        self.name, self._tokenizer = name, _tokenizer(folder, ANSWERED)
         self._model: Any = load_scorer(folder).eval()
+        self._max = min(max_context, longest_read(self._tokenizer, self._model.config))
 
     def score(self, conversations: Sequence[Sequence[Message]], nexts: Sequence[str], log: Log) -> Scores:
         """See `Scorer.score`; what the user says next is not looked at."""

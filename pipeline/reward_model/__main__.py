@@ -161,9 +161,9 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument(
         "--max-tokens",
         type=int,
-        default=4096,
         metavar="N",
-        help="largest number of tokens of a conversation; longer ones lose their oldest turns (default: 4096)",
+        help="largest number of tokens of a conversation; longer ones lose their oldest turns, then the middle of their texts (default: what the "
+        "model was trained with)",
     )
     command = commands.add_parser(
         "fold",

@@ -85,6 +85,7 @@ def work(spec: TrainingSpec, log: Log) -> Figures:
         return {}
     out = local_path(spec.out)
     made.save(out)
+    tokenizer.model_max_length = recipe.max_tokens  # whoever scores with it reads as much
     tokenizer.save_pretrained(out)
     return {**publish(spec, train, development, made, out, log), "precision": precision}
 

@@ -14,7 +14,8 @@ from pipeline.evaluation.scorers.scorer import Conversation, Scored, kept_output
 from pipeline.evaluation.scorers.specs import ModelSpec
 from pipeline.models.batching import batches
 from pipeline.models.checkpoints import identity, resolve
-from pipeline.models.encoding import encode_each, set_padding
+from pipeline.models.encoding import encode_each, longest_read, set_padding
+from pipeline.models.precision import precision_of
 from pipeline.models.templates import ANSWERED, DATE, own_template, settled, writes_date
 from pipeline.settings import Checkpoint
 from pipeline.worker import Log
@@ -51,12 +52,17 @@ class LocalModel:
             log(
                 f"The chat template of {spec.model} writes today's date; it is given {DATE}, so that scores stay the same"
             )
-        longest = getattr(self._config.get_text_config(), "max_position_embeddings", None) or spec.max_tokens
-        self._max_tokens = min(spec.max_tokens, longest)
-        if self._max_tokens < spec.max_tokens:
+        longest = longest_read(self._tokenizer, self._config)
+        self._max_tokens = min(spec.max_tokens or longest, longest)
+        if spec.max_tokens and self._max_tokens < spec.max_tokens:
             log(
                 f"{spec.model} reads at most {self._max_tokens} tokens of a conversation, not the {spec.max_tokens} that were asked for"
             )
+        self._precision: str = spec.precision
+        if spec.precision == "auto":
+            from pipeline.models.classifier import device
+
+            self._precision = precision_of("auto", device())
         self.name = local.resolve().name if local.is_dir() else hub
         self.version = (
             identity(checkpoint)[1] if local.is_dir() else self._folder.name
@@ -65,7 +71,7 @@ class LocalModel:
             "model": self.version,
             "template": hashlib.sha256(self._tokenizer.chat_template.encode()).hexdigest(),
             "max_tokens": self._max_tokens,
-            "precision": spec.precision,
+            "precision": self._precision,
             "outputs": list(self.outputs),
         }
         self._model: Any = None
@@ -110,7 +116,7 @@ class LocalModel:
         if self._model is None:
             from pipeline.models.loading import load_scorer, without_padding_mask
 
-            model = load_scorer(self._folder, self._spec.precision)
+            model = load_scorer(self._folder, self._precision)
             model.config.use_cache = False  # nothing is generated: keys and values need not be kept
             without_padding_mask(model)
             set_padding(model.config, self._tokenizer, encoded)

@@ -16,12 +16,16 @@ class ModelSpec(Section):
 
     kind: Literal["model"] = "model"
     model: str = Field(description="folder in Hugging Face format, or hub id, which may end with @REVISION")
-    max_tokens: int = Field(
-        4096,
+    max_tokens: int | None = Field(
+        None,
         ge=32,
-        description="largest number of tokens of a conversation; longer ones lose their oldest turns, then their beginning",
+        description="largest number of tokens of a conversation; longer ones lose their oldest turns, then the middle of their texts; null: as "
+        "many as the model's tokenizer says that it reads",
     )
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "float32",
+        description="floating-point type; auto: bfloat16 where the device has it. In float32 no score depends on its batch",
+    )
     tokens_a_batch: int = Field(
         4096, ge=32, description="tokens in a forward pass, padding counted; a longer conversation goes alone"
     )
