@@ -32,7 +32,7 @@ def prepare_tokenizer(tokenizer: Any, template: str = "tokenizer") -> Any:
 
     template: `tokenizer`, its own, or a name of TEMPLATES.
     - What a template writes after the end-of-turn token is trimmed: the score is read at that token.
-    - The beginning-of-text token, where the tokenizer has the habit of one, stands in the template, once.
+    - The beginning-of-text token, where the tokenizer has the habit of one, stands in the template, once; see `leave_to_template`.
     - The padding token differs from the end-of-turn token: transformers finds the last token by looking for padding.
     Raises ValueError for a template that writes the date (scores would change from day to day), or where there is none.
     """
@@ -47,8 +47,10 @@ def prepare_tokenizer(tokenizer: Any, template: str = "tokenizer") -> Any:
             "the base model's chat template writes the date, so scores would change from day to day; remove the date from the template"
         )
     wants_bos = bool(tokenizer.bos_token) and tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
-    bos = "{{ bos_token }}" if wants_bos and "bos_token" not in text else ""
-    tokenizer.chat_template = bos + "{% filter trim %}" + text + "{% endfilter %}"
+    tokenizer.chat_template = "{% filter trim %}" + text + "{% endfilter %}"
+    if wants_bos and _ids(tokenizer, [{"role": "user", "content": "a"}])[0] != tokenizer.bos_token_id:
+        tokenizer.chat_template = "{{ bos_token }}" + tokenizer.chat_template
+    leave_to_template(tokenizer)
     end = _ids(tokenizer, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])[-1]
     if end not in tokenizer.all_special_ids and not named:
         raise ValueError(
@@ -67,6 +69,17 @@ def prepare_tokenizer(tokenizer: Any, template: str = "tokenizer") -> Any:
         tokenizer.pad_token = others[0]
     tokenizer.padding_side, tokenizer.truncation_side = "right", "left"
     return tokenizer
+
+
+def leave_to_template(tokenizer: Any) -> None:
+    """Let a tokenizer add no token to a text by itself: the chat template writes those that a conversation has at its ends.
+
+    Then whoever tokenizes what the template wrote, as text-classification pipelines and servers do, has the tokens of whoever has the template
+    tokenize, and not a second beginning.
+    """
+    tokenizer.add_bos_token = tokenizer.add_eos_token = (
+        False  # transformers then writes its post-processor anew, without any token
+    )
 
 
 class Tokens(NamedTuple):
