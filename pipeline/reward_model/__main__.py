@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from rich.console import Console
@@ -351,13 +352,17 @@ def _train(options: argparse.Namespace) -> None:
         rated.unlink()
         preferred.unlink()
     shutil.rmtree(kept)
-    shown = Table("", "development loss")
-    shown.add_row(
-        f"step {figures['chosen_step']} of {figures['steps']}, published", f"{figures['development_loss']:.4f}"
-    )
+    step = f"step {figures['chosen_step']} of {figures['steps']}, published"
+    shown = Table("", "loss", "pairs in order", *ATTRIBUTES, title="Development: loss, pairs, and Pearson by attribute")
+    shown.add_row(step, f"{figures['development_loss']:.4f}", *_rounded(figures["pair_accuracy"], figures["pearson"]))
+    shown.add_row("words and surface alone", "", *_rounded(figures["text_pair_accuracy"], figures["text_pearson"]))
     shown.add_row("without a look at the response", f"{figures['baseline_loss']:.4f}")
     console.print(shown)
     console.print(f"{options.output}", markup=False)
+
+
+def _rounded(pairs: Any, correlations: Any) -> list[str]:
+    return ["-" if value is None else f"{value:.3f}" for value in (pairs, *correlations)]
 
 
 def _score(options: argparse.Namespace) -> None:

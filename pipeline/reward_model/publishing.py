@@ -1,5 +1,6 @@
 """A trained model's folder: tables of predictions and a card beside the weights."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ def publish(spec: TrainingSpec, train: Side, development: Side, made: Made, out:
     """Tables and card beside the model, with predictions of the model as it was written; the figures of the run."""
     from pipeline.models.loading import load_scorer
     from pipeline.models.scoring import score
+    from pipeline.reward_model.baseline import text_outputs
     from pipeline.reward_model.figures import figures_of
 
     published, recipe = load_scorer(out), spec.recipe
@@ -41,7 +43,8 @@ def publish(spec: TrainingSpec, train: Side, development: Side, made: Made, out:
     write_table(preferred, UPath(out / "development_preferences.parquet"))
     write_table(prompts_of(train), UPath(out / "training_prompts.parquet"))
     chosen = [row for row in made.curve if row["chosen"]][-1]
-    (out / "README.md").write_text(_card(spec, train, development, chosen, made))
+    text = figures_of(last, text_outputs(last, train, development), development.examples(last))
+    (out / "README.md").write_text(_card(spec, train, development, chosen, made, text))
     return {
         "lost_oldest_turns": train.lost_oldest_turns + development.lost_oldest_turns,
         "start_cut": train.start_cut + development.start_cut,
@@ -54,8 +57,17 @@ def publish(spec: TrainingSpec, train: Side, development: Side, made: Made, out:
         "published_loss": published_loss,
         "baseline_loss": made.baseline["loss"],
         "baseline_mse": [made.baseline.get(f"{a}_mse") for a in ATTRIBUTES],
+        "pair_accuracy": _known(chosen["pair_accuracy"]),
+        "pearson": [_known(chosen[f"{a}_pearson"]) for a in ATTRIBUTES],
+        "text_pair_accuracy": _known(text["pair_accuracy"]),
+        "text_pearson": [_known(text.get(f"{a}_pearson")) for a in ATTRIBUTES],
         **made.figures,
     }
+
+
+def _known(value: float | None) -> float | None:
+    """A figure; None where there is nothing to take it of."""
+    return None if value is None or math.isnan(value) else value
 
 
 def _predictions(side: Side, outputs: Sequence[str], predictions: npt.NDArray[np.float64]) -> tuple[pa.Table, pa.Table]:
@@ -74,7 +86,9 @@ def _predictions(side: Side, outputs: Sequence[str], predictions: npt.NDArray[np
     return pa.table(rated, schema=PREDICTIONS), pa.table(preferred, schema=PREFERENCE_PREDICTIONS)
 
 
-def _card(spec: TrainingSpec, train: Side, development: Side, chosen: dict[str, Any], made: Made) -> str:
+def _card(
+    spec: TrainingSpec, train: Side, development: Side, chosen: dict[str, Any], made: Made, text: dict[str, float]
+) -> str:
     import jinja2
 
     template = jinja2.Template((Path(__file__).parent / "card.md.jinja").read_text(), undefined=jinja2.StrictUndefined)
@@ -93,10 +107,16 @@ def _card(spec: TrainingSpec, train: Side, development: Side, chosen: dict[str, 
         step=chosen["step"],
         loss=chosen["development_loss"],
         pair_accuracy=chosen["pair_accuracy"],
+        text_pair_accuracy=text["pair_accuracy"],
         baseline=made.baseline["loss"],
         development=len(development.encoded),
         attributes=[
-            {"attribute": a, "pearson": chosen[f"{a}_pearson"], "mse": chosen[f"{a}_mse"]}
+            {
+                "attribute": a,
+                "pearson": chosen[f"{a}_pearson"],
+                "text": text[f"{a}_pearson"],
+                "mse": chosen[f"{a}_mse"],
+            }
             for a in spec.recipe.outputs
             if a in ATTRIBUTES
         ],

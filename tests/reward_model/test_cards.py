@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,10 +19,12 @@ from pipeline.models.encoding import encode, leave_to_template, prepare_tokenize
 from pipeline.models.loading import load_scorer
 from pipeline.models.scoring import score
 from pipeline.reward_model import export
+from pipeline.reward_model.spec import TrainingSpec
 from pipeline.reward_model.worker import work
-from pipeline.settings import Checkpoint, Recipe
+from pipeline.settings import Recipe
+from pipeline.store import local_path
 from tests.helpers import quiet
-from tests.reward_model.small import CHATML, save_small_model, small_tokenizer
+from tests.reward_model.small import CHATML, small_tokenizer
 from tests.reward_model.test_training import RECIPE, spec
 
 BEGINNING, END = ("<|bos|>", 3), ("<|endoftext|>", 0)
@@ -71,17 +74,22 @@ def test_a_folder_of_another_tokenizer_is_left_to_its_template_too(tmp_path: Pat
     assert tokenizer("one").input_ids == tokenizer("one", add_special_tokens=False).input_ids
 
 
-def published(place: Path, adds: str, template: str, **changes: Any) -> dict[str, Path]:
-    """A trained model's folder, and that of its export, each with its card."""
+def trained(place: Path, **changes: Any) -> TrainingSpec:
+    """What a model was trained by; its folder, with its card, is `out`."""
     place.mkdir()
-    save_small_model(place / "own")
-    tokenizer_of(adds, template).save_pretrained(place / "own")
-    recipe = Recipe.model_validate(RECIPE.model_dump(exclude_defaults=True) | {"epochs": 1, "evaluations": 1} | changes)
-    given = spec(place, recipe=recipe, checkpoint=Checkpoint(folder=str(place / "own"), licence="none"))
+    given = spec(
+        place, recipe=Recipe(**RECIPE.model_dump(exclude_defaults=True) | {"epochs": 1, "evaluations": 1} | changes)
+    )
     work(given, quiet)
-    (place / "one").mkdir()
-    exported = export.ExportSpec(
-        model=place / "out",
+    return given
+
+
+def exported(given: TrainingSpec, model: Path) -> Path:
+    """The folder of a model's export, with its card."""
+    out = model.with_name(f"{model.name}-one")
+    out.mkdir()
+    wanted = export.ExportSpec(
+        model=model,
         weights=WEIGHTS,
         rated=given.rated,
         preferred=given.preferred,
@@ -91,10 +99,10 @@ def published(place: Path, adds: str, template: str, **changes: Any) -> dict[str
         scores=(),
         rated_by=given.rated_by,
         ratings_note="",
-        out=UPath(place / "one"),
+        out=UPath(out),
     )
-    assert export.work(exported, quiet)["largest_difference"] < 1e-4
-    return {"trained": place / "out", "exported": place / "one"}
+    assert export.work(wanted, quiet)["largest_difference"] < 1e-4
+    return out
 
 
 def blocks(folder: Path) -> list[str]:
@@ -112,12 +120,18 @@ def values(line: str) -> list[float]:
 
 
 def test_the_code_of_every_card_gives_our_scores(tmp_path: Path) -> None:
-    folders = [
-        *published(tmp_path / "chatml", "nothing", "plain").values(),
-        *published(tmp_path / "gemma", "beginning", "writes_it").values(),
-        *published(tmp_path / "both", "both", "plain").values(),
-        *published(tmp_path / "probe", "beginning", "plain", objective="probe").values(),
-    ]
+    regression, probe = trained(tmp_path / "regression"), trained(tmp_path / "probe", objective="probe")
+    folders = [local_path(probe.out), exported(probe, local_path(probe.out))]
+    for adds, template in (
+        ("nothing", "plain"),
+        ("beginning", "writes_it"),
+        ("both", "plain"),
+        ("byte_level", "as_a_text"),
+    ):
+        folder = tmp_path / f"{adds}-{template}"
+        shutil.copytree(regression.out, folder)
+        prepare_tokenizer(tokenizer_of(adds, template)).save_pretrained(folder)
+        folders += [folder, exported(regression, folder)]
     codes, wanted = list[str](), list[list[float]]()
     for folder in folders:
         tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -130,8 +144,8 @@ def test_the_code_of_every_card_gives_our_scores(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", run], input=json.dumps(codes), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     found = [values(line) for line in done.stdout.splitlines()]
-    # two cards of each trained model, of which the export's has a snippet of its own; a probe's has none
-    assert len(found) == len(wanted) == (3 * 3 + 2) * len(ANSWERS)
+    # an export's card has a snippet of its own, and that of the model that it is made from; a probe's has the latter alone
+    assert len(found) == len(wanted) == (2 + 4 * 3) * len(ANSWERS)
     for theirs, ours in zip(found, wanted, strict=True):
         np.testing.assert_allclose(theirs, ours, atol=1e-4)
     assert len({round(row[0], 6) for row in found}) > len(ANSWERS)
