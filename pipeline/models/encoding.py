@@ -48,10 +48,10 @@ def prepare_tokenizer(tokenizer: Any, template: str = "tokenizer") -> Any:
         )
     wants_bos = bool(tokenizer.bos_token) and tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
     tokenizer.chat_template = "{% filter trim %}" + text + "{% endfilter %}"
-    if wants_bos and _ids(tokenizer, [{"role": "user", "content": "a"}])[0] != tokenizer.bos_token_id:
+    start, *_, end = _ids(tokenizer, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
+    if wants_bos and start != tokenizer.bos_token_id:
         tokenizer.chat_template = "{{ bos_token }}" + tokenizer.chat_template
     leave_to_template(tokenizer)
-    end = _ids(tokenizer, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])[-1]
     if end not in tokenizer.all_special_ids and not named:
         raise ValueError(
             f"the chat template ends a response with {tokenizer.decode([end])!r}, which is not a special token, so it can't mark the end"

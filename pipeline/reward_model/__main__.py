@@ -352,17 +352,19 @@ def _train(options: argparse.Namespace) -> None:
         rated.unlink()
         preferred.unlink()
     shutil.rmtree(kept)
-    step = f"step {figures['chosen_step']} of {figures['steps']}, published"
-    shown = Table("", "loss", "pairs in order", *ATTRIBUTES, title="Development: loss, pairs, and Pearson by attribute")
-    shown.add_row(step, f"{figures['development_loss']:.4f}", *_rounded(figures["pair_accuracy"], figures["pearson"]))
-    shown.add_row("words and surface alone", "", *_rounded(figures["text_pair_accuracy"], figures["text_pearson"]))
-    shown.add_row("without a look at the response", f"{figures['baseline_loss']:.4f}")
+    columns = (f"step {figures['chosen_step']} of {figures['steps']}, published", "words and surface", "no look at it")
+    shown = Table("", *columns, title="Development responses: loss, pairs in order, Pearson of each attribute")
+    shown.add_row("loss", f"{figures['development_loss']:.4f}", "", f"{figures['baseline_loss']:.4f}")
+    for name, *values in _against_text(figures):
+        shown.add_row(name, *("-" if value is None else f"{value:.3f}" for value in values))
     console.print(shown)
     console.print(f"{options.output}", markup=False)
 
 
-def _rounded(pairs: Any, correlations: Any) -> list[str]:
-    return ["-" if value is None else f"{value:.3f}" for value in (pairs, *correlations)]
+def _against_text(figures: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Name and value of a training's figures on development responses, and the same by words and surface alone."""
+    values = ([figures[f"{of}pair_accuracy"], *figures[f"{of}pearson"]] for of in ("", "text_"))
+    return list(zip(["pairs in order", *ATTRIBUTES], *values, strict=True))
 
 
 def _score(options: argparse.Namespace) -> None:
