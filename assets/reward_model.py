@@ -108,7 +108,7 @@ def _reward_model(profile: Profile) -> dg.AssetsDefinition:
                 tables, split, profile.recipes[name].outputs, outputs_in(local_path(spec.out)), figures
             ),
             shown=shown.model(tables, figures, texts, raters_of(store, profile, name).said, spec.tracking),
-            info={n: value for n, value in figures.items() if n not in ("speed", "baseline_mse")},
+            info={n: value for n, value in figures.items() if not isinstance(value, list | dict)},
             rows=cast(int, figures["train_responses"]),
             then=partial(shutil.rmtree, spec.work),  # published: nothing is left to go on from
         )

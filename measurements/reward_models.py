@@ -34,6 +34,7 @@ from sklearn.model_selection import GroupKFold
 
 from pipeline.forms import ratings
 from pipeline.forms.helpsteer import messages_of
+from pipeline.reward_model.baseline import Text, features, predictions
 from pipeline.settings import Profile, digest, load_profile
 from pipeline.vocabulary import ATTRIBUTES
 
@@ -141,7 +142,23 @@ def ridge_predictions(train: pd.DataFrame, held: pd.DataFrame, strengths: list[F
     return [Ridge(alpha=s).fit(features, train[list(ATTRIBUTES)]).predict(wanted) for s in strengths]
 
 
-BASELINES = {"train_mean": train_mean, "response_length": response_length, "tfidf_ridge": tfidf_ridge}
+def words_and_surface(train: pd.DataFrame, held: pd.DataFrame) -> pd.DataFrame:
+    """The baseline beside every reward model of the pipeline: TF-IDF and figures of the surface; strengths are chosen over the folds of `train`."""
+    texts = [
+        [Text(messages_of(p), r) for p, r in zip(rows["prompt"], rows["response"], strict=True)]
+        for rows in (train, held)
+    ]
+    known, new = features(*texts)
+    found = predictions(known, train[list(ATTRIBUTES)].to_numpy(float), train["fold"].to_numpy(), new)
+    return pd.DataFrame(found, columns=list(ATTRIBUTES))
+
+
+BASELINES = {
+    "train_mean": train_mean,
+    "response_length": response_length,
+    "tfidf_ridge": tfidf_ridge,
+    "words_and_surface": words_and_surface,
+}
 
 
 def command(*arguments: object) -> float:

@@ -42,7 +42,7 @@ def prepare_tokenizer(tokenizer: Any, template: str = "tokenizer", embeddings: i
     template: `tokenizer`, its own, or a name of TEMPLATES; embeddings: how many tokens the model has a vector for, if not all.
     - A date is fixed, and the system message has a place: see `settled`.
     - What a template writes after the end-of-turn token is trimmed: the score is read at that token.
-    - The beginning-of-text token, where the tokenizer has the habit of one, stands in the template, once.
+    - The beginning-of-text token, where the tokenizer has the habit of one, stands in the template, once; see `leave_to_template`.
     - The padding token differs from the end-of-turn token: transformers finds the last token by looking for padding.
     Raises ValueError where there is no template, or one that ends with no token of its own, or with one that the model has no vector for.
     """
@@ -52,9 +52,13 @@ def prepare_tokenizer(tokenizer: Any, template: str = "tokenizer", embeddings: i
             "the base model's tokenizer has no chat template; take an instruct model, give the tokenizer a template, "
             f"or name one in the recipe (template: {', '.join(TEMPLATES)})"
         )
-    bos = "{{ bos_token }}" if adds_bos(tokenizer) and "bos_token" not in text else ""
-    tokenizer.chat_template = settled(bos + "{% filter trim %}" + text + "{% endfilter %}", ANSWERED)
+    begins = adds_bos(tokenizer)
+    tokenizer.chat_template = settled("{% filter trim %}" + text + "{% endfilter %}", ANSWERED)
     ids = _ids(tokenizer, [{"role": role, "content": "a"} for role in ANSWERED])
+    if begins and ids[0] != tokenizer.bos_token_id:
+        tokenizer.chat_template = "{{ bos_token }}" + tokenizer.chat_template
+        ids = [tokenizer.bos_token_id, *ids]
+    leave_to_template(tokenizer)
     end, known = ids[-1], range(embeddings or len(tokenizer))
     if tokenizer.convert_ids_to_tokens(end) not in control_tokens(tokenizer) and not named:
         raise ValueError(
@@ -92,6 +96,17 @@ def _padding(tokenizer: Any, written: Sequence[int], known: range) -> str:
         )
 
     return min(possible, key=rank)
+
+
+def leave_to_template(tokenizer: Any) -> None:
+    """Let a tokenizer add no token to a text by itself: the chat template writes those that a conversation has at its ends.
+
+    Then whoever tokenizes what the template wrote, as text-classification pipelines and servers do, has the tokens of whoever has the template
+    tokenize, and not a second beginning.
+    """
+    tokenizer.add_bos_token = tokenizer.add_eos_token = (
+        False  # transformers then writes its post-processor anew, without any token
+    )
 
 
 class Tokens(NamedTuple):

@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -352,20 +353,26 @@ def _train(options: argparse.Namespace) -> None:
         rated.unlink()
         preferred.unlink()
     shutil.rmtree(kept)
-    shown = Table("", "development loss")
-    shown.add_row(
-        f"step {figures['chosen_step']} of {figures['steps']}, published", f"{figures['development_loss']:.4f}"
-    )
-    shown.add_row("without a look at the response", f"{figures['baseline_loss']:.4f}")
+    columns = (f"step {figures['chosen_step']} of {figures['steps']}, published", "words and surface", "no look at it")
+    shown = Table("", *columns, title="Development responses: loss, pairs in order, Pearson of each attribute")
+    shown.add_row("loss", f"{figures['development_loss']:.4f}", "", f"{figures['baseline_loss']:.4f}")
+    for name, *values in _against_text(figures):
+        shown.add_row(name, *("-" if value is None else f"{value:.3f}" for value in values))
     console.print(shown)
     console.print(f"{options.output}", markup=False)
+
+
+def _against_text(figures: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Name and value of a training's figures on development responses, and the same by words and surface alone."""
+    values = ([figures[f"{of}pair_accuracy"], *figures[f"{of}pearson"]] for of in ("", "text_"))
+    return list(zip(["pairs in order", *ATTRIBUTES], *values, strict=True))
 
 
 def _score(options: argparse.Namespace) -> None:
     from transformers import AutoTokenizer
 
     from pipeline.models.classifier import outputs_of
-    from pipeline.models.encoding import encode_each
+    from pipeline.models.encoding import encode_each, longest_read
     from pipeline.models.loading import load_scorer
     from pipeline.models.scoring import score
     from pipeline.reward_model.figures import rating_figures
@@ -376,7 +383,7 @@ def _score(options: argparse.Namespace) -> None:
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     names = outputs_of(model.config)
     texts = zip(table["messages"].to_pylist(), table["response"].to_pylist(), strict=True)
-    encoded, refused = encode_each(tokenizer, texts, options.max_tokens)
+    encoded, refused = encode_each(tokenizer, texts, options.max_tokens or longest_read(tokenizer, model.config))
     say = Progress(lambda message: notes.print(message, markup=False), "conversations scored", len(encoded))
     places, scores = list(encoded), np.full((len(table), len(names)), np.nan)
     scores[places] = score(model, [conversation.ids for conversation in encoded.values()], say.update)

@@ -64,6 +64,7 @@ def fold(folder: Path, out: Path, weights: Mapping[str, float]) -> Any:
     from transformers import AutoTokenizer
 
     from pipeline.models import classifier as models
+    from pipeline.models.encoding import leave_to_template
     from pipeline.models.loading import load_scorer
 
     model = load_scorer(folder)
@@ -72,7 +73,9 @@ def fold(folder: Path, out: Path, weights: Mapping[str, float]) -> Any:
         raise ValueError(f"weights: {folder} has no output {', '.join(unknown)}; its outputs are {', '.join(outputs)}")
     models.keep_outputs(model, [[weights.get(name, 0.0) for name in outputs]], ("reward",))
     (model.save if hasattr(model, "save") else model.save_pretrained)(out)
-    AutoTokenizer.from_pretrained(folder).save_pretrained(out)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    leave_to_template(tokenizer)
+    tokenizer.save_pretrained(out)
     return model
 
 
@@ -83,6 +86,7 @@ def work(spec: ExportSpec, log: Log) -> Figures:
     from pipeline.models.classifier import outputs_of
     from pipeline.models.encoding import encode_each
     from pipeline.models.loading import load_scorer
+    from pipeline.models.probe import is_probe
     from pipeline.models.scoring import score
 
     folder, out = spec.model, local_path(spec.out)
@@ -102,18 +106,18 @@ def work(spec: ExportSpec, log: Log) -> Figures:
         f"The exported model's scores of {len(encoded)} conversations differ from the weighted outputs by at most {difference:.1e}"
     )
     original = (folder / "README.md").read_text()
-    (out / "README.md").write_text(_card(spec, original))
+    (out / "README.md").write_text(_card(spec, original, is_probe(out)))
     return {"compared": len(encoded), "largest_difference": difference, "outputs": after.config.num_labels}
 
 
-def _card(spec: ExportSpec, original: str) -> str:
+def _card(spec: ExportSpec, original: str, probe: bool) -> str:
     import jinja2
 
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True)  # noqa: S701  (Markdown)
     environment.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
     template = environment.from_string((Path(__file__).parent / "export_card.md.jinja").read_text())
     front, _, rest = original.removeprefix("---\n").partition("\n---\n")
-    return template.render(spec=spec, front=front, original=rest.partition("\n")[2].strip())
+    return template.render(spec=spec, probe=probe, front=front, original=rest.partition("\n")[2].strip())
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A trained model's folder: tables of predictions and a card beside the weights."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,12 @@ def publish(spec: TrainingSpec, train: Side, development: Side, made: Made, out:
     """Tables and card beside the model, with predictions of the model as it was written; the figures of the run."""
     from pipeline.models.loading import load_scorer
     from pipeline.models.scoring import score
+    from pipeline.reward_model.baseline import text_outputs
     from pipeline.reward_model.figures import figures_of
 
     published, recipe = load_scorer(out), spec.recipe
     progress = Progress(log, "development conversations predicted", len(development.encoded))
     predictions = score(published, development.encoded, progress.update)
-    again = score(published, development.encoded, lambda done: None, precision=recipe.precision)
     write_table(pa.Table.from_pylist(made.curve, schema=CURVE), UPath(out / "training_curve.parquet"))
     write_table(
         pa.Table.from_pylist([{n: row[n] for n in STEPS.names} for row in made.steps], schema=STEPS),
@@ -37,12 +38,13 @@ def publish(spec: TrainingSpec, train: Side, development: Side, made: Made, out:
     )
     rated, preferred = _predictions(development, recipe.outputs, predictions)
     last = recipe.stages[-1]
-    published_loss = figures_of(last, again, development.examples(last))["loss"]  # as the curve has it
+    published_loss = figures_of(last, predictions, development.examples(last))["loss"]
     write_table(rated, UPath(out / "development_predictions.parquet"))
     write_table(preferred, UPath(out / "development_preferences.parquet"))
     write_table(prompts_of(train), UPath(out / "training_prompts.parquet"))
     chosen = [row for row in made.curve if row["chosen"]][-1]
-    (out / "README.md").write_text(_card(spec, train, development, chosen, made, out))
+    text = figures_of(last, text_outputs(last, train, development), development.examples(last))
+    (out / "README.md").write_text(_card(spec, train, development, chosen, made, text, out))
     return {
         "lost_oldest_turns": train.lost_oldest_turns + development.lost_oldest_turns,
         "shortened": train.shortened + development.shortened,
@@ -57,8 +59,17 @@ def publish(spec: TrainingSpec, train: Side, development: Side, made: Made, out:
         "published_loss": published_loss,
         "baseline_loss": made.baseline["loss"],
         "baseline_mse": [made.baseline.get(f"{a}_mse") for a in ATTRIBUTES],
+        "pair_accuracy": _known(chosen["pair_accuracy"]),
+        "pearson": [_known(chosen[f"{a}_pearson"]) for a in ATTRIBUTES],
+        "text_pair_accuracy": _known(text["pair_accuracy"]),
+        "text_pearson": [_known(text.get(f"{a}_pearson")) for a in ATTRIBUTES],
         **made.figures,
     }
+
+
+def _known(value: float | None) -> float | None:
+    """A figure; None where there is nothing to take it of."""
+    return None if value is None or math.isnan(value) else value
 
 
 def _predictions(side: Side, outputs: Sequence[str], predictions: npt.NDArray[np.float64]) -> tuple[pa.Table, pa.Table]:
@@ -77,7 +88,15 @@ def _predictions(side: Side, outputs: Sequence[str], predictions: npt.NDArray[np
     return pa.table(rated, schema=PREDICTIONS), pa.table(preferred, schema=PREFERENCE_PREDICTIONS)
 
 
-def _card(spec: TrainingSpec, train: Side, development: Side, chosen: dict[str, Any], made: Made, out: Path) -> str:
+def _card(
+    spec: TrainingSpec,
+    train: Side,
+    development: Side,
+    chosen: dict[str, Any],
+    made: Made,
+    text: dict[str, float],
+    out: Path,
+) -> str:
     import jinja2
 
     template = jinja2.Template((Path(__file__).parent / "card.md.jinja").read_text(), undefined=jinja2.StrictUndefined)
@@ -96,11 +115,17 @@ def _card(spec: TrainingSpec, train: Side, development: Side, chosen: dict[str, 
         step=chosen["step"],
         loss=chosen["development_loss"],
         pair_accuracy=chosen["pair_accuracy"],
+        text_pair_accuracy=text["pair_accuracy"],
         baseline=made.baseline["loss"],
         development=len(development.encoded),
         date=DATE if writes_date((out / "chat_template.jinja").read_text()) else "",
         attributes=[
-            {"attribute": a, "pearson": chosen[f"{a}_pearson"], "mse": chosen[f"{a}_mse"]}
+            {
+                "attribute": a,
+                "pearson": chosen[f"{a}_pearson"],
+                "text": text[f"{a}_pearson"],
+                "mse": chosen[f"{a}_mse"],
+            }
             for a in spec.recipe.outputs
             if a in ATTRIBUTES
         ],

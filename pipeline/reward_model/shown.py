@@ -24,6 +24,8 @@ FIGURES = {
     "development_loss": "development loss of the chosen checkpoint",
     "published_loss": "development loss of the published weights",
     "baseline_loss": "development loss of a model that knows nothing of the response",
+    "pair_accuracy": "share of development pairs in order",
+    "text_pair_accuracy": "share of development pairs in order by words and surface alone",
     "steps": "training steps",
     "tokens": "tokens trained on, without padding",
     "flops": "floating-point operations",
@@ -63,14 +65,14 @@ def model(
     tables: the model's, by name; figures: the worker's; texts: response_id, messages and response of its training data; tracked: the folder of
     TensorBoard's files.
     """
-    speed, baseline = figures.get("speed", {}), figures["baseline_mse"]
+    speed, baselines = figures.get("speed", {}), (figures["baseline_mse"], figures["text_pearson"])
     best = summary.best_and_worst(tables["development_predictions"], texts)
     return {
         **_labelled(figures),
         "rated by": rated_by,
         "TensorBoard": str(tracked or "No curves are tracked: the profile names no folder."),
         **_curves(tables["training_curve"], tables["training_steps"], speed),
-        "figures on development responses": summary.attribute_figures(tables["training_curve"], baseline),
+        "figures on development responses": summary.attribute_figures(tables["training_curve"], *baselines),
         "responses with the highest and the lowest prediction": best,
     }
 
@@ -78,7 +80,7 @@ def model(
 def _labelled(figures: Mapping[str, Any]) -> dict[str, Shown]:
     """The worker's figures under their labels; conversations that were cut, of all of them."""
     read = figures["train_responses"] + figures["development_responses"]
-    given = {name: value for name, value in figures.items() if name not in ("speed", "baseline_mse")}
+    given = {name: value for name, value in figures.items() if not isinstance(value, list | dict)}
     return labelled(given | {name: f"{figures[name]} of {read}" for name in CUT}, FIGURES)
 
 

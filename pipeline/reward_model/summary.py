@@ -9,19 +9,25 @@ import pyarrow.compute as pc
 from pipeline.vocabulary import ATTRIBUTES, OUTPUTS
 
 
-def attribute_figures(curve: pa.Table, baseline: Sequence[float | None]) -> pa.Table:
+def attribute_figures(curve: pa.Table, baseline: Sequence[float | None], text: Sequence[float | None]) -> pa.Table:
     """For each predicted attribute the published checkpoint's Pearson correlation and error on the development prompts.
 
-    curve: schema CURVE; baseline: mean squared error of predicting the training mean, in the order of ATTRIBUTES. A model of preferences
-    has no row.
+    curve: schema CURVE; baseline: mean squared error of predicting the training mean, text: correlation of words and surface alone, both in
+    the order of ATTRIBUTES. A model of preferences has no row.
     """
     best = [row for row in curve.to_pylist() if row["chosen"]][-1]
     rows = [
-        {"attribute": a, "pearson": best[f"{a}_pearson"], "mse": best[f"{a}_mse"], "mse of the mean": mean}
-        for a, mean in zip(ATTRIBUTES, baseline, strict=True)
+        {
+            "attribute": a,
+            "pearson": best[f"{a}_pearson"],
+            "pearson of words and surface": of_text,
+            "mse": best[f"{a}_mse"],
+            "mse of the mean": mean,
+        }
+        for a, mean, of_text in zip(ATTRIBUTES, baseline, text, strict=True)
         if best[f"{a}_mse"] is not None
     ]
-    figures = ("pearson", "mse", "mse of the mean")
+    figures = ("pearson", "pearson of words and surface", "mse", "mse of the mean")
     columns = {name: np.round(np.array([row[name] for row in rows], dtype=float), 3) for name in figures}
     return pa.table({"attribute": pa.array([row["attribute"] for row in rows], pa.string()), **columns})
 

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,12 @@ def test_a_file_trains_a_model_and_another_is_scored_in_its_order(
             inputs = tokenizer.apply_chat_template(messages, return_tensors="pt", return_dict=True)
             plain = model(**inputs).logits[0].tolist()
         assert [found[a][n].as_py() for a in ATTRIBUTES] == pytest.approx(plain, abs=1e-4)
-    assert "60 responses" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "60 responses" in said
+    shown = {row[0]: row[1:] for row in (re.split(r" *│ *", line)[1:-1] for line in said.splitlines() if "│" in line)}
+    assert float(shown["loss"][0]) > 0 < float(shown["loss"][2])
+    for name in ("pairs in order", *ATTRIBUTES):
+        assert all(-1 <= float(value) <= 1 for value in shown[name][:2])
 
     # what stands is not written over
     assert main(train) == 1

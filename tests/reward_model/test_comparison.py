@@ -127,9 +127,9 @@ def test_a_recipe_is_trained_once_and_stands_beside_the_baselines(
         "held_out": 8,
         **{k: first["prompts"][k] for k in ("pairs", "equal_labels")},
     }
-    assert list(first["models"]) == ["train_mean", "response_length", "tfidf_ridge", "little"]
+    assert list(first["models"]) == [*reward_models.BASELINES, "little"]
     assert first["models"]["little"]["peak_mib"] == 12
-    assert list(first["folds"]) == ["train_mean", "response_length", "tfidf_ridge"]
+    assert list(first["folds"]) == list(reward_models.BASELINES)
 
     # the figures are those of the predictions that the command gave, row by row
     frame = reward_models.rated(file)

@@ -130,6 +130,20 @@ def test_the_published_checkpoint_has_the_least_development_loss(trained: tuple[
     assert best["development_loss"] < figures["baseline_loss"]
 
 
+def test_the_figures_and_the_card_have_what_words_and_surface_reach(trained: tuple[Path, dict[str, Any]]) -> None:
+    folder, figures = trained
+    assert figures["text_pair_accuracy"] > 0.75, "the more often a response says `good`, the better it is"
+    helpfulness, *_, verbosity = figures["text_pearson"]
+    assert helpfulness > 0.5
+    assert verbosity is None, "its labels are all the same"
+    card = (folder / "README.md").read_text()
+    assert f"orders {100 * figures['text_pair_accuracy']:.1f} %" in card
+    assert f"| helpfulness | {figures['pearson'][0]:.3f} | {helpfulness:.3f} |" in card
+    (chosen,) = [row for row in pq.read_table(folder / "training_curve.parquet").to_pylist() if row["chosen"]]
+    assert figures["pair_accuracy"] == chosen["pair_accuracy"]
+    assert figures["pearson"][0] == chosen["helpfulness_pearson"]
+
+
 def test_the_card_says_that_ratings_are_simulated(trained: tuple[Path, dict[str, Any]]) -> None:
     assert "simulated annotators" in (trained[0] / "README.md").read_text()
 

@@ -277,8 +277,14 @@ def test_figures_of_attributes_are_those_of_the_chosen_checkpoint() -> None:
         | {f"{a}_{f}": step / 10 for a in ATTRIBUTES for f in ("mse", "pearson")}
         for step in (0, 4, 8)
     ]
-    table = attribute_figures(pa.Table.from_pylist(rows, schema=CURVE), [1, 2, 3, 4, 5.12345])
-    assert table.to_pylist()[4] == {"attribute": "verbosity", "pearson": 0.4, "mse": 0.4, "mse of the mean": 5.123}
+    table = attribute_figures(pa.Table.from_pylist(rows, schema=CURVE), [1, 2, 3, 4, 5.12345], [None, 0, 0, 0, 0.1])
+    assert table.to_pylist()[4] == {
+        "attribute": "verbosity",
+        "pearson": 0.4,
+        "pearson of words and surface": 0.1,
+        "mse": 0.4,
+        "mse of the mean": 5.123,
+    }
 
 
 def test_the_responses_shown_are_those_with_the_highest_and_lowest_predictions() -> None:
