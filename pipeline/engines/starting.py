@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.engines.requests import Engine
 from pipeline.engines.spec import EngineSpec
-from pipeline.models.checkpoints import identity, resolve
+from pipeline.models.checkpoints import identity, pinned, resolve
 from pipeline.settings import PROJECT
 from pipeline.worker import Log
 
@@ -35,9 +35,8 @@ class LazyEngine:
 
 def engine_of(spec: EngineSpec, log: Log) -> LazyEngine:
     """The engine that a worker asks. Weights are downloaded or unpacked here, and loaded at the first request."""
-    device, seed = spec.device, spec.profile_seed
-    model, revision = identity(spec.checkpoint)
-    checkpoint = spec.checkpoint.model_copy(update={"revision": revision}) if spec.checkpoint.hub else spec.checkpoint
+    checkpoint, device, seed = pinned(spec.checkpoint), spec.device, spec.profile_seed
+    model, revision = identity(checkpoint)
     if checkpoint.server:
         from pipeline.engines.openai import OpenAIEngine
 
