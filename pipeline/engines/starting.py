@@ -51,13 +51,13 @@ def engine_of(spec: EngineSpec, log: Log) -> LazyEngine:
     from transformers import AutoTokenizer
 
     from pipeline.engines.vllm import VLLMEngine, template_of
-    from pipeline.models.templates import DATE, writes_date
+    from pipeline.models.templates import DATE, in_keys, writes_date
 
     folder = resolve(checkpoint, spec.cache)
     log(f"The weights of {model} (revision {revision}) are in {folder}")
     # numbers of another precision write other texts
     asked_through = template_of(AutoTokenizer.from_pretrained(folder), checkpoint)
-    template = f"{asked_through}\0{checkpoint.dtype}"
+    template = f"{in_keys(asked_through)}\0{checkpoint.dtype}"
     if writes_date(asked_through):
         log(f"The chat template of {model} writes today's date; it is given {DATE}, so that prompts stay the same")
     if cluster := spec.cluster:
