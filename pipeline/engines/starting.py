@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.engines.requests import Engine
 from pipeline.engines.spec import EngineSpec
-from pipeline.models.checkpoints import identity, resolve
+from pipeline.models.checkpoints import identity, pinned, resolve
 from pipeline.models.precision import precision_of
 from pipeline.settings import PROJECT
 from pipeline.worker import Log
@@ -37,9 +37,8 @@ class LazyEngine:
 
 def engine_of(spec: EngineSpec, log: Log) -> LazyEngine:
     """The engine that a worker asks. Weights are downloaded or unpacked here, and loaded at the first request."""
-    device, seed = spec.device, spec.profile_seed
-    model, revision = identity(spec.checkpoint)
-    checkpoint = spec.checkpoint.model_copy(update={"revision": revision}) if spec.checkpoint.hub else spec.checkpoint
+    checkpoint, device, seed = pinned(spec.checkpoint), spec.device, spec.profile_seed
+    model, revision = identity(checkpoint)
     if checkpoint.server:
         from pipeline.engines.openai import OpenAIEngine
 
@@ -54,7 +53,7 @@ def engine_of(spec: EngineSpec, log: Log) -> LazyEngine:
     from transformers import AutoTokenizer
 
     from pipeline.engines.vllm import VLLMEngine, template_of
-    from pipeline.models.templates import DATE, writes_date
+    from pipeline.models.templates import DATE, in_keys, writes_date
 
     precision = precision_of(checkpoint.dtype, device)
     checkpoint = checkpoint.model_copy(update={"dtype": precision})
@@ -62,7 +61,7 @@ def engine_of(spec: EngineSpec, log: Log) -> LazyEngine:
     log(f"The weights of {model} (revision {revision}) are in {folder}; it answers in {precision}")
     # numbers of another precision write other texts
     asked_through = template_of(AutoTokenizer.from_pretrained(folder), checkpoint)
-    template = f"{asked_through}\0{precision}"
+    template = f"{in_keys(asked_through)}\0{precision}"
     if writes_date(asked_through):
         log(f"The chat template of {model} writes today's date; it is given {DATE}, so that prompts stay the same")
     if cluster := spec.cluster:

@@ -59,6 +59,11 @@ def refuse_other_weights(folder: Path) -> None:
         )
 
 
+def pinned(checkpoint: Checkpoint) -> Checkpoint:
+    """A checkpoint that stays the same while a branch of the hub moves on: its revision is a commit."""
+    return checkpoint.model_copy(update={"revision": identity(checkpoint)[1]}) if checkpoint.hub else checkpoint
+
+
 def identity(checkpoint: Checkpoint) -> tuple[str, str]:
     """Model name and revision that tell one model from another: a hub commit, a hash of the files' content, what a server is said to have."""
     if checkpoint.server:

@@ -88,12 +88,8 @@ def _padding(tokenizer: Any, written: Sequence[int], known: range) -> str:
             "`tokenizer.add_special_tokens({'pad_token': '<|pad|>'})`, `model.resize_token_embeddings(len(tokenizer))`, and save both"
         )
 
-    def rank(token: str) -> tuple[bool, bool, bool]:
-        return (
-            not _PADS.search(token),
-            not _SPARE.search(token),
-            places[token] in written or token == tokenizer.bos_token,
-        )
+    def rank(token: str) -> tuple[bool, bool, bool, bool]:
+        return not _PADS.search(token), not _SPARE.search(token), token == tokenizer.bos_token, places[token] in written
 
     return min(possible, key=rank)
 

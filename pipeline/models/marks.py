@@ -63,15 +63,16 @@ def marks_in(tokenizer: Any, template: str, texts: Iterable[str]) -> list[str]:
 
 
 def harmless(tokenizer: Any, messages: Sequence[Message]) -> list[Message]:
-    """Messages whose texts hold no mark of the tokenizer and its template: a space after its first character makes it a text like any other."""
-    pattern = _pattern(tokenizer, own_template(tokenizer) or "")
+    """Messages whose texts hold no mark of the tokenizer and its template: see `as_text`."""
+    marks = _pattern(tokenizer, own_template(tokenizer) or "")
+    return [{**message, "content": as_text(message["content"], marks)} for message in messages]
 
-    def broken(text: str) -> str:
-        while pattern.search(text):  # what overlaps with a mark may be one
-            text = pattern.sub(lambda mark: f"{mark[0][0]} {mark[0][1:]}", text)
-        return text
 
-    return [{**message, "content": broken(message["content"])} for message in messages]
+def as_text(text: str, marks: re.Pattern[str]) -> str:
+    """A text with a space after the first character of every mark, which makes it a text like any other."""
+    while marks.search(text):  # what overlaps with a mark may be one
+        text = marks.sub(lambda mark: f"{mark[0][0]} {mark[0][1:]}", text)
+    return text
 
 
 @lru_cache(maxsize=32)

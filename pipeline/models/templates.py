@@ -29,6 +29,7 @@ _FOLD = (
 )
 """Puts the system message before the user's first turn, with a blank line between: Gemma 3's own way."""
 
+_TOLD = "qzx0qzx"
 ASKED, ANSWERED = ("user",), ("user", "assistant")
 """Shapes of conversations: the assistant is to go on, or has. Some templates write the system message in one alone."""
 
@@ -52,7 +53,16 @@ def settled(template: str, shape: tuple[str, ...]) -> str:
     """
     if writes_date(template) and _CLOCK not in template:
         template = _CLOCK + template
-    return template if _says_system(template, shape) else _FOLD + template
+    return template if _TOLD in (_with_system(template, shape) or "") else _FOLD + template
+
+
+def in_keys(template: str) -> str:
+    """What of a settled template the keys of requests have: where the model's own refuses a system message, not the place that it is given.
+
+    No request with one was answered through that template before, so what is finished keeps its key.
+    """
+    own = template.removeprefix(_FOLD)
+    return own if _with_system(own, ASKED) is None else template
 
 
 def written(tokenizer: Any, template: str, messages: Sequence[Message]) -> str:
@@ -77,16 +87,17 @@ def tokens_of(tokenizer: Any, text: str) -> list[int]:
     return list(tokenizer(text.removeprefix(tokenizer.bos_token) if adds else text, add_special_tokens=adds).input_ids)
 
 
-def _says_system(template: str, shape: tuple[str, ...]) -> bool:
+def _with_system(template: str, shape: tuple[str, ...]) -> str | None:
+    """What a template makes of a short conversation that begins with the system message _TOLD; None where it refuses it."""
     from jinja2 import TemplateError
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    messages = [{"role": role, "content": f"qzx{role}qzx"} for role in ("system", *shape)]
+    messages = [{"role": "system", "content": _TOLD}, *({"role": role, "content": "a"} for role in shape)]
     tokens = dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), "")
     try:
-        texts, _ = render_jinja_template(
+        (text,), _ = render_jinja_template(
             [messages], chat_template=template, add_generation_prompt=shape[-1] == "user", **tokens
         )
     except TemplateError:
-        return False
-    return messages[0]["content"] in texts[0]
+        return None
+    return str(text)

@@ -16,7 +16,7 @@ from pipeline.models.loading import load_scorer
 from pipeline.models.marks import harmless
 from pipeline.models.precision import precision_of
 from pipeline.models.scoring import pad, score
-from pipeline.models.templates import ANSWERED, ASKED, own_template, settled, tokens_of, written
+from pipeline.models.templates import ANSWERED, ASKED, own_template, settled, tokens_of
 from pipeline.models.weights import read_model
 from pipeline.responses.contexts import Scorer, Scores
 from pipeline.settings import Checkpoint, NextTurnScorer, RewardScorer
@@ -88,7 +88,7 @@ class NextUserTurn:
 
     def _tokens(self, conversation: Sequence[Message], following: str) -> list[int]:
         messages = harmless(self._tokenizer, [*conversation, {"role": "user", "content": following}])
-        return tokens_of(self._tokenizer, written(self._tokenizer, self._tokenizer.chat_template, messages))
+        return tokens_of(self._tokenizer, self._tokenizer.apply_chat_template(messages, tokenize=False))
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:

@@ -10,7 +10,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from pipeline.models.checkpoints import resolve
+from pipeline.models.checkpoints import pinned, resolve
 from pipeline.models.classifier import device
 from pipeline.models.encoding import prepare_tokenizer
 from pipeline.models.precision import precision_of
@@ -32,6 +32,7 @@ from pipeline.worker import Figures, Log, run_worker
 
 def work(spec: TrainingSpec, log: Log) -> Figures:
     """Train; see the module's description. With `processes`, as many processes train together, here or as `torchrun` started them."""
+    spec = spec.model_copy(update={"checkpoint": pinned(spec.checkpoint)})
     if spec.processes > 1 and "RANK" not in os.environ:
         return together("pipeline.reward_model.process", spec, log)
     import torch

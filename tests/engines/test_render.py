@@ -93,8 +93,8 @@ def test_requests_that_forge_a_turn_or_have_no_form_are_refused_alone(family: st
         )
 
 
-@pytest.mark.parametrize("family", ["granite_3_1", "llama_3"])
-def test_a_key_goes_with_what_is_asked_whatever_the_day(family: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["granite_3_1", "llama_3", "gemma_2", "phi_3_first"])
+def test_a_key_goes_with_what_is_asked(family: str, tmp_path: Path) -> None:
     layout = LAYOUTS[family]
     (tmp_path / "config.json").write_text("{}")
     tokenizer_of(layout).save_pretrained(tmp_path)
@@ -103,5 +103,6 @@ def test_a_key_goes_with_what_is_asked_whatever_the_day(family: str, tmp_path: P
         checkpoint=Checkpoint(folder=str(tmp_path), licence="x"), cache=tmp_path, device="cpu", profile_seed=1
     )
     template = engine_of(spec, said.append).template
-    assert (template == f"{layout.template}\0bfloat16") == (not layout.dated)
+    # a system message is new to gemma_2, which refused it: keys are what they were; phi_3_first left it out
+    assert (template == f"{layout.template}\0bfloat16") == (family in ("llama_3", "gemma_2"))
     assert any("it is given 26 Jul 2024" in line for line in said) == layout.dated

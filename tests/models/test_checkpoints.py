@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.models.checkpoints import ACCEPTED_TERMS, CheckpointError, identity, resolve
+from pipeline.models.checkpoints import ACCEPTED_TERMS, CheckpointError, identity, pinned, resolve
 from pipeline.settings import Checkpoint, load_profile
 
 
@@ -84,3 +84,6 @@ def test_a_hub_models_identity_is_a_commit_whatever_names_it(tmp_path: Path, mon
     for revision in ("main", "v1.0", None, commit):
         assert identity(Checkpoint(hub="us/model", revision=revision, licence="x")) == ("us/model", commit)
     assert asked == ["main", "v1.0", None]
+    assert pinned(Checkpoint(hub="us/model", revision="main", licence="x")).revision == commit
+    folder = Checkpoint(folder="x", licence="x")
+    assert pinned(folder) == folder

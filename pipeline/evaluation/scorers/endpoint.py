@@ -13,6 +13,7 @@ import stamina
 from pipeline.engines.patience import AGAIN, FIRST_WAIT, LONGEST_WAIT, RetryError, again, authorization, seconds_of
 from pipeline.evaluation.scorers.scorer import Conversation, Scored, kept_outputs
 from pipeline.evaluation.scorers.specs import EndpointSpec
+from pipeline.models.marks import WELL_KNOWN, as_text
 from pipeline.settings import digest
 from pipeline.worker import Log
 
@@ -121,9 +122,10 @@ class Endpoint:
 
     def _one(self, conversation: Conversation) -> tuple[list[float], int] | str:
         """A conversation's outputs and tokens, or why the server won't take it."""
+        messages = [*conversation.messages, {"role": "assistant", "content": conversation.response}]
         body = {
             "model": self._model,
-            "messages": [*map(dict, conversation.messages), {"role": "assistant", "content": conversation.response}],
+            "messages": [{**m, "content": as_text(m["content"], WELL_KNOWN)} for m in messages],
             "add_generation_prompt": False,
             "use_activation": False,
             "truncate_prompt_tokens": self._max_tokens,
