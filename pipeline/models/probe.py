@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoConfig, AutoModel
+from transformers import AutoModel
 
-from pipeline.models.classifier import FullPrecisionHead, backbone_of, device, name_outputs, outputs_of
+from pipeline.models.classifier import FullPrecisionHead, base_config, device, name_outputs, outputs_of, plain, reading
 from pipeline.models.weights import read_model
 
 POOLINGS = ("last", "mean")
@@ -22,6 +22,8 @@ POOLINGS = ("last", "mean")
 
 class Probe(nn.Module):
     """Linear outputs of the pooled states of some layers; gives `logits`, as a sequence classifier does."""
+
+    base_model_prefix = "backbone"
 
     def __init__(self, backbone: Any, layers: Sequence[int], poolings: Sequence[str], outputs: Sequence[str]) -> None:
         super().__init__()
@@ -65,14 +67,9 @@ def load_probe(folder: Path, precision: str = "float32") -> Probe:
 
 
 def load_backbone(folder: Path, pad_token_id: int, layers: int | None = None) -> Any:
-    """The base model's layers, the first `layers` of them if given, without any head, in float32."""
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    if layers:
-        config.num_hidden_layers = layers
-        if getattr(config, "layer_types", None):
-            config.layer_types = config.layer_types[:layers]
-    config.pad_token_id = pad_token_id
-    return read_model(AutoModel, folder, "a base model", config=config, dtype=torch.float32).to(device())
+    """The base model's layers, the first `layers` of them if given, without any head, in float32. See `base_config`."""
+    config = base_config(folder, pad_token_id, layers)
+    return plain(read_model(AutoModel, folder, "a base model", **reading(config))).to(device())
 
 
 def pooled_states(backbone: Any, layers: Sequence[int], ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -80,9 +77,13 @@ def pooled_states(backbone: Any, layers: Sequence[int], ids: torch.Tensor, mask:
 
     Shape (conversations, layers, 2 poolings, width). Right padding. Raises ValueError for a model whose layers can't be found.
     """
-    blocks = getattr(backbone_of(backbone), "layers", None)
-    if blocks is None:
-        raise ValueError(f"a probe reads `layers` of the base model; {type(backbone).__name__} has none of that name")
+    depth = backbone.config.num_hidden_layers
+    lists = [m for m in backbone.modules() if isinstance(m, nn.ModuleList) and len(m) == depth]
+    if not lists:
+        raise ValueError(
+            f"a probe reads the layers of the base model; {type(backbone).__name__} has no list of {depth}"
+        )
+    blocks = lists[0]
     found: dict[int, torch.Tensor] = {}
     last, counts = mask.sum(dim=1) - 1, mask.sum(dim=1, keepdim=True)
 

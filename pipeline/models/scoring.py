@@ -9,7 +9,7 @@ import torch
 from torch import distributed
 
 from pipeline.models.batching import TOKENS_A_BATCH, batches
-from pipeline.models.classifier import backbone_of
+from pipeline.models.classifier import head_of
 
 Encoded = Sequence[Sequence[int]]
 Floats = npt.NDArray[np.float64]
@@ -52,24 +52,34 @@ def score(
             logits: torch.Tensor = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
             return logits
 
-    return over_batches(encoded, model.config.pad_token_id, model.config.num_labels, outputs, update, tokens, shared)
+    return over_batches(
+        encoded, model.config.get_text_config().pad_token_id, model.config.num_labels, outputs, update, tokens, shared
+    )
 
 
 def last_states(
     model: Any, encoded: Encoded, update: Callable[[int], None], precision: str, shared: bool = False
 ) -> Floats:
-    """State of the last layer at the last token of each conversation: shape (conversations, width)."""
+    """What the head reads of each conversation: the last layer's state at its last token, or what an encoder pools.
+
+    Shape (conversations, width).
+    """
     model.eval()
-    backbone = backbone_of(model)
+    head, read = head_of(model), list[torch.Tensor]()
 
     def states(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         with autocast(model.device, precision, shared):
-            hidden = backbone(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).last_hidden_state
-        return hidden[torch.arange(len(ids)), mask.sum(dim=1) - 1]
+            model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device))
+        hidden = read.pop()
+        return hidden if hidden.ndim == 2 else hidden[torch.arange(len(ids)), mask.sum(dim=1) - 1]
 
-    return over_batches(
-        encoded, model.config.pad_token_id, model.config.hidden_size, states, update, TOKENS_A_BATCH, shared
-    )
+    handle = head.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+    try:
+        return over_batches(
+            encoded, model.config.pad_token_id, head.in_features, states, update, TOKENS_A_BATCH, shared
+        )
+    finally:
+        handle.remove()
 
 
 @torch.no_grad()

@@ -1,11 +1,13 @@
 """Floating-point operations: what a device reaches, and what a training step takes. Imported only by workers."""
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 
 def matmul_rate(dtype: torch.dtype, seconds: float = 0.5) -> float:
@@ -27,11 +29,27 @@ def matmul_rate(dtype: torch.dtype, seconds: float = 0.5) -> float:
 def training_flops(model: Any, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """Floating-point operations of a training step's forward and backward pass for conversations of these lengths.
 
-    6 for every weight that multiplies and token, 4 where it is frozen (no gradient of its own), and 12 layers x width x length for
-    attention (PaLM, arXiv 2204.02311, appendix B). What gradient checkpointing computes again is not counted.
+    6 for every weight that multiplies and token, 4 where it is frozen (no gradient of its own), and 12 layers x width of queries x length
+    for attention (PaLM, arXiv 2204.02311, appendix B). Of a mixture's experts those count that a token is sent to. What gradient
+    checkpointing computes again is not counted.
     """
-    config = model.config
-    linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear)]
-    per_token = sum((6 if m.weight.requires_grad else 4) * m.weight.numel() for m in linear)
-    attention = 12 * config.num_hidden_layers * config.hidden_size
+    config = model.config.get_text_config()
+    per_token = sum((6 if w.requires_grad else 4) * w.numel() * share for w, share in multiplying(model))
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    attention = 12 * config.num_hidden_layers * config.num_attention_heads * size
     return lengths * (per_token + attention * lengths.astype(np.float64))
+
+
+def multiplying(model: Any) -> Iterator[tuple[torch.Tensor, float]]:
+    """A model's weights that multiply, each with the share of it that a token meets.
+
+    They are all of two dimensions or more but embeddings, which are looked up. Of experts, and of their adapters, a token meets as many
+    as it is sent to: `num_experts_per_tok` of all.
+    """
+    config = model.config.get_text_config()
+    experts = getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None)
+    sent = config.num_experts_per_tok / experts if experts else 1.0
+    for module_name, module in model.named_modules():
+        for name, weight in module.named_parameters(recurse=False):
+            if weight.ndim > 1 and not isinstance(module, nn.Embedding) and not name.endswith("bias"):
+                yield weight, sent if "experts" in module_name.split(".") else 1.0

@@ -1,7 +1,8 @@
 """What a recipe's training takes, before anything runs: steps, tokens, operations, memory, GPUs, hours. Loads no weights, and no torch.
 
-Operations are multiplications and additions, each counted. N is the number of weights that multiply (embeddings are looked up, norms and
-biases are left out, as in Kaplan et al., arXiv 2001.08361, section 2.1), d the width of attention (heads x head size), L the layers:
+Operations are multiplications and additions, each counted. N is the number of weights that multiply and that a token meets (embeddings are
+looked up, norms and biases are left out, as in Kaplan et al., arXiv 2001.08361, section 2.1; of a mixture's experts those count that a token
+is sent to), d the width of attention (heads x head size), L the layers:
 
     forward                            2 N + 4 L d s   a token in a conversation of s tokens
     forward and backward               6 N + 12 L d s  (PaLM, arXiv 2204.02311, appendix B; all of attention's square, not its causal half)
@@ -14,7 +15,8 @@ Memory of a GPU, in bytes, as training has it: master weights and gradients in f
 a frozen one), all sharded over the GPUs (ZeRO, arXiv 1910.02054, stage 3), and what one forward pass keeps for its backward pass, which isn't.
 That is counted as Korthikanti et al. do (arXiv 2205.05198, section 4), tensor by tensor, but for this model and precision instead of
 GPT's: a token and layer keep 26 h + 8 f + 4 (q + k + heads) + 8 under bfloat16 autocast, 24 h + 16 f + 8 (q + k) + 4 heads + 8 in float32
-(h: width; f: width of the MLP; q, k: width of queries, and of keys), and no attention scores. With gradient checkpointing every layer
+(h: width; f: width of the MLP; q, k: width of queries, and of keys), and no attention scores. That is exact for Llama's kind; other families
+are taken for it, a mixture with the experts that a token is sent to for its MLP. With gradient checkpointing every layer
 keeps its input, 4 h, and one layer at a time all of it.
 """
 
@@ -28,7 +30,7 @@ import numpy.typing as npt
 
 from pipeline.models.batching import plan_steps
 from pipeline.reward_model.planning.published import DEVICES, GPUS_A_NODE, Device, published
-from pipeline.reward_model.planning.shapes import PlanError, Shape, shape_of
+from pipeline.reward_model.planning.shapes import PROBED, PlanError, Shape, shape_of
 from pipeline.settings import Profile, Recipe
 
 SHARE_OF_PEAK = 0.4
@@ -200,7 +202,15 @@ def plan(
         if name not in profile.recipes:
             raise PlanError(f"profile {profile.name} has no recipe {name}; it has: {', '.join(profile.recipes)}")
         recipe = profile.recipes[name]
+        if recipe.precision == "auto":
+            fast = "bfloat16" if device.bfloat16 > device.float32 else "float32"
+            recipe = recipe.model_copy(update={"precision": fast})
         shape = shape_of(profile.checkpoints[recipe.base], recipe.base)
+        if shape.kind in PROBED and recipe.objective != "probe":
+            raise PlanError(
+                f"recipe {name}: {recipe.base} can't be trained, for transformers has no class for sequence classification with "
+                f"{shape.kind}; take objective: probe, or a base model of another family"
+            )
         if recipe.layers:
             if recipe.layers > shape.layers:
                 raise PlanError(
@@ -220,8 +230,8 @@ def forward(shape: Shape, multiplying: float, tokens: float, squares: float) -> 
 
 def backward(shape: Shape, recipe: Recipe, outputs: int, tokens: float, squares: float) -> float:
     """Operations of a backward pass: twice the forward's, less the gradients of frozen weights."""
-    every = shape.multiplying(outputs)
-    adapters = shape.adapters(recipe.lora) if recipe.lora else 0
+    every = shape.met(outputs)
+    adapters = shape.met_adapters(recipe.lora) if recipe.lora else 0
     updated = adapters + outputs * shape.width if recipe.lora else every
     return 2 * (every + adapters + updated) * tokens + 8 * shape.layers * shape.attention * squares
 
@@ -255,16 +265,17 @@ def _stage(
     steps = -(-ours // recipe.batch_size) * epochs
     evaluations = (1 if probe else steps // -(-steps // recipe.evaluations) + 1) + last  # the published model once more
     outputs = 1 if recipe.pairs else len(recipe.attributes)
-    every = shape.multiplying(outputs)
+    every = shape.met(outputs)
     adapters = shape.adapters(recipe.lora) if recipe.lora else 0
-    once = forward(shape, every + adapters, tokens, squares)
+    met = every + (shape.met_adapters(recipe.lora) if recipe.lora else 0)
+    once = forward(shape, met, tokens, squares)
     start = forward(shape, every, tokens, squares) if probe or (first and recipe.head == "ridge") else 0.0
     training = epochs * (once + backward(shape, recipe, outputs, tokens, squares))
     recomputed = epochs * once if recipe.gradient_checkpointing else 0.0
     evaluation = evaluations * once * held_out / ours
     predictions = forward(shape, every, tokens, squares) * held_out / ours if last else 0.0
     parameters = shape.parameters(outputs)
-    trained = 0 if probe else adapters + outputs * shape.width if recipe.lora else parameters
+    trained = 0 if probe else adapters + shape.head(outputs) if recipe.lora else parameters
     peak = device.bfloat16 if recipe.precision == "bfloat16" else device.float32
     padded = None if lengths is None or probe else epochs * padded_tokens(
         cut, recipe.batch_size, recipe.micro_batch_tokens, seed
