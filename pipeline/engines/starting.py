@@ -3,6 +3,7 @@
 vLLM in the worker, or in replicas on a Ray cluster; any OpenAI-compatible server; recorded answers.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from pipeline.engines.requests import Engine
 from pipeline.engines.spec import EngineSpec
 from pipeline.models.checkpoints import identity, resolve
-from pipeline.settings import PROJECT
+from pipeline.settings import PROJECT, Checkpoint, Server
 from pipeline.worker import Log
 
 
@@ -42,7 +43,8 @@ def engine_of(spec: EngineSpec, log: Log) -> LazyEngine:
 
         server = checkpoint.server
         log(f"The model {model} (revision {revision}) is asked at {server.base_url}")
-        return LazyEngine(model, revision, "server", lambda: OpenAIEngine(server, log))
+        thinks = checkpoint.chat_template_kwargs
+        return LazyEngine(model, revision, _served(checkpoint, server), lambda: OpenAIEngine(server, log, thinks))
     if checkpoint.recording:
         from pipeline.engines.recorded import RecordedEngine
 
@@ -56,6 +58,8 @@ def engine_of(spec: EngineSpec, log: Log) -> LazyEngine:
     log(f"The weights of {model} (revision {revision}) are in {folder}")
     # numbers of another precision write other texts
     template = f"{template_of(AutoTokenizer.from_pretrained(folder), checkpoint)}\0{checkpoint.dtype}"
+    if checkpoint.chat_template_kwargs:
+        template += f"\0{json.dumps(checkpoint.chat_template_kwargs, sort_keys=True)}"
     if cluster := spec.cluster:
         from pipeline.engines.ray import RayEngine
 
@@ -63,3 +67,10 @@ def engine_of(spec: EngineSpec, log: Log) -> LazyEngine:
             model, revision, template, lambda: RayEngine(checkpoint, spec.cache, device, seed, cluster, log)
         )
     return LazyEngine(model, revision, template, lambda: VLLMEngine(folder, checkpoint, device, seed))
+
+
+def _served(checkpoint: Checkpoint, server: Server) -> str:
+    """What an answer depends on beside model, messages, sampling and seed where a server writes the prompt; other names for the same don't count."""
+    left_out = sorted(parameter for parameter, name in server.parameters.items() if name is None)
+    said = {"template": checkpoint.chat_template_kwargs, "body": server.extra_body, "left_out": left_out}
+    return f"server\0{json.dumps(said, sort_keys=True)}" if any(said.values()) else "server"

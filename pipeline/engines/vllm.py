@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.engines.content import TOKENS, begun
 from pipeline.engines.requests import REFUSED, Answer, Request
 from pipeline.settings import Checkpoint
 
@@ -39,8 +40,10 @@ class VLLMEngine:
             disable_log_stats=True,
         )
         self._tokenizer: Any = self._llm.get_tokenizer()
-
-        self._lengths = dict[str, int]()
+        special = {str(t) for t in self._tokenizer.added_tokens_decoder.values() if t.special}
+        self._skip = special.isdisjoint(TOKENS)  # else they part thought and response, and a text is decoded with them
+        self._others = sorted(special - TOKENS)
+        self._prompts = dict[str, tuple[int, str]]()
 
     def answer(self, requests: Sequence[Request]) -> Iterator[Answer]:
         """See `Engine.answer`. A conversation that doesn't fit into the context with its answer is refused, alone."""
@@ -71,10 +74,13 @@ class VLLMEngine:
                 stop=list(request.sampling.stop) or None,
                 seed=request.seed,
                 structured_outputs=StructuredOutputsParams(json=request.form) if request.form else None,
+                skip_special_tokens=self._skip,
                 output_kind=RequestOutputKind.FINAL_ONLY,  # nobody reads along: else each step makes an output of each request
             )
             self._llm.llm_engine.add_request(request.key, TokensPrompt(prompt_token_ids=ids), params)
-            self._lengths[request.key] = len(ids)
+            # an answer in a form is that from its first token on
+            begins = "" if request.form else begun(self._tokenizer.decode(ids[-16:]))
+            self._prompts[request.key] = (len(ids), begins)
         return refused
 
     @property
@@ -88,8 +94,11 @@ class VLLMEngine:
         for output in self._llm.llm_engine.step():
             if output.finished:
                 best, key = output.outputs[0], output.request_id
-                length = self._lengths.pop(key)
-                answers.append(Answer(key, best.text.strip(), best.finish_reason, None, length, len(best.token_ids)))
+                length, begins = self._prompts.pop(key)
+                text = best.text
+                for token in [] if self._skip else self._others:
+                    text = text.replace(token, "")
+                answers.append(Answer(key, begins + text, best.finish_reason, None, length, len(best.token_ids)))
         return answers
 
     def _refusal(self, request: Request, ids: list[int]) -> str | None:
@@ -120,7 +129,11 @@ def template_of(tokenizer: Any, checkpoint: Checkpoint) -> str:
 def render(tokenizer: Any, messages: Sequence[dict[str, str]], checkpoint: Checkpoint) -> list[int]:
     """Token ids of a conversation that the assistant is to continue."""
     text = tokenizer.apply_chat_template(
-        list(messages), chat_template=template_of(tokenizer, checkpoint), tokenize=False, add_generation_prompt=True
+        list(messages),
+        chat_template=template_of(tokenizer, checkpoint),
+        tokenize=False,
+        add_generation_prompt=True,
+        **checkpoint.chat_template_kwargs,
     )
     bos = tokenizer.bos_token or ""
     return list(
