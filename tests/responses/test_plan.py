@@ -82,8 +82,7 @@ GENERATORS = {
     "b": Generator(checkpoint="x", share=1),
 }
 CONTEXT_ROWS = [
-    {"prompt_id": f"p{n}", "messages": [{"role": "user", "content": f"question {n}"}], "n_turns": 1, "empty_turns": 0}
-    for n in range(3)
+    {"prompt_id": f"p{n}", "messages": [{"role": "user", "content": f"question {n}"}], "n_turns": 1} for n in range(3)
 ]
 CONTEXT_TABLE = pa.Table.from_pylist(CONTEXT_ROWS, schema=CONTEXTS)
 
