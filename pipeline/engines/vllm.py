@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pipeline.engines.content import TOKENS, begun
 from pipeline.engines.requests import REFUSED, Answer, Request
@@ -40,9 +41,7 @@ class VLLMEngine:
             disable_log_stats=True,
         )
         self._tokenizer: Any = self._llm.get_tokenizer()
-        special = {str(t) for t in self._tokenizer.added_tokens_decoder.values() if t.special}
-        self._skip = special.isdisjoint(TOKENS)  # else they part thought and response, and a text is decoded with them
-        self._others = sorted(special - TOKENS)
+        self._decoding = Decoding.of(self._tokenizer)
         self._prompts = dict[str, tuple[int, str]]()
 
     def answer(self, requests: Sequence[Request]) -> Iterator[Answer]:
@@ -74,12 +73,12 @@ class VLLMEngine:
                 stop=list(request.sampling.stop) or None,
                 seed=request.seed,
                 structured_outputs=StructuredOutputsParams(json=request.form) if request.form else None,
-                skip_special_tokens=self._skip,
+                skip_special_tokens=self._decoding.skip_special_tokens,
                 output_kind=RequestOutputKind.FINAL_ONLY,  # nobody reads along: else each step makes an output of each request
             )
             self._llm.llm_engine.add_request(request.key, TokensPrompt(prompt_token_ids=ids), params)
             # an answer in a form is that from its first token on
-            begins = "" if request.form else begun(self._tokenizer.decode(ids[-16:]))
+            begins = "" if request.form else begun_thought(self._tokenizer, ids)
             self._prompts[request.key] = (len(ids), begins)
         return refused
 
@@ -95,10 +94,8 @@ class VLLMEngine:
             if output.finished:
                 best, key = output.outputs[0], output.request_id
                 length, begins = self._prompts.pop(key)
-                text = best.text
-                for token in [] if self._skip else self._others:
-                    text = text.replace(token, "")
-                answers.append(Answer(key, begins + text, best.finish_reason, None, length, len(best.token_ids)))
+                text = begins + self._decoding.cleaned(best.text)
+                answers.append(Answer(key, text, best.finish_reason, None, length, len(best.token_ids)))
         return answers
 
     def _refusal(self, request: Request, ids: list[int]) -> str | None:
@@ -113,6 +110,31 @@ class VLLMEngine:
                 f"{request.sampling.max_tokens} are asked for"
             )
         return None
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How a model's tokens become text: with its special tokens where these part thought and response; the others are taken out then."""
+
+    skip_special_tokens: bool
+    others: tuple[str, ...]
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> Self:
+        """That of a model, by its tokenizer."""
+        special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+        return cls(special.isdisjoint(TOKENS), tuple(sorted(special - TOKENS)))
+
+    def cleaned(self, text: str) -> str:
+        """A text that was decoded so, without the special tokens that part nothing."""
+        for token in () if self.skip_special_tokens else self.others:
+            text = text.replace(token, "")
+        return text
+
+
+def begun_thought(tokenizer: Any, ids: Sequence[int]) -> str:
+    """The mark by which a prompt begins the answer's thought; "" where it doesn't."""
+    return begun(tokenizer.decode(ids[-16:]))
 
 
 def template_of(tokenizer: Any, checkpoint: Checkpoint) -> str:
