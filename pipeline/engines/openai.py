@@ -28,8 +28,7 @@ from pipeline.engines.patience import (
     without_key,
 )
 from pipeline.engines.requests import FAILED, REFUSED, Answer, Request
-from pipeline.settings import Server
-from pipeline.settings.checkpoints import Parameter
+from pipeline.settings import Parameter, Server
 from pipeline.worker import Log
 
 HINT = (
