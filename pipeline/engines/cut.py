@@ -50,7 +50,8 @@ def uncut(answers: Iterator[Answer], requests: Sequence[Request], log: Log) -> I
             found, held = held, []
         elif LEAST <= answer.prompt_tokens < sum(1 for _ in _WORD.finditer(text)):
             found = [answer]
-            held = [other for other in held if other is not answer]
+            if longest:
+                held.remove(answer)
         elif not longest:
             yield answer
         elif len(held) > HELD:
@@ -65,6 +66,7 @@ def uncut(answers: Iterator[Answer], requests: Sequence[Request], log: Log) -> I
         if found and not said:
             said = True
             log(
-                f"{CUT} and answered what was left: it says that it has read {most} tokens. Such answers are refused; give it a longer context"
+                f"{CUT} and answered what was left: of {len(text)} characters, it says that it has read {answer.prompt_tokens} tokens. "
+                "Such answers are refused; give the server a longer context"
             )
     yield from held

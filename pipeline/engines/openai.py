@@ -31,10 +31,6 @@ from pipeline.engines.requests import FAILED, REFUSED, Answer, Request
 from pipeline.settings import Parameter, Server
 from pipeline.worker import Log
 
-HINT = (
-    "`parameters` of the checkpoint's `server` give a parameter another name, or leave it out: "
-    "{max_tokens: max_completion_tokens, seed: null}"
-)
 _UNKNOWN = re.compile(
     r"(?i)unsupported|not support|unrecogni[sz]ed|unknown|unexpected|not permitted|not allowed|extra_forbidden"
 )
@@ -139,7 +135,9 @@ class OpenAIEngine:
             raise RetryError(f"{type(error).__name__}: {error}") from error
         status, content = _read(reply)
         said = without_key(reply.text, self._headers)[:300]
-        if status in AGAIN:
+        if (
+            status in AGAIN and "insufficient_quota" not in reply.text
+        ):  # OpenAI's 429 where no credit is left: no time mends that
             self._tell(f"status {status}")
             raise RetryError(f"status {status}: {said}", seconds_of(reply.headers.get("retry-after")))
         if status in (401, 404):
@@ -147,12 +145,7 @@ class OpenAIEngine:
                 f"{self._server.base_url}: the server answers status {status} to requests for the model {self._server.model}: {said}"
             )
         if status != 200:
-            hint = (
-                f"; {HINT}"
-                if _UNKNOWN.search(reply.text) and any(name in reply.text for name in get_args(Parameter))
-                else ""
-            )
-            return Answer(request.key, "", REFUSED, f"status {status}: {said}{hint}", 0, 0)
+            return Answer(request.key, "", REFUSED, f"status {status}: {said}{_hint(reply.text)}", 0, 0)
         try:
             return _answer(request, content, self._server.begins_thought)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
@@ -185,6 +178,16 @@ class OpenAIEngine:
         if time.monotonic() - self._said > 10:
             self._said = time.monotonic()
             self._log(f"{self._server.base_url}: {trouble}; the request is tried again")
+
+
+def _hint(refusal: str) -> str:
+    """What helps where a server refuses a parameter."""
+    if _UNKNOWN.search(refusal) and any(name in refusal for name in get_args(Parameter)):
+        return (
+            "; `parameters` of the checkpoint's `server` give a parameter another name, or leave it out: "
+            "{max_tokens: max_completion_tokens, seed: null}"
+        )
+    return ""
 
 
 def _read(reply: httpx.Response) -> tuple[int, Any]:

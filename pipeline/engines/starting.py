@@ -72,5 +72,10 @@ def engine_of(spec: EngineSpec, log: Log) -> LazyEngine:
 def _served(checkpoint: Checkpoint, server: Server) -> str:
     """What an answer depends on beside model, messages, sampling and seed where a server writes the prompt; other names for the same don't count."""
     left_out = sorted(parameter for parameter, name in server.parameters.items() if name is None)
-    said = {"template": checkpoint.chat_template_kwargs, "body": server.extra_body, "left_out": left_out}
+    said = {
+        "template": checkpoint.chat_template_kwargs,
+        "body": server.extra_body,
+        "left_out": left_out,
+        "begins_thought": server.begins_thought,  # what was read otherwise may be half a thought
+    }
     return f"server\0{json.dumps(said, sort_keys=True)}" if any(said.values()) else "server"

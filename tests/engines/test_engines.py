@@ -425,10 +425,20 @@ def test_how_a_model_thinks_and_what_else_a_server_wants_is_sent(ask: Ask) -> No
     assert server.bodies[0]["provider"] == {"order": ["x"]}
 
 
-@pytest.mark.parametrize("status", [402, 403, 422])
-def test_a_refusal_that_every_request_gets_ends_the_run_after_some_tens(status: int, ask: Ask) -> None:
-    with pytest.raises(RuntimeError, match=f"status {status}: .*Insufficient credits"):
-        ask(lambda _: (status, {"error": {"message": "Insufficient credits"}}), 500)
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (402, {"message": "Insufficient credits"}),
+        (403, {"message": "not in your country"}),
+        (429, {"message": "You exceeded your current quota", "code": "insufficient_quota"}),
+    ],
+)
+def test_a_refusal_that_every_request_gets_ends_the_run_after_some_tens(
+    status: int, error: dict[str, str], ask: Ask, started: list[FaultyServer]
+) -> None:
+    with pytest.raises(RuntimeError, match=f"status {status}: .*{error['message']}"):
+        ask(lambda _: (status, {"error": error}), 500)
+    assert len(started[0].bodies) < 100
 
 
 def test_a_refusal_in_a_reply_that_looks_well_is_one(ask: Ask) -> None:
@@ -477,12 +487,13 @@ def test_what_a_server_is_asked_beyond_the_messages_is_part_of_a_requests_key(tm
         spec = EngineSpec(checkpoint=checkpoint, cache=tmp_path, device="cpu", profile_seed=1)
         return engine_of(spec, quiet).template
 
-    plain = {template(), template(parameters={"max_tokens": "max_completion_tokens"}), template(begins_thought=True)}
+    plain = {template(), template(parameters={"max_tokens": "max_completion_tokens"})}
     assert plain == {"server"}, "another name asks for the same"
     others = [
         template({"enable_thinking": False}),
         template(extra_body={"reasoning_effort": "low"}),
         template(extra_body={"reasoning_effort": "high"}),
         template(parameters={"seed": None}),
+        template(begins_thought=True),
     ]
-    assert len({"server", *others}) == 5
+    assert len({"server", *others}) == 6
