@@ -36,8 +36,8 @@ PHRASES = tuple((f"{here} my thought process:", f"{here} my response:") for here
 """The same in words: Granite 3.2."""
 HARMONY = ("<|start|>", "<|channel|>", "<|constrain|>", "<|message|>", "<|end|>", "<|return|>", "<|call|>")
 """gpt-oss writes messages in channels: `analysis` and `commentary` are thoughts, `final` is the response (OpenAI's harmony format)."""
-TOKENS = {mark for pair in MARKS for mark in pair} | {"<|channel>", *HARMONY}
-"""Tokens that tell thought and response apart: where they are special ones, a text must be decoded with them."""
+TOKENS = {mark for pair in MARKS for mark in pair} | {"<|channel>", "<|channel|>"}
+"""Tokens that tell thought and response apart: where a model has one of them as a special token, its texts must be decoded with them."""
 
 _CHANNEL = re.compile(
     r"<\|channel\|>\s*(\w+)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>(.*?)(?:<\|end\|>|<\|return\|>|<\|call\|>|\Z)",

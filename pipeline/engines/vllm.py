@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from pipeline.engines.content import TOKENS, begun
+from pipeline.engines.content import HARMONY, TOKENS, begun
 from pipeline.engines.requests import REFUSED, Answer, Request
 from pipeline.settings import Checkpoint
 
@@ -123,7 +123,8 @@ class Decoding:
     def of(cls, tokenizer: Any) -> Self:
         """That of a model, by its tokenizer."""
         special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
-        return cls(special.isdisjoint(TOKENS), tuple(sorted(special - TOKENS)))
+        parting = TOKENS | (set(HARMONY) if "<|channel|>" in special else set())
+        return cls(special.isdisjoint(TOKENS), tuple(sorted(special - parting)))
 
     def cleaned(self, text: str) -> str:
         """A text that was decoded so, without the special tokens that part nothing."""

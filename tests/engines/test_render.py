@@ -1,7 +1,7 @@
 import pytest
 from tokenizers import AddedToken
 
-from pipeline.engines.content import parted
+from pipeline.engines.content import HARMONY, parted
 from pipeline.engines.vllm import Decoding, begun_thought, render, template_of
 from pipeline.settings import Checkpoint
 from tests.reward_model.small import small_tokenizer
@@ -63,6 +63,14 @@ def test_special_tokens_that_part_thought_and_response_stay_in_the_text_and_no_o
     assert not decoding.skip_special_tokens
     text = tokenizer.decode(tokenizer("[THINK] one [/THINK] <|START_RESPONSE|> two <|im_end|>").input_ids)
     assert parted(decoding.cleaned(text)) == ("one", "two")
+    tokenizer = small_tokenizer()
+    tokenizer.add_tokens([AddedToken(token, special=True) for token in HARMONY])
+    assert (
+        Decoding.of(tokenizer).cleaned("<|channel|>final<|message|>two<|im_end|>") == "<|channel|>final<|message|>two"
+    )
+    tokenizer = small_tokenizer()
+    tokenizer.add_tokens([AddedToken("<|end|>", special=True)])
+    assert Decoding.of(tokenizer).skip_special_tokens, "Phi's end of a turn parts nothing"
     plain = Decoding.of(small_tokenizer())
     assert plain.skip_special_tokens
     assert plain.cleaned("a text with <|im_end|> in it") == "a text with <|im_end|> in it"
