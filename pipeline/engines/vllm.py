@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -41,7 +42,6 @@ class VLLMEngine:
             disable_log_stats=True,
         )
         self._tokenizer: Any = self._llm.get_tokenizer()
-        self._decoding = Decoding.of(self._tokenizer)
         self._prompts = dict[str, tuple[int, str]]()
 
     def answer(self, requests: Sequence[Request]) -> Iterator[Answer]:
@@ -81,6 +81,10 @@ class VLLMEngine:
             begins = "" if request.form else begun_thought(self._tokenizer, ids)
             self._prompts[request.key] = (len(ids), begins)
         return refused
+
+    @cached_property
+    def _decoding(self) -> "Decoding":
+        return Decoding.of(self._tokenizer)
 
     @property
     def busy(self) -> bool:
