@@ -100,7 +100,9 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         """Both responses to every prompt, in the order in which annotators see them. A prompt with a blank or refused response is left out."""
         store, delivery = storage.store(), context.partition_key
         planned, conversations = store.read("response_plan", delivery), store.read("contexts", delivery)
-        answers = pa.concat_tables([store.read(f"responses/{name}", delivery) for name in profile.generators])
+        answers = pa.concat_tables(
+            [store.read(f"responses/{name}", delivery, columns=plan.OF_A_PAIR) for name in profile.generators]
+        )
         table, left_out = plan.pair_responses(planned, conversations, answers)
         return Made(
             table,

@@ -115,7 +115,7 @@ def dispatch(requests: int) -> dict[str, float]:
     text = "What is known of it, and how? " * 24  # about 713 characters, HelpSteer2's mean
     messages = [[{"role": "user", "content": f"{n} {text}"}] for n in range(prompts)]
     contexts = pa.table({"prompt_id": ids, "messages": messages, "n_turns": [1] * prompts, "model": [None] * prompts,
-                         "model_revision": [None] * prompts, "empty_turns": [0] * prompts}, schema=CONTEXTS)  # fmt: skip
+                         "model_revision": [None] * prompts}, schema=CONTEXTS)  # fmt: skip
     del messages
     begun = time.perf_counter()
     plan = assign_generators(contexts["prompt_id"], {n: g.share for n, g in profile.generators.items()}, 1)

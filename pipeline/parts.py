@@ -1,7 +1,7 @@
 """Append-only sets of rows, each under a key: a folder of Parquet parts, each whole or absent. Several processes may add to one at once."""
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,20 @@ class PartError(RuntimeError):
 
 
 class Parts:
-    """Rows of a schema in a folder's files `KIND-*.parquet`; `key` is the column by which a row is one."""
+    """Rows of a schema in a folder's files `KIND-*.parquet`; `key` is the column by which a row is one.
 
-    def __init__(self, folder: UPath, schema: pa.Schema, key: str, kind: str = "part") -> None:
-        self.folder, self.schema = folder, schema
+    renewed: makes the rows of an old part into rows of now: with columns that came later, without what counts no more.
+    """
+
+    def __init__(
+        self,
+        folder: UPath,
+        schema: pa.Schema,
+        key: str,
+        kind: str = "part",
+        renewed: Callable[[pa.Table], pa.Table] | None = None,
+    ) -> None:
+        self.folder, self.schema, self._renewed = folder, schema, renewed
         self._key, self._kind, self._keys = key, kind, pa.schema([schema.field(key)])
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -72,10 +82,10 @@ class Parts:
     def _tables(self, paths: Sequence[UPath], schema: pa.Schema) -> pa.Table:
         return pa.concat_tables([schema.empty_table(), *(self._part(path, schema) for path in paths)])
 
-    @staticmethod
-    def _part(path: UPath, schema: pa.Schema) -> pa.Table:
+    def _part(self, path: UPath, schema: pa.Schema) -> pa.Table:
         try:
-            return read_table(path, schema.names).cast(schema)
+            rows = self._renewed(read_table(path)) if self._renewed else read_table(path, schema.names)
+            return rows.select(schema.names).cast(schema)
         except (pa.ArrowException, KeyError) as error:
             raise PartError(
                 f"{path}: can't be read ({error}). Remove the file: only what it held is done again"

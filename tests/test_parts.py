@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from upath import UPath
 
 from pipeline.parts import PartError, Parts
+from pipeline.store import read_table
 
 SCHEMA = pa.schema([("key", pa.string()), ("number", pa.int64())])
 keys = st.lists(st.lists(st.sampled_from("abcdef"), max_size=5), max_size=8)
@@ -43,6 +45,25 @@ def test_kinds_of_one_folder_are_apart(tmp_path: Path) -> None:
     added(parts, [["a"]])
     assert len(others.rows()) == 0
     assert len(parts.rows()) == 1
+
+
+def test_an_old_part_is_read_as_one_of_now(tmp_path: Path) -> None:
+    old = Parts(UPath(tmp_path), pa.schema([SCHEMA.field("key")]), "key")
+    old.append(pa.table({"key": ["a", "gone", "b"]}))
+
+    def renewed(part: pa.Table) -> pa.Table:
+        if "number" not in part.column_names:
+            part = part.append_column("number", pa.nulls(len(part), pa.int64()))
+        return part.filter(pc.field("key") != "gone")
+
+    parts = Parts(UPath(tmp_path), SCHEMA, "key", renewed=renewed)
+    parts.append(pa.table({"key": ["c"], "number": [3]}))
+    rows = {"a": None, "b": None, "c": 3}
+    assert {row["key"]: row["number"] for row in parts.read().to_pylist()} == rows
+    assert sorted(parts.keys().to_pylist()) == sorted(rows)
+    parts.compact(most=0)
+    (path,) = tmp_path.glob("part-*.parquet")
+    assert {row["key"]: row["number"] for row in read_table(UPath(path)).to_pylist()} == rows
 
 
 def test_a_part_that_cannot_be_read_is_named_with_what_to_do(tmp_path: Path) -> None:

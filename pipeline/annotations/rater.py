@@ -1,7 +1,7 @@
 """The stage's worker: ratings of responses by the language models of one checkpoint.
 
-An answer is a JSON object that an engine with structured output can't write otherwise. It is checked all the same when it is read: a server
-may ignore the form.
+An answer is a JSON object that an engine with structured output can't write otherwise. A server may ignore the form: the object is looked for
+in what it says, and checked.
 
 Writes `ratings.parquet` in the schema MODEL_RATINGS, a row a question.
 """
@@ -15,6 +15,7 @@ from pydantic import Field
 from pipeline.annotations.schema import MODEL_RATINGS
 from pipeline.draws import seeds
 from pipeline.engines.asking import Asking, Question
+from pipeline.engines.objects import whole_numbers_in
 from pipeline.engines.requests import Message
 from pipeline.engines.spec import AskingSpec
 from pipeline.settings import Panelist
@@ -58,13 +59,9 @@ def question(messages: Sequence[Message], response: str, system_prompt: str | No
 
 
 def ratings_in(text: str) -> dict[str, int] | None:
-    """The five ratings in an answer; None where it is anything but these."""
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return None
-    whole = isinstance(found, dict) and set(found) == set(ATTRIBUTES)
-    return found if whole and all(type(n) is int and 0 <= n <= 4 for n in found.values()) else None
+    """The five ratings in an answer; None where it has anything but these (see `whole_numbers_in`)."""
+    found = whole_numbers_in(text, ATTRIBUTES)
+    return found if found and max(found.values()) <= 4 else None
 
 
 class RatingsSpec(AskingSpec):

@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from upath import UPath
 
+from pipeline.engines.alike import ALIKE, Alike, reason_of
+from pipeline.engines.content import THOUGHT, settled
 from pipeline.engines.requests import FAILED, REFUSED, Answer, Engine, Request
 from pipeline.engines.schema import ANSWERS, FAILURES
 from pipeline.parts import Parts
@@ -28,7 +30,7 @@ class FinishedRequests:
 
     def __init__(self, folder: UPath) -> None:
         self.folder = folder
-        self._answers = Parts(folder, ANSWERS, "request_key")
+        self._answers = Parts(folder, ANSWERS, "request_key", renewed=_renewed)
         self._failures = Parts(folder, FAILURES, "request_key", "failures")
 
     def append(self, answers: Sequence[Answer]) -> None:
@@ -48,9 +50,9 @@ class FinishedRequests:
                 with suppress(
                     ValueError, TypeError
                 ):  # half a line, before one that was written after the disk was full
-                    answers.append(Answer(**json.loads(line)))
+                    answers.append(settled(Answer(**json.loads(line))))
         known = set(self.keys().to_pylist())
-        lost = list({a.request_key: a for a in answers if a.request_key not in known}.values())
+        lost = list({a.request_key: a for a in answers if a.text and a.request_key not in known}.values())
         if lost:
             self.append(lost)
         for path in journals:
@@ -86,6 +88,13 @@ class FinishedRequests:
     def compact(self) -> None:
         """Put many small parts of answers into one."""
         self._answers.compact()
+
+
+def _renewed(part: pa.Table) -> pa.Table:
+    """A part as it is read: an older one has no thoughts. What has no text, or has its thought in it, is no answer, and is asked again."""
+    if "reasoning" not in part.column_names:
+        part = part.append_column("reasoning", pa.nulls(len(part), pa.string()))
+    return part.filter((pc.field("text") != "") & ~pc.match_substring_regex(pc.field("text"), THOUGHT))
 
 
 class Journal:
@@ -204,13 +213,16 @@ def finish(
     """Answer what is not finished yet, and keep each answer: at once in a journal, after `every` answers or `seconds` as Parquet.
 
     engine: an iterable of one engine, started when it is first needed. Requests that were refused or failed are recorded with their reason
-    and not kept, so that they are tried again. Raises RuntimeError where `give_up` requests in a row fail, or the engine ends early.
+    and not kept, so that they are tried again; so are answers without a response (see `content.settled`). Raises RuntimeError where `give_up`
+    requests in a row fail, where ALIKE conversations after one another are refused for one reason, or where the engine ends early.
     """
     if recovered := finished.recover():
         log(f"Recovered {recovered} answers of a run that was cut off")
     unique = {r.key: r for r in requests}
     known = pc.is_in(pa.array(list(unique), pa.string()), finished.keys()).to_pylist()
+    earlier = {f["request_key"]: reason_of(f["detail"]) for f in finished.failures().to_pylist()}
     todo = [request for request, k in zip(unique.values(), known, strict=True) if not k]
+    todo.sort(key=lambda request: request.key in earlier)  # what was refused before comes last
     tally = Tally(reused=len(unique) - len(todo))
     if not todo:
         return tally
@@ -221,10 +233,10 @@ def finish(
         f"The engine was ready after {tally.start_seconds:.0f} s; {len(todo)} requests are to be answered, {tally.reused} were answered before"
     )
     progress, begun = Progress(log, "requests answered", len(todo)), time.monotonic()
-    failures, in_a_row = list[Answer](), 0
+    alike, failures, in_a_row = Alike(todo, earlier), list[Answer](), 0
     try:
         with _Keeper(finished, every, seconds) as keeper:
-            for count, answer in enumerate(running.answer(todo), start=1):
+            for count, answer in enumerate(map(settled, running.answer(todo)), start=1):
                 if answer.finish_reason in (REFUSED, FAILED):
                     tally.refused[answer.request_key] = answer.detail
                     failures.append(answer)
@@ -233,8 +245,14 @@ def finish(
                         raise RuntimeError(
                             f"{in_a_row} requests in a row failed, the last one with: {answer.detail}; the answers so far are kept"
                         )
+                    if answer.finish_reason == REFUSED and alike.refused(answer) >= ALIKE:
+                        raise RuntimeError(
+                            f"{ALIKE} conversations after one another were refused for the same reason, so it is not theirs: "
+                            f"{answer.detail}; the answers so far are kept"
+                        )
                 else:
                     in_a_row = 0
+                    alike.answered(answer)
                     keeper.keep(answer)
                     tally.answered += 1
                     tally.prompt_tokens += answer.prompt_tokens

@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import time
+from collections.abc import Mapping
 
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 """Statuses after which the same request may succeed."""
@@ -34,6 +35,12 @@ def authorization(variable: str, url: str) -> dict[str, str]:
             f"the environment variable {variable} holds no API key for {url}: it contains spaces or other characters that a key can't have"
         )
     return {"Authorization": f"Bearer {key}"}
+
+
+def without_key(text: str, headers: Mapping[str, str]) -> str:
+    """A server's words as they may be kept: it may have said the API key again."""
+    key = headers.get("Authorization", "").removeprefix("Bearer ")
+    return text.replace(key, "[API key]") if key else text
 
 
 def again(error: Exception) -> bool | float:

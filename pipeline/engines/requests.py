@@ -33,7 +33,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a request. finish_reason: `stop`, `length`, or REFUSED or FAILED with the reason in `detail`."""
+    """What became of a request. finish_reason: `stop`, `length`, or REFUSED or FAILED with the reason in `detail`.
+
+    An engine may leave the thought in the text, and give the finish reason in its own words: see `content.settled`.
+    reasoning: what the model thought before it responded; no part of the response.
+    """
 
     request_key: str
     text: str
@@ -41,6 +45,7 @@ class Answer:
     detail: str | None
     prompt_tokens: int
     output_tokens: int
+    reasoning: str | None = None
 
 
 class Engine(Protocol):

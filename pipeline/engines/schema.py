@@ -10,6 +10,7 @@ ANSWERS = pa.schema(
         ("detail", pa.string()),  # why a request was refused
         ("prompt_tokens", pa.int32()),
         ("output_tokens", pa.int32()),
+        ("reasoning", pa.string()),  # what the model thought before it responded
     ]
 )
 

@@ -3,6 +3,7 @@
 vLLM in the worker, or in replicas on a Ray cluster; any OpenAI-compatible server; recorded answers.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from pipeline.engines.requests import Engine
 from pipeline.engines.spec import EngineSpec
 from pipeline.models.checkpoints import identity, pinned, resolve
 from pipeline.models.precision import precision_of
-from pipeline.settings import PROJECT
+from pipeline.settings import PROJECT, Checkpoint, Server
 from pipeline.worker import Log
 
 
@@ -44,7 +45,8 @@ def engine_of(spec: EngineSpec, log: Log) -> LazyEngine:
 
         server = checkpoint.server
         log(f"The model {model} (revision {revision}) is asked at {server.base_url}")
-        return LazyEngine(model, revision, "server", lambda: OpenAIEngine(server, log))
+        thinks = checkpoint.chat_template_kwargs
+        return LazyEngine(model, revision, _served(checkpoint, server), lambda: OpenAIEngine(server, log, thinks))
     if checkpoint.recording:
         from pipeline.engines.recorded import RecordedEngine
 
@@ -64,6 +66,8 @@ def engine_of(spec: EngineSpec, log: Log) -> LazyEngine:
     template = f"{in_keys(asked_through)}\0{precision}"
     if writes_date(asked_through):
         log(f"The chat template of {model} writes today's date; it is given {DATE}, so that prompts stay the same")
+    if checkpoint.chat_template_kwargs:
+        template += f"\0{json.dumps(checkpoint.chat_template_kwargs, sort_keys=True)}"
     if cluster := spec.cluster:
         from pipeline.engines.ray import RayEngine
 
@@ -75,3 +79,15 @@ def engine_of(spec: EngineSpec, log: Log) -> LazyEngine:
             precision,
         )
     return LazyEngine(model, revision, template, lambda: VLLMEngine(folder, checkpoint, device, seed), precision)
+
+
+def _served(checkpoint: Checkpoint, server: Server) -> str:
+    """What an answer depends on beside model, messages, sampling and seed where a server writes the prompt; other names for the same don't count."""
+    left_out = sorted(parameter for parameter, name in server.parameters.items() if name is None)
+    said = {
+        "template": checkpoint.chat_template_kwargs,
+        "body": server.extra_body,
+        "left_out": left_out,
+        "begins_thought": server.begins_thought,  # what was read otherwise may be half a thought
+    }
+    return f"server\0{json.dumps(said, sort_keys=True)}" if any(said.values()) else "server"

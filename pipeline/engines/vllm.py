@@ -2,9 +2,12 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from pipeline.engines.content import HARMONY, TOKENS, begun
 from pipeline.engines.requests import REFUSED, Answer, Request
 from pipeline.models.marks import marks_in
 from pipeline.models.templates import ASKED, own_template, settled, tokens_of, written
@@ -41,7 +44,7 @@ class VLLMEngine:
             disable_log_stats=True,
         )
         self._tokenizer: Any = self._llm.get_tokenizer()
-        self._lengths = dict[str, int]()
+        self._prompts = dict[str, tuple[int, str]]()
 
     def answer(self, requests: Sequence[Request]) -> Iterator[Answer]:
         """See `Engine.answer`. What doesn't fit into the context with its answer, or the chat template won't write, is refused, alone."""
@@ -78,11 +81,18 @@ class VLLMEngine:
                 stop=list(request.sampling.stop) or None,
                 seed=request.seed,
                 structured_outputs=StructuredOutputsParams(json=request.form) if request.form else None,
+                skip_special_tokens=self._decoding.skip_special_tokens,
                 output_kind=RequestOutputKind.FINAL_ONLY,  # nobody reads along: else each step makes an output of each request
             )
             self._llm.llm_engine.add_request(request.key, TokensPrompt(prompt_token_ids=ids), params)
-            self._lengths[request.key] = len(ids)
+            # an answer in a form is that from its first token on
+            begins = "" if request.form else begun_thought(self._tokenizer, ids)
+            self._prompts[request.key] = (len(ids), begins)
         return refused
+
+    @cached_property
+    def _decoding(self) -> "Decoding":
+        return Decoding.of(self._tokenizer)
 
     @property
     def busy(self) -> bool:
@@ -95,8 +105,9 @@ class VLLMEngine:
         for output in self._llm.llm_engine.step():
             if output.finished:
                 best, key = output.outputs[0], output.request_id
-                length = self._lengths.pop(key)
-                answers.append(Answer(key, best.text.strip(), best.finish_reason, None, length, len(best.token_ids)))
+                length, begins = self._prompts.pop(key)
+                text = begins + self._decoding.cleaned(best.text)
+                answers.append(Answer(key, text, best.finish_reason, None, length, len(best.token_ids)))
         return answers
 
     def _refusal(self, request: Request, ids: list[int]) -> str | None:
@@ -113,6 +124,32 @@ class VLLMEngine:
         return None
 
 
+@dataclass(frozen=True)
+class Decoding:
+    """How a model's tokens become text: with its special tokens where these part thought and response; the others are taken out then."""
+
+    skip_special_tokens: bool
+    others: tuple[str, ...]
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> Self:
+        """That of a model, by its tokenizer."""
+        special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+        parting = TOKENS | (set(HARMONY) if "<|channel|>" in special else set())
+        return cls(special.isdisjoint(TOKENS), tuple(sorted(special - parting)))
+
+    def cleaned(self, text: str) -> str:
+        """A text that was decoded so, without the special tokens that part nothing."""
+        for token in () if self.skip_special_tokens else self.others:
+            text = text.replace(token, "")
+        return text
+
+
+def begun_thought(tokenizer: Any, ids: Sequence[int]) -> str:
+    """The mark by which a prompt begins the answer's thought; "" where it doesn't."""
+    return begun(tokenizer.decode(ids[-16:]))
+
+
 def template_of(tokenizer: Any, checkpoint: Checkpoint) -> str:
     """The chat template that a checkpoint is asked through: see `settled`. Raises ValueError where its tokenizer has none."""
     own = PLAIN_TEMPLATE.read_text() if checkpoint.chat_template == "plain" else own_template(tokenizer)
@@ -125,4 +162,5 @@ def template_of(tokenizer: Any, checkpoint: Checkpoint) -> str:
 
 def render(tokenizer: Any, messages: Sequence[dict[str, str]], checkpoint: Checkpoint) -> list[int]:
     """Token ids of a conversation that the assistant is to continue. Raises jinja2.TemplateError where the template refuses it."""
-    return tokens_of(tokenizer, written(tokenizer, template_of(tokenizer, checkpoint), messages))
+    template, variables = template_of(tokenizer, checkpoint), checkpoint.chat_template_kwargs
+    return tokens_of(tokenizer, written(tokenizer, template, messages, **variables))

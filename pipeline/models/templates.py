@@ -65,13 +65,17 @@ def in_keys(template: str) -> str:
     return own if _with_system(own, ASKED) is None else template
 
 
-def written(tokenizer: Any, template: str, messages: Sequence[Message]) -> str:
-    """The text of a conversation; where it ends with the user, the assistant's turn is begun. Raises jinja2.TemplateError where it is refused."""
+def written(tokenizer: Any, template: str, messages: Sequence[Message], **variables: Any) -> str:
+    """The text of a conversation; where it ends with the user, the assistant's turn is begun. Raises jinja2.TemplateError where it is refused.
+
+    variables: more that the template asks for (whether the model is to think, say).
+    """
     text: str = tokenizer.apply_chat_template(
         list(messages),
         chat_template=template,
         tokenize=False,
         add_generation_prompt=messages[-1]["role"] == "user",
+        **variables,
     )
     return text
 

@@ -1,6 +1,7 @@
 """How much a prompt asks for, by a language model: 1 to 5 by the number of intentions and constraints (HelpSteer2, appendix on prompts).
 
-The answer is a JSON object that the engine can't write otherwise (structured output), so that it always parses. The stage's second worker.
+The answer is a JSON object that an engine with structured output can't write otherwise; in what a server says that ignores the form, it is
+looked for. The stage's second worker.
 Writes `ratings.parquet`: prompt_id, complexity (int8; null where the prompt could not be rated) and detail, why.
 """
 
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from pipeline.engines.asking import Asking, Question
+from pipeline.engines.objects import whole_numbers_in
 from pipeline.engines.requests import Message
 from pipeline.engines.spec import AskingSpec
 from pipeline.settings import Sampling
@@ -44,12 +46,9 @@ def question(turns: Sequence[str]) -> list[Message]:
 
 
 def level_of(text: str) -> int | None:
-    """The level in an answer; None where there is none."""
-    try:
-        score = json.loads(text)["score"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return score if score in (1, 2, 3, 4, 5) and not isinstance(score, bool) else None
+    """The level in an answer; None where there is none (see `whole_numbers_in`)."""
+    found = whole_numbers_in(text, ("score",))
+    return found["score"] if found and 1 <= found["score"] <= 5 else None
 
 
 class ComplexitySpec(AskingSpec):

@@ -60,14 +60,14 @@ def write_contexts(
     """Write the assistant turns of prompts anew.
 
     table: columns prompt_id and turns of PROMPTS. Turn by turn, all conversations of a turn at once: first all candidates are written,
-    then all are scored. A candidate without text is taken only where all are without; the empty turn is counted. A conversation of which
-    every candidate is refused (it has outgrown the model's context, say) is rejected with the reason.
+    then all are scored. A conversation of which every candidate is refused (it has outgrown the model's context, or the model wrote nothing)
+    is rejected with the reason.
     scorers: loads them, where there is something to choose.
     """
     system: list[Message] = [{"role": "system", "content": wanted.system_prompt}] if wanted.system_prompt else []
     turns: dict[str, list[str]] = dict(zip(table["prompt_id"].to_pylist(), table["turns"].to_pylist(), strict=True))
     conversations: dict[str, list[Message]] = {i: [{"role": "user", "content": t[0]}] for i, t in turns.items()}
-    empty, rejected, written = dict.fromkeys(turns, 0), dict[str, str](), list[dict[str, Any]]()
+    rejected, written = dict[str, str](), list[dict[str, Any]]()
     totals: dict[str, float] = dict.fromkeys(
         ("reused", "answered", "prompt_tokens", "output_tokens", "seconds", "start_seconds"), 0
     )
@@ -91,7 +91,6 @@ def write_contexts(
         kept = [i for i in ids if i not in rejected]
         for i, chosen, rows in _choose(kept, turn, groups, conversations, turns, scorers, asking.log):
             text = groups[i][chosen]["text"]
-            empty[i] += not text
             conversations[i] += [{"role": "assistant", "content": text}, {"role": "user", "content": turns[i][turn]}]
             written += rows
     contexts = [
@@ -101,7 +100,6 @@ def write_contexts(
             "n_turns": len(turns[i]),
             "model": asking.engine.model if len(turns[i]) > 1 else None,
             "model_revision": asking.engine.revision if len(turns[i]) > 1 else None,
-            "empty_turns": empty[i],
         }
         for i, messages in sorted(conversations.items())
         if i not in rejected
@@ -136,10 +134,7 @@ def _choose(
     if not ids:
         return []
     n = len(groups[ids[0]])
-    text = np.array([[bool(a["text"]) for a in groups[i]] for i in ids])
-    answered = np.array([[a["finish_reason"] != REFUSED for a in groups[i]] for i in ids])
-    any_text = np.asarray(text.any(axis=1))
-    possible = np.where(any_text[:, None], text, answered)
+    possible = np.array([[a["finish_reason"] != REFUSED for a in groups[i]] for i in ids])
     judges = scorers() if n > 1 else []
     scores = np.zeros((len(ids), n, len(judges)))
     if judges:

@@ -20,16 +20,8 @@ CONTEXTS = (
         view="turns",
     ),
     Rule(
-        "turns_written",
-        "At most one assistant turn in ten is empty.",
-        "ExpectColumnValuesToBeBetween",
-        {"column": "empty_share", "max_value": 0.1},
-        gating=False,
-        view="totals",
-    ),
-    Rule(
         "few_rejected",
-        "The model that writes contexts refuses at most one prompt in ten.",
+        "The model that writes contexts refuses at most one prompt in ten, or writes nothing.",
         "ExpectColumnValuesToBeBetween",
         {"column": "rejected_share", "max_value": 0.1},
         view="totals",
@@ -85,9 +77,7 @@ def context_views(contexts: pa.Table, rejected: int) -> dict[str, pa.Table]:
     """Views of contexts: `turns` (does each alternate from user to user) and `totals`."""
     roles = [[m["role"] for m in messages] for messages in contexts["messages"].to_pylist()]
     alternates = [r == (["user", "assistant"] * len(r))[: len(r)] and len(r) % 2 == 1 for r in roles]
-    written = (pc.sum(contexts["n_turns"]).as_py() or 0) - len(contexts)
-    empty = pc.sum(contexts["empty_turns"]).as_py() or 0
-    totals = {"empty_share": [empty / max(written, 1)], "rejected_share": [rejected / max(rejected + len(contexts), 1)]}
+    totals = {"rejected_share": [rejected / max(rejected + len(contexts), 1)]}
     return {"turns": pa.table({"alternates": alternates}), "totals": pa.table(totals)}
 
 

@@ -12,6 +12,11 @@ from pipeline.responses.schema import PLAN, REQUESTS, RESPONSE_PAIRS, RESPONSES
 from pipeline.settings import Generator
 from pipeline.vocabulary import ATTRIBUTES, MESSAGES
 
+OF_A_PAIR = [
+    *(name for name in RESPONSE_PAIRS.names if name not in ("position", "messages")),
+    "detail",
+]
+"""Columns of RESPONSES that pairs are made of."""
 PART = 4096
 """Requests that are written out at a time."""
 
@@ -100,9 +105,8 @@ def pair_responses(plan: pa.Table, contexts: pa.Table, responses: pa.Table) -> t
 
     A prompt is left out where a response is missing, was refused, or is blank: people can't compare it.
     """
-    columns = [name for name in RESPONSE_PAIRS.names if name not in ("prompt_id", "position", "generator", "messages")]
     joined = plan.select(["prompt_id", "position", "generator"]).join(
-        responses.select(["prompt_id", "generator", *columns, "detail"]),
+        responses.select(OF_A_PAIR),
         ["prompt_id", "generator"],
         join_type="left outer",
     )

@@ -11,7 +11,6 @@ CONTEXTS = pa.schema(
         ("n_turns", pa.int16()),
         ("model", pa.string()),
         ("model_revision", pa.string()),
-        ("empty_turns", pa.int16()),
     ]
 )
 
@@ -56,6 +55,7 @@ RESPONSES = pa.schema(
         ("model_revision", pa.string()),
         ("licence", pa.string()),
         ("response", pa.string()),
+        ("reasoning", pa.string()),
         ("finish_reason", pa.string()),
         ("detail", pa.string()),
         ("prompt_tokens", pa.int32()),

@@ -73,6 +73,7 @@ def responses(
         "lengths by finish reason": plots.histogram(
             lengths, f"Length of responses, {name}", "tokens", ylabel="responses"
         ),
+        "responses after a thought": len(mine) - mine["reasoning"].null_count,
         "samples": mine.select(["prompt_id", "finish_reason", "response"]),
     }
 

@@ -18,7 +18,7 @@ from pipeline.settings.annotations import (
     RaterSampling,
     SimulatedDesk,
 )
-from pipeline.settings.checkpoints import Checkpoint, Price, Recording, Sampling, Server
+from pipeline.settings.checkpoints import Checkpoint, Parameter, Price, Recording, Sampling, Server
 from pipeline.settings.compute import Compute, RayCluster, Schedule, Tracking
 from pipeline.settings.dataset import Dataset, Push
 from pipeline.settings.evaluation import (
@@ -99,6 +99,7 @@ __all__ = [
     "OwnDesk",
     "PairObjective",
     "Panelist",
+    "Parameter",
     "PreferenceStage",
     "Price",
     "Profile",

@@ -1,10 +1,17 @@
 """Settings of models: where a checkpoint comes from, what it costs, how it decodes."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, StringConstraints, model_validator
 
 from pipeline.settings.section import ENGINE_POOL, Section
+
+Parameter = Literal[
+    "temperature", "top_p", "top_k", "repetition_penalty", "max_tokens", "stop", "seed", "response_format"
+]
+"""What a request to a server says beside the model and the messages, by the names of OpenAI's interface and of vLLM's additions to it."""
+
+FieldName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
 class Server(Section):
@@ -27,6 +34,32 @@ class Server(Section):
     patience_s: float = Field(
         600, gt=0, description="seconds during which a request is tried again before it counts as failed"
     )
+    parameters: dict[Parameter, FieldName | None] = Field(
+        default_factory=dict,
+        description="names that the server has for parameters of a request, `max_tokens: max_completion_tokens`; null leaves one out",
+    )
+    extra_body: dict[FieldName, JsonValue] = Field(
+        default_factory=dict, description="further fields of a request's body, as they are: `reasoning_effort: low`"
+    )
+    begins_thought: bool = Field(
+        False,
+        description="whether the server's chat template begins the thought (`<think>`), so that answers have its end alone; "
+        "one without the end is then a thought that was cut off",
+    )
+
+    @model_validator(mode="after")
+    def _one_value_a_field(self) -> Self:
+        own = ["model", "messages", "stream", "chat_template_kwargs"]
+        own += [name for parameter in get_args(Parameter) if (name := self.name_of(parameter))]
+        if twice := sorted({name for name in own if own.count(name) > 1}):
+            raise ValueError(f"parameters: {', '.join(twice)}: is the name of two fields of a request")
+        if taken := sorted(self.extra_body.keys() & set(own)):
+            raise ValueError(f"extra_body: {', '.join(taken)}: is set by the pipeline; leave it out of `extra_body`")
+        return self
+
+    def name_of(self, parameter: Parameter) -> str | None:
+        """The server's name for a parameter; None where it isn't sent."""
+        return self.parameters.get(parameter, parameter)
 
 
 class Recording(Section):
@@ -66,6 +99,10 @@ class Checkpoint(Section):
     chat_template: Literal["tokenizer", "plain"] = Field(
         "tokenizer", description="chat template of the model's tokenizer, or a plain one for a model without its own"
     )
+    chat_template_kwargs: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        description="variables of the chat template, which say how a model thinks: `enable_thinking: false`, `reasoning_effort: low`",
+    )
     max_context: int = Field(2048, ge=128, description="tokens of prompt and answer together that the engine takes")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto",
@@ -85,6 +122,8 @@ class Checkpoint(Section):
     def _one_origin(self) -> Self:
         if sum(map(bool, (self.hub, self.folder, self.gguf, self.server, self.recording))) != 1:
             raise ValueError("a checkpoint must have exactly one of: hub, folder, gguf, server, recording")
+        if self.recording and self.chat_template_kwargs:
+            raise ValueError("chat_template_kwargs: a recording has no chat template")
         return self
 
     @property

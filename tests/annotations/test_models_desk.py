@@ -114,9 +114,10 @@ GOOD = dict.fromkeys(ATTRIBUTES, 2)
     [
         (json.dumps(GOOD), True), (json.dumps(GOOD, indent=2), True), (json.dumps(GOOD | {"helpfulness": 5}), False),
         (json.dumps(GOOD | {"helpfulness": -1}), False), (json.dumps(GOOD | {"helpfulness": True}), False),
-        (json.dumps(GOOD | {"helpfulness": 2.0}), False), (json.dumps(GOOD | {"helpfulness": "2"}), False),
+        (json.dumps(GOOD | {"helpfulness": 2.0}), True), (json.dumps(GOOD | {"helpfulness": "2"}), True),
+        (json.dumps(GOOD | {"helpfulness": 2.5}), False), (json.dumps(GOOD | {"helpfulness": "5"}), False),
         (json.dumps(GOOD | {"helpfulness": None}), False), (json.dumps(GOOD | {"safe": 1}), False),
-        (json.dumps({"helpfulness": 2}), False), (json.dumps(GOOD)[:-1], False), (f"```{json.dumps(GOOD)}```", False),
+        (json.dumps({"helpfulness": 2}), False), (json.dumps(GOOD)[:-1], False), (f"```{json.dumps(GOOD)}```", True),
         ("[2, 2, 2, 2, 2]", False), ("2", False), ("", False),
     ],
 )  # fmt: skip

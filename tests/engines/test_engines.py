@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 from upath import UPath
 
 from pipeline.engines import openai
-from pipeline.engines.finished import FinishedRequests, finish
+from pipeline.engines.finished import FinishedRequests, Tally, finish
 from pipeline.engines.openai import OpenAIEngine
 from pipeline.engines.recorded import RecordedEngine
 from pipeline.engines.requests import FAILED, REFUSED, Request
@@ -70,7 +70,7 @@ class FaultyServer:
 
         self._server = Listening(("127.0.0.1", port), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def listed(self, handler: BaseHTTPRequestHandler) -> None:
         self.send(handler, 404, {"error": "nothing to list"})
@@ -309,3 +309,206 @@ def test_an_engine_is_told_by_its_checkpoint(tmp_path: Path) -> None:
     engines = [engine_of(spec, quiet) for spec in specs]
     assert [(e.model, e.template) for e in engines] == [("a.jsonl", "recorded"), ("m", "server")]
     assert engines[1].revision == "served"
+
+
+# ------------------------------------------------------------------------------------------------------------------- what servers say
+
+
+class SayingServer(FaultyServer):
+    """Test double of a server: every reply has the status and the JSON that a function makes of the request's body."""
+
+    def __init__(self, says: Callable[[dict[str, Any]], tuple[int, Any]]) -> None:
+        self._says = says
+        super().__init__(["good"])
+
+    def reply(self, handler: BaseHTTPRequestHandler, body: dict[str, Any], kind: str) -> None:
+        self.send(handler, *self._says(body))
+
+
+def saying(message: dict[str, Any], reason: str | None = "stop", tokens: int = 3) -> tuple[int, dict[str, Any]]:
+    usage = {"prompt_tokens": 7, "completion_tokens": tokens}
+    return 200, {"choices": [{"message": message, "finish_reason": reason}], "usage": usage}
+
+
+Ask = Callable[..., tuple[SayingServer, Tally]]
+
+
+@pytest.fixture
+def ask(started: list[FaultyServer], finished: FinishedRequests) -> Ask:
+    """Ask a server that says something; the server, and what came of it."""
+
+    def asked(
+        says: Callable[[dict[str, Any]], tuple[int, Any]],
+        n: int = 1,
+        template: dict[str, Any] | None = None,
+        said: list[str] | None = None,
+        sampling: Sampling | None = None,
+        **changes: Any,
+    ) -> tuple[SayingServer, Tally]:
+        server = SayingServer(says)
+        started.append(server)
+        log = quiet if said is None else said.append
+        engine = OpenAIEngine(server_of(server.url, **changes), log, template)
+        return server, finish(requests_of(n, sampling), [engine], finished, log)
+
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("message", "reason", "kept"),
+    [
+        ({"content": "4", "reasoning_content": "hm"}, "stop", ("4", "hm", "stop")),
+        ({"content": "4", "reasoning": "hm", "reasoning_content": "hm"}, "eos_token", ("4", "hm", "stop")),
+        ({"content": "<think>hm</think>\n4", "reasoning_content": None}, "end_turn", ("4", "hm", "stop")),
+        ({"content": [{"type": "text", "text": "4"}, {"type": "text", "text": "2"}]}, "STOP", ("42", None, "stop")),
+        ({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "4"}]},
+         "model_length", ("4", "hm", "length")),
+        ({"content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "4"}]}, "MAX_TOKENS", ("4", "hm", "length")),
+        ({"content": "4"}, None, ("4", None, "stop")),
+    ],
+)  # fmt: skip
+def test_thought_and_response_of_every_server_are_kept_apart(
+    message: dict[str, Any], reason: str | None, kept: tuple[str, str | None, str], ask: Ask, finished: FinishedRequests
+) -> None:
+    ask(lambda _: saying(message, reason))
+    (answer,) = finished.read().to_pylist()
+    assert (answer["text"], answer["reasoning"], answer["finish_reason"]) == kept
+
+
+def test_an_answer_without_a_finish_reason_that_is_as_long_as_it_may_be_was_cut(
+    ask: Ask, finished: FinishedRequests
+) -> None:
+    ask(lambda _: saying({"content": "4"}, None, tokens=12), sampling=Sampling(max_tokens=12))
+    assert finished.read()["finish_reason"].to_pylist() == ["length"]
+
+
+@pytest.mark.parametrize(
+    ("message", "reason", "why"),
+    [
+        ({"content": None, "reasoning_content": "hm"}, "length", "a thought alone"),
+        ({"content": "", "reasoning": "hm"}, "stop", "a thought alone"),
+        ({"content": "<think>\nThe user is prob"}, "length", "a thought alone"),
+        ({"content": None}, "stop", "it has no text"),
+        ({}, "content_filter", "finish reason 'content_filter'"),
+        ({"content": None, "refusal": "I can't help with that."}, "stop", "the model refuses: I can't help with that."),
+        ({"content": None, "tool_calls": [{"id": "1"}]}, "stop", "finish reason 'tool_calls'"),
+    ],
+)
+def test_no_content_is_refused_with_the_reason_and_asked_again(
+    message: dict[str, Any], reason: str, why: str, ask: Ask, finished: FinishedRequests
+) -> None:
+    _, tally = ask(lambda _: saying(message, reason))
+    assert why in str(tally.refused["key-0"])
+    assert len(finished.read()) == 0
+    mended, tally = ask(lambda _: saying({"content": "4"}))
+    assert (len(mended.bodies), tally.reused, tally.answered) == (1, 0, 1)
+
+
+def test_a_thought_that_the_servers_template_begins_is_told_by_the_profile(
+    ask: Ask, finished: FinishedRequests
+) -> None:
+    _, tally = ask(lambda _: saying({"content": "hm, and then"}, "length"), begins_thought=True)
+    assert "a thought alone" in str(tally.refused["key-0"])
+    ask(lambda _: saying({"content": "hm\n</think>\n\n4"}), begins_thought=True)
+    assert [(a["text"], a["reasoning"]) for a in finished.read().to_pylist()] == [("4", "hm")]
+
+
+def test_a_parameter_that_the_server_knows_otherwise_or_not_at_all(ask: Ask) -> None:
+    def strict(body: dict[str, Any]) -> tuple[int, Any]:
+        if body.keys() & {"max_tokens", "seed", "top_p"}:
+            name = min(body.keys() & {"max_tokens", "seed", "top_p"})
+            return 400, {"error": {"message": f"Unsupported parameter: '{name}' is not supported with this model."}}
+        return saying({"content": "4"})
+
+    with pytest.raises(
+        RuntimeError, match=r"Unsupported parameter: 'max_tokens'.*`parameters` of the checkpoint's `server`"
+    ):
+        ask(strict, 500)
+    parameters = {"max_tokens": "max_completion_tokens", "seed": None, "top_p": None}
+    server, tally = ask(strict, 3, parameters=parameters)
+    assert tally.answered == 3
+    assert server.bodies[0].keys() == {"model", "messages", "stream", "temperature", "max_completion_tokens"}
+
+
+def test_how_a_model_thinks_and_what_else_a_server_wants_is_sent(ask: Ask) -> None:
+    server, _ = ask(
+        lambda _: saying({"content": "4"}),
+        template={"enable_thinking": False},
+        extra_body={"provider": {"order": ["x"]}},
+    )
+    assert server.bodies[0]["chat_template_kwargs"] == {"enable_thinking": False}
+    assert server.bodies[0]["provider"] == {"order": ["x"]}
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (402, {"message": "Insufficient credits"}),
+        (403, {"message": "not in your country"}),
+        (429, {"message": "You exceeded your current quota", "code": "insufficient_quota"}),
+    ],
+)
+def test_a_refusal_that_every_request_gets_ends_the_run_after_some_tens(
+    status: int, error: dict[str, str], ask: Ask, started: list[FaultyServer]
+) -> None:
+    with pytest.raises(RuntimeError, match=f"status {status}: .*{error['message']}"):
+        ask(lambda _: (status, {"error": error}), 500)
+    assert len(started[0].bodies) < 100
+
+
+def test_a_refusal_in_a_reply_that_looks_well_is_one(ask: Ask) -> None:
+    server, tally = ask(lambda _: (200, {"error": {"message": "flagged", "code": 403}}))
+    assert "status 403" in str(tally.refused["key-0"])
+    assert len(server.bodies) == 1, "not tried again"
+
+
+def test_an_answer_that_broke_off_at_the_server_is_tried_again(ask: Ask) -> None:
+    replies = iter([saying({"content": "half"}, "error"), (200, {"error": "who knows"}), (200, ["x"])])
+    server, tally = ask(lambda _: next(replies, saying({"content": "4"})))
+    assert (tally.answered, len(server.bodies)) == (1, 4)
+
+
+def test_a_key_that_the_server_says_again_is_kept_nowhere(
+    ask: Ask, finished: FinishedRequests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_API_KEY", "sk-very-secret")
+    said = list[str]()
+    words = "x" * 290 + " Bearer sk-very-secret is no good"
+    ask(lambda _: (400, words), said=said, key_env="TEST_API_KEY")
+    ask(lambda _: (503, words), said=said, key_env="TEST_API_KEY", patience_s=0.5)
+    with pytest.raises(RuntimeError, match=r"status 401 .*\[API key\]") as error:
+        ask(lambda _: (401, "sk-very-secret is no good"), said=said, key_env="TEST_API_KEY")
+    assert "very" not in str(finished.failures().to_pylist()) + str(said) + str(error.value)
+
+
+def test_a_server_that_cuts_prompts_is_found_out(ask: Ask, finished: FinishedRequests) -> None:
+    def cutting(body: dict[str, Any]) -> tuple[int, Any]:
+        return 200, answer_to("x") | {"usage": {"prompt_tokens": 300, "completion_tokens": 1}}
+
+    said = list[str]()
+    server = SayingServer(cutting)
+    requests = [Request(f"k{n}", [{"role": "user", "content": "word " * n}], Sampling(), n) for n in (100, 200, 500)]
+    tally = finish(requests, [OpenAIEngine(server_of(server.url), said.append)], finished, said.append)
+    server.stop()
+    assert tally.answered == 0, "three prompts of different lengths can't all have had 300 tokens"
+    assert "the server has cut the prompt: it says that it has read 300 tokens" in str(tally.refused["k500"])
+    assert sum("the server has cut the prompt" in line for line in said) == 1
+
+
+def test_what_a_server_is_asked_beyond_the_messages_is_part_of_a_requests_key(tmp_path: Path) -> None:
+    def template(thinks: dict[str, Any] | None = None, **changes: Any) -> str:
+        served = server_of("http://127.0.0.1:1/v1", **changes)
+        checkpoint = Checkpoint(server=served, licence="x", chat_template_kwargs=thinks or {})
+        spec = EngineSpec(checkpoint=checkpoint, cache=tmp_path, device="cpu", profile_seed=1)
+        return engine_of(spec, quiet).template
+
+    plain = {template(), template(parameters={"max_tokens": "max_completion_tokens"})}
+    assert plain == {"server"}, "another name asks for the same"
+    others = [
+        template({"enable_thinking": False}),
+        template(extra_body={"reasoning_effort": "low"}),
+        template(extra_body={"reasoning_effort": "high"}),
+        template(parameters={"seed": None}),
+        template(begins_thought=True),
+    ]
+    assert len({"server", *others}) == 6

@@ -1,9 +1,11 @@
+import json
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from upath import UPath
 from pipeline.engines.finished import FinishedRequests, Journal, finish, outcomes
 from pipeline.engines.requests import Answer, Request, request_key
 from pipeline.settings import PROJECT, RaterSampling, Sampling
+from pipeline.store import write_table
 from tests.helpers import PATIENCE, quiet
 
 SAMPLING = Sampling()
@@ -84,6 +87,94 @@ def test_a_refused_request_is_told_and_tried_again(finished: FinishedRequests) -
     again = CountingEngine()
     assert finish(requests, [again], finished, quiet).refused == {}
     assert again.asked == ["key-1"]
+
+
+class Saying(CountingEngine):
+    """Test double: says the texts, or refuses for the reasons, that it is given by key; anything else is answered."""
+
+    def __init__(self, texts: Mapping[str, str] | None = None, refused: Mapping[str, str] | None = None) -> None:
+        super().__init__()
+        self.texts, self.refused = texts or {}, refused or {}
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[Answer]:
+        for answer in super().answer(requests):
+            key = answer.request_key
+            if key in self.refused:
+                yield replace(answer, text="", finish_reason="refused", detail=self.refused[key])
+            else:
+                yield replace(answer, text=self.texts.get(key, answer.text))
+
+
+def test_an_answer_without_a_response_is_recorded_and_asked_again(finished: FinishedRequests) -> None:
+    requests = [request(n) for n in range(3)]
+    texts = {"key-0": "<think>hm</think>4", "key-1": "<think>hm", "key-2": " "}
+    tally = finish(requests, [Saying(texts)], finished, quiet)
+    assert tally.answered == 1
+    assert set(tally.refused) == {"key-1", "key-2"}
+    assert [(a["text"], a["reasoning"]) for a in finished.read().to_pylist()] == [("4", "hm")]
+    found = outcomes([r.key for r in requests], finished, tally.refused)
+    assert found["text"].to_pylist() == ["4", "", ""]
+    again = CountingEngine()
+    assert finish(requests, [again], finished, quiet).reused == 1
+    assert again.asked == ["key-1", "key-2"]
+    assert finished.failures()["request_key"].to_pylist() == ["key-1", "key-2"]
+
+
+def test_what_an_older_version_kept_without_a_response_is_asked_again(finished: FinishedRequests) -> None:
+    rows = [("key-0", "text"), ("key-1", ""), ("key-2", "<think>hm</think>4")]
+    old = pa.table(
+        {
+            "request_key": [key for key, _ in rows],
+            "text": [text for _, text in rows],
+            "finish_reason": ["stop"] * 3,
+            "detail": pa.nulls(3, pa.string()),
+            "prompt_tokens": pa.array([1] * 3, pa.int32()),
+            "output_tokens": pa.array([2] * 3, pa.int32()),
+        }
+    )
+    write_table(old, finished.folder / "part-old.parquet")
+    line = {"request_key": "key-3", "text": "", "finish_reason": "stop", "detail": None, "prompt_tokens": 1, "output_tokens": 2}  # fmt: skip
+    lines = [line, line | {"request_key": "key-4", "text": "<think>hm</think>4"}]
+    (finished.folder / "journal-old.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    engine = CountingEngine()
+    assert finish([request(n) for n in range(5)], [engine], finished, quiet).reused == 2
+    assert engine.asked == ["key-1", "key-2", "key-3"]
+    texts = {a["request_key"]: (a["text"], a["reasoning"]) for a in finished.read().to_pylist()}
+    assert texts["key-0"] == ("text", None)
+    assert texts["key-1"] == ("text of key-1", None)
+    assert texts["key-4"] == ("4", "hm")
+
+
+def test_refusals_that_all_requests_get_end_the_run_with_their_reason(finished: FinishedRequests) -> None:
+    requests = [request(n) for n in range(500)]
+    broke = {r.key: f"status 402: no credits left of account {n}, request req_{n}x" for n, r in enumerate(requests)}
+    for _ in range(2):
+        engine = Saying(refused={key: reason for key, reason in broke.items() if int(key[4:]) >= 100})
+        with pytest.raises(RuntimeError, match=r"32 conversations after one another .* status 402: no credits left"):
+            finish(requests, [engine], finished, quiet)
+        assert len(engine.asked) <= 132, "the next run doesn't begin with those that are known to be refused"
+    assert len(finished.read()) == 100
+    assert len(finished.failures()) == 64
+
+
+def test_refusals_of_single_requests_end_no_run_however_many_there_are(finished: FinishedRequests) -> None:
+    requests = [request(n) for n in range(500)]
+    long = {r.key: f"context overflow: {n} tokens" for n, r in enumerate(requests) if n % 4}
+
+    class First(Saying):  # test double: tells what it refuses before anything else, as vLLM does
+        def answer(self, requests: Sequence[Request]) -> Iterator[Answer]:
+            yield from sorted(super().answer(requests), key=lambda answer: answer.finish_reason)
+
+    assert finish(requests, [First(refused=long)], finished, quiet).answered == 125
+    tally = finish(requests, [First(refused=long)], finished, quiet)
+    assert (tally.answered, len(tally.refused)) == (0, 375), "all that is left is refused again"
+
+
+def test_candidates_of_one_conversation_are_refused_as_one(finished: FinishedRequests) -> None:
+    messages = [[{"role": "user", "content": str(n)}] for n in range(31)]
+    requests = [Request(f"key-{n}-{c}", messages[n], SAMPLING, c) for n in range(31) for c in range(4)]
+    refused = dict.fromkeys((r.key for r in requests), "context overflow: 5000 tokens")
+    assert len(finish(requests, [Saying(refused=refused)], finished, quiet).refused) == 124
 
 
 def test_a_request_that_stands_twice_is_asked_once(finished: FinishedRequests) -> None:

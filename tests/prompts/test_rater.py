@@ -42,7 +42,9 @@ PROMPTS = [
 @pytest.mark.parametrize(
     ("text", "level"),
     [
-        ('{"score": 3}', 3), ('{ "score":5 }', 5), ('{"score": 6}', None), ('{"score": true}', None), ('{"score": "3"}', None),
+        ('{"score": 3}', 3), ('{ "score":5 }', 5), ('{"score": 6}', None), ('{"score": true}', None),
+        ('{"score": "3"}', 3), ('{"score": 0}', None), ('{"score": 2.5}', None),
+        ('```json\n{"Score": 4.0}\n```', 4),
         ('{"sco', None), ("[1]", None), ("3", None), ("", None),
     ],
 )  # fmt: skip

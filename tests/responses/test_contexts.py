@@ -110,13 +110,13 @@ def test_one_candidate_is_the_first_of_several_and_needs_no_scorer(tmp_path: Pat
     assert {r.key for r in one.asked[:2]} <= first, "asking for more candidates changes none that is there"
 
 
-def test_a_blank_candidate_is_taken_only_where_all_are_blank(tmp_path: Path) -> None:
-    contexts, _, _, _ = run(tmp_path, Writer(blank=frozenset({0, 1, 2, 3, 4})), 4)
-    by = {r["prompt_id"]: r for r in contexts.to_pylist()}
+def test_a_blank_candidate_is_never_taken_and_a_conversation_with_only_blank_ones_is_rejected(tmp_path: Path) -> None:
     # b has only blank ones, and of the first four of c the first is blank
-    assert by["b"]["empty_turns"] == 1
+    contexts, rejected, _, _ = run(tmp_path, Writer(blank=frozenset({0, 1, 2, 3, 4})), 4)
+    by = {r["prompt_id"]: r for r in contexts.to_pylist()}
     assert by["c"]["messages"][1]["content"] != ""
-    assert by["c"]["empty_turns"] == 0
+    (refused,) = rejected.to_pylist()
+    assert refused == {"prompt_id": "b", "reason": "no answer: it has no text, and ended with finish reason 'stop'"}
 
 
 def test_a_conversation_of_which_every_candidate_is_refused_is_rejected(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.engines.schema import ANSWERS
 from pipeline.responses.expectations import PLAN, plan_views
-from pipeline.responses.plan import assign_generators, pair_responses, requests_of, responses_of
+from pipeline.responses.plan import OF_A_PAIR, assign_generators, pair_responses, requests_of, responses_of
 from pipeline.responses.schema import CONTEXTS
 from pipeline.settings import Generator, Sampling
 
@@ -82,8 +82,7 @@ GENERATORS = {
     "b": Generator(checkpoint="x", share=1),
 }
 CONTEXT_ROWS = [
-    {"prompt_id": f"p{n}", "messages": [{"role": "user", "content": f"question {n}"}], "n_turns": 1, "empty_turns": 0}
-    for n in range(3)
+    {"prompt_id": f"p{n}", "messages": [{"role": "user", "content": f"question {n}"}], "n_turns": 1} for n in range(3)
 ]
 CONTEXT_TABLE = pa.Table.from_pylist(CONTEXT_ROWS, schema=CONTEXTS)
 
@@ -127,6 +126,19 @@ def test_a_prompt_with_a_blank_or_refused_response_is_left_out_with_the_reason()
         ("p1", "too long"),
         ("p2", "blank response"),
     ]
+
+
+def test_a_thought_stays_with_its_response_and_goes_into_no_pair() -> None:
+    plan = assign_generators(CONTEXT_TABLE["prompt_id"], {"a": 1, "b": 1}, 0)
+    asked = requests_of(plan, CONTEXT_TABLE, GENERATORS)
+    given_back = answers(list("uvwxyz"), ["stop"] * 6).set_column(6, "reasoning", pa.array(["hm", *[None] * 5]))
+    whole = responses_of(asked, given_back, {"model": "m", "model_revision": "r"}, "MIT")
+    assert whole["reasoning"].to_pylist() == ["hm", *[None] * 5]
+    pairs, _ = pair_responses(plan, CONTEXT_TABLE, whole)
+    assert len(pairs) == 6
+    assert "hm" not in str(pairs.to_pylist())
+    older = whole.drop_columns("reasoning").select(OF_A_PAIR)
+    assert pair_responses(plan, CONTEXT_TABLE, older)[0].equals(pairs), "also beside partitions of before"
 
 
 def test_a_response_that_is_missing_leaves_its_prompt_out() -> None:

@@ -203,3 +203,48 @@ def test_who_rated_is_said_by_what_a_recipe_learns_from(tmp_path: Path) -> None:
         profile.ratings_note_of("from_mine", simulated)
         == "Trained on the file of mine: who gave its ratings is not recorded here."
     )
+
+
+SERVED = """extends: tiny
+checkpoints:
+  theirs:
+    licence: MIT
+    server: {{base_url: "http://127.0.0.1:8000/v1", model: m, {}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("parameters: {max_token: x}", "checkpoints.theirs.server.parameters.max_token: Input should be 'temperature', 'top_p', 'top_k'"),
+        ("parameters: {max_tokens: Max Tokens}", "server.parameters.max_tokens: String should match pattern"),
+        ("parameters: {max_tokens: seed}", "parameters: seed: is the name of two fields of a request"),
+        ("parameters: {seed: stream}", "parameters: stream: is the name of two fields of a request"),
+        ("extra_body: {model: x}", "extra_body: model: is set by the pipeline"),
+        ("extra_body: {messages: []}", "extra_body: messages: is set by the pipeline"),
+        ("extra_body: {max_tokens: 7}", "extra_body: max_tokens: is set by the pipeline"),
+        ("extra_body: {chat_template_kwargs: {}}", "extra_body: chat_template_kwargs: is set by the pipeline"),
+        ("extra_body: {x: 2026-01-01}", "server.extra_body.x: input was not a valid JSON value"),
+    ],
+)  # fmt: skip
+def test_what_a_server_must_not_be_asked_is_refused_at_its_place(tmp_path: Path, options: str, said: str) -> None:
+    assert said in refusal(tmp_path, SERVED.format(options))
+
+
+def test_a_parameter_of_another_profile_can_be_left_out(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(SERVED.format("parameters: {seed: their_seed, max_tokens: max_new_tokens}"))
+    (tmp_path / "mine.yaml").write_text(
+        f"extends: {tmp_path / 'base.yaml'}\ncheckpoints: {{theirs: {{server: {{parameters: {{seed: null}}}}}}}}\n"
+    )
+    server = load_profile(tmp_path / "mine.yaml").checkpoints["theirs"].server
+    assert server is not None
+    assert [server.name_of("seed"), server.name_of("max_tokens"), server.name_of("top_p")] == [
+        None,
+        "max_new_tokens",
+        "top_p",
+    ]
+
+
+def test_a_recording_has_no_chat_template_to_say_anything_to(tmp_path: Path) -> None:
+    text = "extends: tiny\ncheckpoints: {old: {licence: MIT, recording: {path: a.jsonl}, chat_template_kwargs: {enable_thinking: false}}}\n"
+    assert "chat_template_kwargs: a recording has no chat template" in refusal(tmp_path, text)

@@ -10,7 +10,16 @@ import httpx
 import numpy as np
 import stamina
 
-from pipeline.engines.patience import AGAIN, FIRST_WAIT, LONGEST_WAIT, RetryError, again, authorization, seconds_of
+from pipeline.engines.patience import (
+    AGAIN,
+    FIRST_WAIT,
+    LONGEST_WAIT,
+    RetryError,
+    again,
+    authorization,
+    seconds_of,
+    without_key,
+)
 from pipeline.evaluation.scorers.scorer import Conversation, Scored, kept_outputs
 from pipeline.evaluation.scorers.specs import EndpointSpec
 from pipeline.models.marks import WELL_KNOWN, as_text
@@ -159,16 +168,17 @@ class Endpoint:
         except httpx.TransportError as error:
             self._tell(f"{type(error).__name__}: {error}")
             raise RetryError(f"{type(error).__name__}: {error}") from error
+        text = without_key(reply.text, self._client.headers)
         if reply.status_code in AGAIN:
             self._tell(f"status {reply.status_code}")
             wait = seconds_of(reply.headers.get("retry-after"))
-            raise RetryError(f"status {reply.status_code}: {reply.text[:200]}", wait)
+            raise RetryError(f"status {reply.status_code}: {text[:200]}", wait)
         if reply.status_code in (401, 403, 404, 405):
             raise EndpointError(
-                f"{self._spec.url}: the server answers status {reply.status_code} to {self._path}: {reply.text[:300]}"
+                f"{self._spec.url}: the server answers status {reply.status_code} to {self._path}: {text[:300]}"
             )
         if reply.status_code != 200:
-            return f"status {reply.status_code}: {reply.text[:300]}"
+            return f"status {reply.status_code}: {text[:300]}"
         return _outputs(reply)
 
     def _tell(self, trouble: str) -> None:
