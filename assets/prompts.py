@@ -71,7 +71,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         STAGE,
         schema.CANDIDATES,
         expectations.CANDIDATES,
-        "3",
+        "4",
         modules=("pipeline.prompts.pool", "pipeline.benchmarks.loading"),
         parts=(
             wanted.filters,
@@ -145,7 +145,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         STAGE,
         schema.COMPLEXITY,
         expectations.COMPLEXITY,
-        "3",
+        "4",
         modules=("pipeline.prompts.complexity", *(("pipeline.prompts.rater",) if rater else ())),
         parts=(wanted.complexity, *([rated_by.core] if rated_by else [])),
         deps=("prompt_topics",),

@@ -50,7 +50,7 @@ def engine_of_family(family: str) -> VLLMEngine:
     layout = LAYOUTS[family]
     engine = object.__new__(VLLMEngine)
     engine._tokenizer, engine._checkpoint = tokenizer_of(layout), Checkpoint(folder="x", licence="x")
-    engine._lengths, engine._llm = {}, SimpleNamespace(llm_engine=SimpleNamespace(add_request=lambda *_: None))
+    engine._prompts, engine._llm = {}, SimpleNamespace(llm_engine=SimpleNamespace(add_request=lambda *_: None))
     return engine
 
 
