@@ -1,7 +1,7 @@
 """What works with each family of base models, tried on tiny ones with random weights, of the classes and the token layouts of published ones.
 
 `python -m measurements.families [--vllm] [--family NAME ...]`. Each family is trained, scored, folded and read as anyone would read it. Prints
-the table of `docs/families.md`, and as its last line one JSON object of the same. `--vllm` adds a column, and starts vLLM once a family.
+the table of `docs/reward-models.md`, and as its last line one JSON object of the same. `--vllm` adds a column, and starts vLLM once a family.
 
 training     a recipe of ratings ends with less loss than the training mean has, in bfloat16, from a ridge start
 layers       the same of the first two layers, in float32 with gradient checkpointing

@@ -1,29 +1,30 @@
 """Plan, train, score and fold reward models on files, without a pipeline.
 
 Run: `python -m pipeline.reward_model plan | train | score | fold`.
-Files have the rows of nvidia/HelpSteer2's data set: prompt, response, and the five attributes, 0 to 4.
+Files have rows of prompt, response and ratings, as nvidia/HelpSteer2's, or of messages, or of chosen and rejected: see `pipeline.reward_model.rows`.
 """
 
 import argparse
 import hashlib
 import json
 import shutil
+import signal
 import sys
-from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Column, Table
 from upath import UPath
 
 from pipeline.dataset.schema import DATASET
-from pipeline.forms import ratings
-from pipeline.forms.helpsteer import messages_of
-from pipeline.forms.ratings import Quarantine
 from pipeline.records import FileError
+from pipeline.reward_model import rows
 from pipeline.reward_model.planning import plan
 from pipeline.reward_model.planning.published import (
     CHARACTERS,
@@ -34,12 +35,12 @@ from pipeline.reward_model.planning.published import (
     Device,
     published,
 )
-from pipeline.reward_model.sources import RATED_ROWS, Source, preferences_of
+from pipeline.reward_model.sources import Source, preferences_of
 from pipeline.reward_model.spec import TrainingSpec
 from pipeline.reward_model.training_data import prepare
-from pipeline.settings import load_profile
+from pipeline.settings import Recipe, load_profile
 from pipeline.store import replacing, write_table
-from pipeline.vocabulary import ATTRIBUTES
+from pipeline.vocabulary import ATTRIBUTES, RATINGS_NOTES, RatedBy
 from pipeline.worker import Progress
 
 console = Console(highlight=False, soft_wrap=True)
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; 0 where it was done, 1 with the reason on standard error where it was not, 2 for wrong arguments."""
     parser = argparse.ArgumentParser("python -m pipeline.reward_model", description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    rated = f"file of rated responses, whose name ends in {', '.join(ratings.ENDINGS)}"
+    rated = f"file of rated responses, whose name ends in {', '.join(rows.ENDINGS)}"
     command = commands.add_parser(
         "plan",
         help="print the steps, operations, memory, GPUs and hours that a recipe takes, before it runs",
@@ -140,6 +141,11 @@ def main(arguments: list[str] | None = None) -> int:
         help="number of processes that train together, one for each accelerator (FSDP; default: 1)",
     )
     command.add_argument(
+        "--rated-by",
+        choices=get_args(RatedBy),
+        help="who gave the ratings, for the model's card (default: what the file's rated_by, simulated or desk say, else that nobody knows)",
+    )
+    command.add_argument(
         "--tensorboard",
         type=Path,
         metavar="FOLDER",
@@ -156,8 +162,8 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument(
         "output",
         type=Path,
-        metavar="OUT.parquet",
-        help="file to write the predictions to: a row for each response, in the order of IN",
+        metavar="OUT",
+        help="file to write the predictions to, .parquet, .jsonl or .csv: a row for each response, in the order of IN",
     )
     command.add_argument(
         "--max-tokens",
@@ -183,40 +189,16 @@ def main(arguments: list[str] | None = None) -> int:
         help="weights of the outputs; an output that is not named counts nothing",
     )
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what is unfinished is removed on the way out
     try:
         options.run(options)
+    except KeyboardInterrupt:
+        notes.print("Stopped. The same command goes on from the last checkpoint, if there is one.", style="red")
+        return 130
     except (FileError, ValueError, OSError, RuntimeError) as error:
         notes.print(f"{error}", style="red", markup=False)
         return 1
     return 0
-
-
-def rows_of(path: Path) -> pa.Table:
-    """Rated responses of a file as the training stage wants them, in order. Raises FileError for the first row that can't be used.
-
-    Ids are hashes of the texts, so that a prompt's responses stand together wherever they are in the file.
-    """
-    quarantine = Quarantine()
-    table = pa.concat_tables(ratings.read(path, "helpsteer", quarantine))
-    if quarantine.rows:
-        first = quarantine.rows[0]
-        place = f"{path}:{first['line']}" if first["line"] else str(path)
-        raise FileError(f"{place}: {first['reason']}. Rows that can't be used: {len(quarantine.rows)}")
-    if not len(table):
-        raise FileError(f"{path}: holds no row")
-    prompts, seen = table["prompt"].to_pylist(), Counter[str]()
-    ids, positions = [hashlib.sha256(prompt.encode()).hexdigest() for prompt in prompts], list[int]()
-    for prompt in ids:
-        seen[prompt] += 1
-        positions.append(seen[prompt])
-    columns = {
-        "prompt_id": ids,
-        "response_id": [f"{i[:24]}-{n}" for i, n in zip(ids, positions, strict=True)],
-        "position": pa.array(positions, pa.int64()),
-        "messages": [messages_of(prompt) for prompt in prompts],
-        "response": table["response"],
-    }
-    return pa.table(columns | {a: table[a].cast(pa.float64()) for a in ATTRIBUTES}, schema=RATED_ROWS)
 
 
 def _plan(options: argparse.Namespace) -> None:
@@ -226,7 +208,11 @@ def _plan(options: argparse.Namespace) -> None:
         raise ValueError("--characters-per-token: must be above 0")
     profile = load_profile(options.profile)
     if options.input:
-        table = rows_of(options.input)
+        table = rows.read(options.input).rated
+        if not len(table):
+            raise FileError(
+                f"{options.input}: holds preferences alone; give their number with --pairs, and --mean-tokens"
+            )
         characters = [
             sum(len(m["content"]) for m in messages) + len(response)
             for messages, response in zip(table["messages"].to_pylist(), table["response"].to_pylist(), strict=True)
@@ -322,14 +308,17 @@ def _train(options: argparse.Namespace) -> None:
         raise ValueError(f"profile {profile.name} has no recipe {name}; it has: {', '.join(profile.recipes)}")
     if options.output.exists():
         raise FileError(f"{options.output}: exists already; name a folder that doesn't exist")
-    recipe, source = profile.recipes[name], Source(options.input.name, "", rows_of(options.input))
-    source.preferred = preferences_of(source.rated, source.rated["helpfulness"], source.counts)
+    recipe, given = profile.recipes[name], rows.read(options.input)
+    source = Source(options.input.name, "", _labelled(given.rated, recipe), given.preferred)
+    if not len(given.preferred):
+        source.preferred = preferences_of(given.rated, given.rated["helpfulness"], source.counts)
+    rated_by = options.rated_by or given.rated_by
     made = prepare(source, recipe, DATASET.empty_table(), {}, profile.decontamination)
     # checkpoints stay beside the folder until it stands: a run that was cut off goes on from them
     kept = options.output.with_name(f".{options.output.name}.checkpoints")
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(UPath(options.output)) as staged:
-        rated, preferred = staged / ".rated.parquet", staged / ".preferred.parquet"
+    with replacing(UPath(options.output)) as staged, TemporaryDirectory() as folder:
+        rated, preferred = UPath(folder) / "rated.parquet", UPath(folder) / "preferred.parquet"
         staged.mkdir()
         write_table(made.rated, rated)
         write_table(made.preferred, preferred)
@@ -345,13 +334,13 @@ def _train(options: argparse.Namespace) -> None:
             recipe=recipe,
             recipe_name=name,
             seed=profile.seed,
-            rated_by="people",
-            ratings_note=f"Trained on the file {options.input.name}: who gave its ratings is not recorded here.",
+            rated_by=rated_by,
+            ratings_note=RATINGS_NOTES[rated_by]
+            if rated_by
+            else f"Trained on the file {options.input.name}, which does not say who gave its ratings.",
             out=staged,
         )
         figures = work(spec, lambda message: notes.print(message, markup=False))
-        rated.unlink()
-        preferred.unlink()
     shutil.rmtree(kept)
     columns = (f"step {figures['chosen_step']} of {figures['steps']}, published", "words and surface", "no look at it")
     shown = Table("", *columns, title="Development responses: loss, pairs in order, Pearson of each attribute")
@@ -368,6 +357,37 @@ def _against_text(figures: dict[str, Any]) -> list[tuple[Any, ...]]:
     return list(zip(["pairs in order", *ATTRIBUTES], *values, strict=True))
 
 
+def _labelled(rated: pa.Table, recipe: Recipe) -> pa.Table:
+    """Rated rows with the labels that a recipe wants: means as they are, or rounded. Raises ValueError where an attribute has none."""
+    wanted = recipe.attributes if recipe.ratings else ()
+    if len(rated) and (missing := [a for a in wanted if rated[a].null_count == len(rated)]):
+        raise ValueError(
+            f"the file has no rating of {', '.join(missing)}; name those attributes alone in the recipe that it has (attributes: [...])"
+        )
+    if recipe.labels == "mean":
+        return rated
+    means = [a for a in ATTRIBUTES if pc.any(pc.not_equal(rated[a], pc.floor(rated[a])), min_count=0).as_py()]
+    if means:
+        notes.print(
+            f"{', '.join(means)}: has means, which the recipe rounds (labels: rounded); labels: mean takes them as they are"
+        )
+    for a in means:
+        rated = rated.set_column(rated.column_names.index(a), a, pc.floor(pc.add(rated[a], 0.5)))
+    return rated
+
+
+def _writer(path: Path) -> Callable[[pa.Table, Path], None]:
+    """What writes a table in the format of a file's name. Raises FileError where it has none."""
+    writers = {
+        ".parquet": lambda table, to: write_table(table, UPath(to)),
+        ".jsonl": lambda table, to: table.to_pandas().to_json(to, orient="records", lines=True),
+        ".csv": lambda table, to: table.to_pandas().to_csv(to, index=False),
+    }
+    if path.suffix not in writers:
+        raise FileError(f"{path}: scores are written as {', '.join(writers)}; end the name with one of them")
+    return writers[path.suffix]
+
+
 def _score(options: argparse.Namespace) -> None:
     from transformers import AutoTokenizer
 
@@ -378,7 +398,10 @@ def _score(options: argparse.Namespace) -> None:
     from pipeline.reward_model.figures import rating_figures
     from pipeline.reward_model.sides import labels_of
 
-    table = rows_of(options.input)
+    write = _writer(options.output)
+    table = rows.read(options.input).rated
+    if not len(table):
+        raise FileError(f"{options.input}: holds preferences alone; score takes rows with one response each")
     model = load_scorer(options.model)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     names = outputs_of(model.config)
@@ -387,19 +410,26 @@ def _score(options: argparse.Namespace) -> None:
     say = Progress(lambda message: notes.print(message, markup=False), "conversations scored", len(encoded))
     places, scores = list(encoded), np.full((len(table), len(names)), np.nan)
     scores[places] = score(model, [conversation.ids for conversation in encoded.values()], say.update)
-    for reason, rows in refused.items():
-        notes.print(f"{len(rows)} responses have no scores: the chat template refuses them: {reason}", markup=False)
-    write_table(pa.table({name: scores[:, n] for n, name in enumerate(names)}), UPath(options.output))
+    for reason, those in refused.items():
+        notes.print(f"{len(those)} responses have no scores: the chat template refuses them: {reason}", markup=False)
+    write(pa.table({name: scores[:, n] for n, name in enumerate(names)}), options.output)
     shown = Table("", "Pearson", "error (MSE)", title=f"{len(table)} responses")
     for n, name in enumerate(names):
         attribute = name if name in ATTRIBUTES else "helpfulness"  # a reward is held against helpfulness
+        if table[attribute].null_count == len(table):
+            continue
         figures = rating_figures(scores[places][:, [n]], labels_of(table, [attribute])[places], [attribute])
         error = f"{figures[f'{attribute}_mse']:.3f}" if name == attribute else "-"
         shown.add_row(name, f"{figures[f'{attribute}_pearson']:.3f}", error)
-    console.print(shown)
-    lost = sum(bool(conversation.dropped) or conversation.cut for conversation in encoded.values())
+    if shown.row_count:
+        console.print(shown)
+    else:
+        console.print("The file has no ratings that the scores could be held against.")
+    dropped, cut = (sum(bool(c[n]) for c in encoded.values()) for n in (1, 2))
     console.print(
-        f"{options.output} has a row for each response, in their order. {lost} conversations were too long and lost their beginning."
+        f"{options.output} has a row for each response, in their order. {dropped} conversations were too long and lost their oldest turns, "
+        f"{cut} the middle of their texts.",
+        markup=False,
     )
 
 

@@ -38,7 +38,10 @@ def publish(spec: TrainingSpec, train: Side, development: Side, made: Made, out:
     )
     rated, preferred = _predictions(development, recipe.outputs, predictions)
     last = recipe.stages[-1]
-    published_loss = figures_of(last, predictions, development.examples(last))["loss"]
+    again = predictions  # in float32; the curve is in the precision of training
+    if recipe.precision != "float32":
+        again = score(published, development.encoded, lambda done: None, precision=recipe.precision)
+    published_loss = figures_of(last, again, development.examples(last))["loss"]
     write_table(rated, UPath(out / "development_predictions.parquet"))
     write_table(preferred, UPath(out / "development_preferences.parquet"))
     write_table(prompts_of(train), UPath(out / "training_prompts.parquet"))

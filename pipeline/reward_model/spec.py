@@ -25,5 +25,5 @@ class TrainingSpec(Spec):
     recipe_name: str
     seed: int
     tracking: Path | None = Field(None, description="folder for the curves, as TensorBoard files; null: none")
-    rated_by: RatedBy
+    rated_by: RatedBy | None = Field(description="who gave the ratings; null: nobody knows")
     ratings_note: str = Field(description="what the card says of the ratings; may be empty")

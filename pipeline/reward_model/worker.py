@@ -10,7 +10,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from pipeline.models.checkpoints import pinned, resolve
+from pipeline.models.checkpoints import identity, pinned, resolve
 from pipeline.models.classifier import device
 from pipeline.models.encoding import prepare_tokenizer
 from pipeline.models.precision import precision_of
@@ -77,7 +77,9 @@ def work(spec: TrainingSpec, log: Log) -> Figures:
         enough(stage, train, development)
 
     sharded = spec.processes > 1  # such a checkpoint is read by such a training alone
-    work_folder = spec.work / digest([recipe, spec.checkpoint, spec.data_version, spec.seed, sharded])
+    work_folder = spec.work / digest(
+        [recipe, spec.checkpoint, identity(spec.checkpoint), spec.data_version, spec.seed, sharded]
+    )
     if not rank:
         _remove_others(work_folder)
     fit = fit_probe if recipe.objective == "probe" else train_stages

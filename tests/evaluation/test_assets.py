@@ -86,7 +86,7 @@ def test_the_chain_publishes_and_shows_what_a_person_looks_for(chain: Chain) -> 
         "speed: tokens per second",
         "speed: share of peak speed",
         "tokens per second",
-        "conversations whose beginning was cut",
+        "conversations that lost the middle of their texts",
     } <= set(model)
     assert {
         "figures on development responses",

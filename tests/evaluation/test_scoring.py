@@ -297,9 +297,9 @@ def test_what_the_chat_template_refuses_has_no_score_and_the_rest_has(tmp_path: 
     assert said == ["1 conversations are not scored, because the chat template of model refuses them: no such turn"]
 
 
-def test_a_response_of_twenty_thousand_tokens_loses_its_beginning_and_is_counted(models: Path, kept: UPath) -> None:
+def test_a_response_of_twenty_thousand_tokens_loses_its_middle_and_is_counted(models: Path, kept: UPath) -> None:
     said = list[str]()
-    scorer = LocalModel(ModelSpec(model=str(models / "one")), said.append)
+    scorer = LocalModel(ModelSpec(model=str(models / "one"), max_tokens=4096), said.append)
     long = "one two " * 10_000 + "good"
     table, figures = score(scorer, answered([(long, "bad")]), kept, quiet)
     assert any("reads at most 128 tokens of a conversation, not the 4096" in line for line in said)

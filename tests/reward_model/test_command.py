@@ -1,14 +1,19 @@
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from pipeline.reward_model.__main__ import main, rows_of
+from pipeline.reward_model.__main__ import main
+from pipeline.reward_model.rows import read
 from pipeline.vocabulary import ATTRIBUTES
 from tests.reward_model.small import WORDS, save_small_model
 
@@ -49,7 +54,7 @@ def test_a_file_trains_a_model_and_another_is_scored_in_its_order(
     assert found.column_names == list(ATTRIBUTES)
     folder = place / "model"
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForSequenceClassification.from_pretrained(folder)
-    rows = rows_of(place / "rows.jsonl").to_pylist()
+    rows = read(place / "rows.jsonl").rated.to_pylist()
     for n in (0, 31, 59):
         messages = [*rows[n]["messages"], {"role": "assistant", "content": rows[n]["response"]}]
         with torch.no_grad():
@@ -58,7 +63,12 @@ def test_a_file_trains_a_model_and_another_is_scored_in_its_order(
         assert [found[a][n].as_py() for a in ATTRIBUTES] == pytest.approx(plain, abs=1e-4)
     said = capsys.readouterr().out
     assert "60 responses" in said
-    shown = {row[0]: row[1:] for row in (re.split(r" *│ *", line)[1:-1] for line in said.splitlines() if "│" in line)}
+    shown = {
+        row[0]: row[1:]
+        for row in (
+            re.split(r" *│ *", line)[1:-1] for line in said.partition("60 responses")[0].splitlines() if "│" in line
+        )
+    }
     assert float(shown["loss"][0]) > 0 < float(shown["loss"][2])
     for name in ("pairs in order", *ATTRIBUTES):
         assert all(-1 <= float(value) <= 1 for value in shown[name][:2])
@@ -68,8 +78,95 @@ def test_a_file_trains_a_model_and_another_is_scored_in_its_order(
     assert "exists" in capsys.readouterr().err
 
 
+def test_responses_without_ratings_are_scored_into_the_format_of_the_name(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, profile = str(place / "model"), str(place / "mine.yaml")
+    assert main(["train", str(place / "rows.jsonl"), model, "--profile", profile, "--recipe", "little"]) == 0
+    rows = [{"prompt": row["prompt"], "response": row["response"]} for row in lines(6)]
+    (place / "plain.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = []
+    for ending in ("parquet", "csv", "jsonl"):
+        out = place / f"out.{ending}"
+        assert main(["score", model, str(place / "plain.jsonl"), str(out)]) == 0
+        match ending:
+            case "parquet":
+                found.append(pd.read_parquet(out))
+            case "csv":
+                found.append(pd.read_csv(out))
+            case "jsonl":
+                found.append(pd.read_json(out, lines=True))
+    for other in found[1:]:
+        assert np.allclose(found[0], other, atol=1e-6)
+    assert "no ratings that the scores could be held against" in capsys.readouterr().out
+    assert main(["score", model, str(place / "plain.jsonl"), str(place / "out.xlsx")]) == 1
+    assert "scores are written as .parquet, .jsonl, .csv" in capsys.readouterr().err
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    assert tokenizer.model_max_length == 64, "whoever scores reads as much as was trained on"
+
+
+def test_a_file_with_some_attributes_alone_says_which_are_missing(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for row in (rows := lines(60)):
+        del row["verbosity"]
+    (place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    train = ["train", str(place / "rows.jsonl"), str(place / "model"), "--profile", str(place / "mine.yaml")]
+    assert main([*train, "--recipe", "little"]) == 1
+    assert "the file has no rating of verbosity; name those attributes alone" in capsys.readouterr().err
+    # some rows without one are masked; means are rounded by a recipe of rounded labels, and it says so
+    some = [row | ({"verbosity": 2.5} if n % 3 else {}) for n, row in enumerate(rows)]
+    (place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+    assert main([*train, "--recipe", "little", "--rated-by", "simulated annotators"]) == 0
+    assert "verbosity: has means, which the recipe rounds" in capsys.readouterr().err
+    card = (place / "model" / "README.md").read_text()
+    assert "rated-by-simulated-annotators" in card
+
+
+def test_a_run_that_is_stopped_leaves_no_copy_of_the_data(place: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(place / "tmp")}
+    (place / "tmp").mkdir()
+    train = ["train", "rows.jsonl", "model", "--profile", "mine.yaml", "--recipe", "little"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.reward_model", *train],
+        cwd=place,
+        env=environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr
+    next(line for line in process.stderr if "to train on" in line)
+    process.terminate()
+    assert process.wait(60) == 143
+    left = [p for p in place.rglob("*") if p.suffix == ".parquet"]
+    assert not left
+    assert not (place / "model").exists()
+
+
+def test_training_starts_anew_where_the_base_models_weights_are_others(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.reward_model import worker
+
+    places = list[Path]()
+
+    def cut_off(
+        spec: object, folder: Path, tokenizer: object, train: object, development: object, at: Path, log: object
+    ) -> None:
+        places.append(at)
+        raise RuntimeError("cut off")
+
+    monkeypatch.setattr(worker, "train_stages", cut_off)
+    train = ["train", str(place / "rows.jsonl"), str(place / "model"), "--profile", str(place / "mine.yaml")]
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        save_small_model(place / "base")
+        assert main([*train, "--recipe", "little"]) == 1
+    assert places[0] == places[1] != places[2]
+
+
 def test_rows_keep_their_order_and_their_turns(place: Path) -> None:
-    table = rows_of(place / "rows.jsonl")
+    table = read(place / "rows.jsonl").rated
     given = lines(60)
     assert table["response"].to_pylist() == [row["response"] for row in given]
     assert [m["role"] for m in table["messages"][0].as_py()] == ["user", "assistant", "user"]
