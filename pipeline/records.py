@@ -392,12 +392,7 @@ def records(path: Path) -> Iterator[tuple[int | None, Any]]:
     """
     match ending_of(path):
         case ".jsonl" | ".jsonl.gz" | ".jsonl.zst":
-            with Bytes(path) as stream:
-                for first, block in line_blocks(stream):
-                    if isinstance(block, Unreadable):
-                        yield first, block
-                    else:
-                        yield from json_lines(first, block)
+            yield from _json_lines_of(path)
         case ending:
             for part in parquet_parts(path, rows=FEW) if ending == ".parquet" else csv_parts(path):
                 yield from part.unreadable
@@ -420,17 +415,19 @@ def json_fault(error: Exception) -> str:
     return (said.decode("ascii", "replace") if isinstance(said, bytes) else str(said)).split("\n")[0]
 
 
-def json_list(path: Path, seen: Callable[[int], None] = lambda _: None) -> Iterator[tuple[int, Any]]:
+def json_list(
+    path: Path, seen: Callable[[int], None] = lambda _: None, members: str = "item"
+) -> Iterator[tuple[int, Any]]:
     """Number (from 1) and content of every member of a file that is one JSON list, one by one; an `Unreadable` where it breaks off.
 
-    Raises FileError where the file is no list, or an empty one.
+    members: where they stand, as ijson names it. Raises FileError where the file is no list, or an empty one.
     """
     import ijson
 
     number = 0
     with Bytes(path, seen) as stream:
         try:
-            for record in ijson.items(stream, "item", use_float=True):
+            for record in ijson.items(_without_bom(stream), members, use_float=True):
                 number += 1
                 yield number, record
         except ijson.JSONError as error:
@@ -441,3 +438,76 @@ def json_list(path: Path, seen: Callable[[int], None] = lambda _: None) -> Itera
             yield number + 1, Unreadable(reason, cut=True)
     if not number:
         raise FileError(f"{path}: is not a JSON list of records, or is an empty one")
+
+
+JSON_ENDINGS = (".json", ".json.gz", ".json.zst", ".jsonl", ".jsonl.gz", ".jsonl.zst")
+HOLDERS = ("data", "rows", "items", "records", "examples", "train", "validation", "test")
+"""Fields of an object that holds records in a list."""
+
+
+def any_records(path: Path) -> Iterator[tuple[int | None, Any]]:
+    """Line (or number, from 1) and content of every record of a file, as `records` gives them; JSON is read whatever its name says it is.
+
+    It may be lines of JSON, one list, or one object that holds the list in a field of HOLDERS. Raises FileError where it is nothing of these.
+    """
+    return _any_json(path) if path.name.lower().endswith(JSON_ENDINGS) else records(path)
+
+
+def _any_json(path: Path) -> Iterator[tuple[int, Any]]:
+    with Bytes(path) as stream:
+        start = stream.read(1 << 16)
+    start = start.removeprefix(BOM).lstrip()
+    line, newline, rest = start.partition(b"\n")
+    if (newline and rest.strip() and _is_json(line)) or (not newline and start[:1] not in (b"[", b"{")):
+        yield from _json_lines_of(path)
+    elif start[:1] == b"[":
+        yield from json_list(path)
+    elif holder := _holder(path):
+        yield from json_list(path, members=f"{holder}.item")
+    elif not newline or _is_json(line):  # one line, or one longer than was looked at
+        yield from _json_lines_of(path)
+    elif path.name.lower().removesuffix(".gz").removesuffix(".zst").endswith(".json"):
+        raise FileError(
+            f"{path}: is one JSON object, not a list of records, lines of them, or an object with a field {', '.join(HOLDERS)}"
+        )
+    else:
+        yield from _json_lines_of(path)
+
+
+def _json_lines_of(path: Path) -> Iterator[tuple[int, Any]]:
+    with Bytes(path) as stream:
+        for first, block in line_blocks(stream):
+            if isinstance(block, Unreadable):
+                yield first, block
+            else:
+                yield from json_lines(first, block)
+
+
+def _without_bom(stream: Bytes) -> "io.BufferedReader[Bytes]":
+    """A stream behind the mark with which some programs begin UTF-8."""
+    buffered = io.BufferedReader(stream, PIECE)
+    if buffered.peek(len(BOM)).startswith(BOM):
+        buffered.read(len(BOM))
+    return buffered
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _holder(path: Path) -> str | None:
+    """The field of HOLDERS in which a file that is one object has a list; None where there is none."""
+    import ijson
+
+    with Bytes(path) as stream:
+        try:
+            for prefix, event, _ in ijson.parse(_without_bom(stream)):
+                if event == "start_array" and prefix in HOLDERS:
+                    return str(prefix)
+        except ijson.JSONError:
+            pass
+    return None

@@ -1,17 +1,16 @@
-"""Fields of a benchmark's record. Each function raises ValueError with the field's name and what is wrong."""
+"""Fields of a benchmark's record. Each function raises FieldError, with the field's name and what is wrong."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.records import unstorable
-
-ROLES = ("system", "user", "assistant")
+from pipeline.forms.conversations import asked, messages_of, of_cell, text_of, two_responses
+from pipeline.forms.ratings import FieldError
 
 
 def value(record: Mapping[str, Any], name: str) -> Any:
     """What a field holds."""
     if name not in record:
-        raise ValueError(f"field {name} is missing")
+        raise FieldError(name, "is missing")
     return record[name]
 
 
@@ -29,7 +28,7 @@ def responses(record: Mapping[str, Any], name: str) -> list[str]:
     """A list of at least one text, any of which may be empty."""
     given = value(record, name)
     if not isinstance(given, list) or not given:
-        raise ValueError(f"field {name} is not a list of responses, or is empty")
+        raise FieldError(name, "is not a list of responses, or is empty")
     return [_text(one, name, blank=True) for one in given]
 
 
@@ -41,30 +40,48 @@ def identity(record: Mapping[str, Any], name: str, line: int | None) -> str:
 
 def prompt(record: Mapping[str, Any], name: str) -> list[dict[str, str]]:
     """A prompt as messages: a text is one turn of the user; a list of messages must end with the user's."""
-    given = value(record, name)
+    given = of_cell(value(record, name))
     if isinstance(given, str):
         return [{"role": "user", "content": text(record, name)}]
-    good = isinstance(given, list) and all(
-        isinstance(m, Mapping) and m.get("role") in ROLES and isinstance(m.get("content"), str) for m in given
+    return asked(messages_of(given, name), name)
+
+
+def two(record: Mapping[str, Any], blank: bool) -> tuple[list[dict[str, str]], str, str]:
+    """The prompt as messages, the chosen and the rejected response: see `two_responses`. blank: whether a response may be blank."""
+    messages, *found = two_responses(record, None if record.get("prompt") is None else prompt(record, "prompt"))
+    for name, response in zip(("chosen", "rejected"), found, strict=True):
+        if not blank and not response.strip():
+            raise FieldError(name, "is blank")
+    return messages, found[0], found[1]
+
+
+def conversation(record: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The messages of a record of any kind: the first field of prompt, messages, conversation and chosen that is there; a text is the user's."""
+    name = next(
+        (name for name in ("prompt", "messages", "conversation", "chosen") if record.get(name) is not None), "prompt"
     )
-    if not good or not given or given[-1]["role"] != "user":
-        raise ValueError(f"field {name} is neither a text nor a list of messages that ends with the user's")
-    return [{"role": m["role"], "content": _text(m["content"], name, blank=True)} for m in given]
+    return (
+        prompt(record, name)
+        if isinstance(of_cell(value(record, name)), str)
+        else messages_of(of_cell(record[name]), name)
+    )
 
 
 def item(
-    subset: str, item_id: str, messages: list[dict[str, str]], good: list[str], others: list[str]
+    subset: str,
+    item_id: str,
+    messages: list[dict[str, str]],
+    good: list[str],
+    others: list[str],
+    problem: str | None = None,
 ) -> dict[str, Any]:
-    """A row of ITEMS without its benchmark: the good responses first."""
+    """A row of ITEMS without its benchmark and cluster: the good responses first. problem: what it is about, if other items are too."""
     row = {"subset": subset, "item_id": item_id, "messages": messages, "responses": [*good, *others]}
-    return row | {"good": [True] * len(good) + [False] * len(others)}
+    return row | {"good": [True] * len(good) + [False] * len(others), "problem": problem}
 
 
 def _text(given: Any, name: str, blank: bool) -> str:
-    if not isinstance(given, str):
-        raise ValueError(f"field {name} is a {type(given).__name__}, not a text")
-    if not blank and not given.strip():
-        raise ValueError(f"field {name} is blank")
-    if fault := unstorable(given):
-        raise ValueError(f"field {name} {fault}")
-    return given
+    found = text_of(given, name)
+    if not blank and not found.strip():
+        raise FieldError(name, "is blank")
+    return found

@@ -21,6 +21,7 @@ CATEGORIES = {
     "livecodebench": "Coding",
 }
 """How a record's `source` begins, and the category that it counts in."""
+FIELDS = ("source", "question", "response_A", "response_B", "label")
 VERDICTS = {"A>B": ("response_A", "response_B"), "B>A": ("response_B", "response_A")}
 
 
@@ -40,6 +41,12 @@ def item(record: Mapping[str, Any], line: int | None) -> dict[str, Any]:
 def outcomes(items: pa.Table, goodness: npt.ArrayLike) -> pa.Table:
     """Whether the right response scores strictly higher (1) or not (0), in the schema OUTCOMES."""
     return units.strict_wins(items, goodness)
+
+
+def lacks(counts: Mapping[str, int]) -> str:
+    """What these subsets lack to be JudgeBench, as words; "" where every category is there."""
+    there = {section_of(subset) for subset in counts}
+    return units.without("JudgeBench", list(CATEGORIES.values()), there)
 
 
 def section_of(subset: str) -> str:

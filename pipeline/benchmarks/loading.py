@@ -4,7 +4,8 @@ A form is a module of constants and functions, see `Form`. What a benchmark hold
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -15,9 +16,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.benchmarks import pairs
+from pipeline.benchmarks import fields, pairs
+from pipeline.benchmarks.clusters import clusters_of
 from pipeline.benchmarks.schema import ITEMS, REJECTED
-from pipeline.records import FileError, Unreadable, json_list, records
+from pipeline.forms.ratings import FieldError
+from pipeline.records import ENDINGS, JSON_ENDINGS, FileError, Unreadable, any_records
 from pipeline.settings import (
     PROJECT,
     Benchmark,
@@ -27,7 +30,11 @@ from pipeline.settings import (
     FileBenchmark,
     HubBenchmark,
 )
+from pipeline.texts.words import prompt_texts
+from pipeline.vocabulary import MESSAGES
 
+CLUSTER = "cluster"
+"""Field of a record in any form: items that say the same in it are not independent of each other, whatever their prompts are."""
 COLLECTED = ["split", "prompt_id", "position", "messages", "response", "helpfulness_mean"]
 """Columns of our data set that make its benchmark."""
 
@@ -49,8 +56,17 @@ class BenchmarkError(RuntimeError):
 class Form(Protocol):
     """What a form of benchmark knows. Accuracies are numbers, or arrays of bootstrap draws; counts are units of each subset."""
 
+    FIELDS: Sequence[str]
+    """Fields that a record must have."""
+
     def item(self, record: Mapping[str, Any], line: int | None) -> dict[str, Any]:
-        """A record in its published form as a row of ITEMS without `benchmark`. Raises ValueError with what is wrong."""
+        """A record in its published form as a row of ITEMS without `benchmark` and `cluster`, but with `problem`.
+
+        That is a name which items have that are about the same; None where nothing says it. Raises ValueError with what is wrong.
+        """
+
+    def lacks(self, counts: Mapping[str, int]) -> str:
+        """What units of these numbers in subsets lack to be the published benchmark, as words; "" where it is whole, or was never published."""
 
     def outcomes(self, items: pa.Table, goodness: npt.ArrayLike) -> pa.Table:
         """What scores reach, in the schema OUTCOMES. goodness: a flat array, the responses of all items in order."""
@@ -63,6 +79,18 @@ class Form(Protocol):
 
     def overall(self, sections: Mapping[str, Any], counts: Mapping[str, int]) -> Any:
         """The one figure from sections."""
+
+
+@runtime_checkable
+class NamedByFile(Protocol):
+    """What a form knows besides, if the names of its files say something that their records don't."""
+
+    def named_by(self, file: str) -> Mapping[str, str]:
+        """Fields that the name of a file says, for records that don't have them. file: without its folder."""
+
+
+def _said_by(form: Form, file: str) -> Mapping[str, str]:
+    return form.named_by(file) if isinstance(form, NamedByFile) else {}
 
 
 FORMS = {name: cast(Form, import_module(f"pipeline.benchmarks.{name}")) for name in get_args(BenchmarkForm)}
@@ -96,27 +124,74 @@ def load(name: str, benchmark: Benchmark, collected: pa.Table) -> Loaded:
     """
     match benchmark:
         case BuiltinBenchmark():
-            found: Iterable[tuple[int | None, Any]] = _file(_builtin(benchmark))
+            found: Iterable[tuple[int | None, Any]] = _file(_builtin(benchmark), {})
         case FileBenchmark(path=path):
-            found = _file(PROJECT / Path(path).expanduser())
+            found = _files(path, form(benchmark))
         case HubBenchmark():
             found = _hub(benchmark)
         case CollectedBenchmark():
             return _collected(name, collected)
-    items, rejected, seen = [], [], set()
+    items, rejected, seen, first = list[dict[str, Any]](), list[dict[str, Any]](), set[tuple[str, str]](), None
     for line, record in found:
+        first = record if first is None and isinstance(record, Mapping) else first
         try:
             item = form(benchmark).item(_mapping(record), line)
             if (item["subset"], item["item_id"]) in seen:
                 raise ValueError("an earlier item of this subset has the same id")
             seen.add((item["subset"], item["item_id"]))
-            items.append({"benchmark": name, **item})
+            named = record.get(CLUSTER)
+            items.append(
+                {"benchmark": name, **item, "problem": item["problem"] if named is None else f"cluster {named}"}
+            )
         except ValueError as error:
-            rejected.append({"benchmark": name, "line": line, "reason": str(error)})
+            reason = f"field {error}" if isinstance(error, FieldError) else str(error)
+            rejected.append({"benchmark": name, "line": line, "reason": reason})
     if not items:
-        first = f"; the first record was set aside: {rejected[0]['reason']}" if rejected else ""
-        raise BenchmarkError(f"benchmark {name}: has no usable item in {benchmark}{first}")
-    return Loaded(pa.Table.from_pylist(items, schema=ITEMS), pa.Table.from_pylist(rejected, schema=REJECTED))
+        raise BenchmarkError(f"benchmark {name}: has no usable item in {benchmark}{_why(benchmark, rejected, first)}")
+    table = pa.Table.from_pylist([{k: v for k, v in item.items() if k != "problem"} for item in items], schema=ITEMS)
+    clusters = clusters_of(table["messages"], [item["problem"] for item in items])
+    table = table.set_column(ITEMS.get_field_index("cluster"), ITEMS.field("cluster"), clusters)
+    return Loaded(table, pa.Table.from_pylist(rejected, schema=REJECTED))
+
+
+def _why(benchmark: Benchmark, rejected: Sequence[Mapping[str, Any]], record: Any) -> str:
+    """Why a benchmark has no item: what its records lack for its form, and what form they fit. record: the first that is one."""
+    if not rejected:
+        return ""
+    said = f"; the first record was set aside: {rejected[0]['reason']}"
+    if not isinstance(record, Mapping):
+        return said
+    names = list(record)
+    shown = ", ".join(str(name)[:40] for name in names[:20]) + (", ..." if len(names) > 20 else "")
+    lacking = [field for field in form(benchmark).FIELDS if field not in record]
+    fits = [name for name, other in FORMS.items() if other is not form(benchmark) and _fits(other, record)]
+    said += f". Its fields are {shown}"
+    said += f"; the form {benchmark.form} also needs {', '.join(lacking)}" if lacking else ""
+    return said + (
+        f". They fit the form {' or '.join(fits)}: give it as {fits[0]}:FILE, or as `form` in a profile" if fits else ""
+    )
+
+
+def _fits(form: Form, record: Mapping[str, Any]) -> bool:
+    """Whether a record is an item of a form, by its own fields alone."""
+    with suppress(ValueError):
+        return bool(set(form.FIELDS) <= set(record) and form.item({**_said_by(form, "any"), **record}, 1))
+    return False
+
+
+def _files(pattern: str, form: Form) -> Iterator[tuple[int | None, Any]]:
+    """Records of a file, of all files of a folder, or of all that a pattern with * or ? names, by their names. Each name may say some fields."""
+    path = PROJECT / Path(pattern).expanduser()
+    if path.is_file():
+        paths = [path]
+    elif path.is_dir():
+        paths = sorted(file for file in path.iterdir() if file.name.lower().endswith((*ENDINGS, *JSON_ENDINGS)))
+    else:
+        paths = sorted(path.parent.glob(path.name)) if set("*?") & set(path.name) else []
+    if not paths:
+        raise BenchmarkError(f"there is no benchmark file {path}")
+    for file in paths:
+        yield from _file(file, _said_by(form, file.name))
 
 
 def content(benchmark: Benchmark) -> str:
@@ -135,13 +210,27 @@ def named(text: str) -> Benchmark:
         return NAMED[text]
     before, _, after = text.partition(":")
     kind, path = (before, after) if before in FORMS and after else ("pairs", text)
-    file = Path(path).expanduser().resolve()
-    if not file.is_file():
+    file = Path(path).expanduser().absolute()
+    if not file.exists() and not any(file.parent.glob(file.name)):
         raise BenchmarkError(
-            f"there is no benchmark {text!r}; name one of {', '.join(NAMED)}, or a file, as FORM:FILE where its form is "
-            f"{', '.join(name for name in FORMS if name != 'pairs')}"
+            f"there is no benchmark {text!r}; name one of {', '.join(NAMED)}, or a file, a folder of files or a pattern in quotes, as "
+            f"FORM:FILE where its form is {', '.join(name for name in FORMS if name != 'pairs')}"
         )
     return FileBenchmark.model_validate({"kind": "file", "path": str(file), "form": kind})
+
+
+def prompts(path: Path) -> pa.Array:
+    """The prompts of a file of conversations, a text each: of a field prompt, or the user's turns of a field messages (or chosen).
+
+    Raises FileError with the first record that says none.
+    """
+    found = list[list[dict[str, str]]]()
+    for line, record in any_records(path):
+        try:
+            found.append(fields.conversation(_mapping(record)))
+        except ValueError as error:
+            raise FileError(f"{path}:{line}: {error}") from None
+    return prompt_texts(pa.array(found, MESSAGES))
 
 
 def _builtin(benchmark: BuiltinBenchmark) -> Path:
@@ -156,11 +245,16 @@ def _mapping(record: Any) -> Mapping[str, Any]:
     return record
 
 
-def _file(path: Path) -> Iterator[tuple[int | None, Any]]:
-    if not path.is_file():
-        raise BenchmarkError(f"there is no benchmark file {path}")
+def _file(path: Path, named: Mapping[str, str]) -> Iterator[tuple[int | None, Any]]:
+    """Records of a file with the fields that its name says, where they have none of that name."""
     try:
-        yield from json_list(path) if path.name.lower().endswith(".json") else records(path)
+        for line, record in any_records(path):
+            lacking = (
+                {name: value for name, value in named.items() if record.get(name) is None}
+                if isinstance(record, Mapping)
+                else {}
+            )
+            yield line, {**record, **lacking} if lacking else record
     except FileError as error:
         raise BenchmarkError(str(error)) from None
 
@@ -207,6 +301,7 @@ def _collected(name: str, data: pa.Table) -> Loaded:
             "messages": first["messages"],
             "responses": pa.array(texts.tolist(), pa.list_(pa.string())),
             "good": pa.array([[True, False]] * len(first), pa.list_(pa.bool_())),
+            "cluster": clusters_of(first["messages"], [None] * len(first)),
         },
         schema=ITEMS,
     ).filter(pa.array(decided))

@@ -1,9 +1,10 @@
-"""Pairs: RewardBench, its preference test sets (Prior Sets), and any file of pairs in its schema.
+"""Pairs: RewardBench, its preference test sets (Prior Sets), and any file of pairs.
 
-Record: prompt (a text, or messages), chosen, rejected, subset, id. A tie loses. Source: allenai/reward-bench, constants of version 1
-(method.md G1).
+Record: prompt (a text, or messages), chosen, rejected; or chosen and rejected as whole conversations that differ in the last message alone;
+subset (without it, the file's name) and id (without it, the line). A tie loses. Source: allenai/reward-bench, constants of version 1.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 
 from pipeline.benchmarks import fields, units
 
+FIELDS = ("prompt", "chosen", "rejected")
 REWARDBENCH: dict[str, dict[str, int]] = {
     "Chat": {
         "alpacaeval-easy": 100,
@@ -64,17 +66,47 @@ def item(record: Mapping[str, Any], line: int | None) -> dict[str, Any]:
 
     An empty response in a subset of RewardBench is scored as it is, as RewardBench does; elsewhere it says that something was lost.
     """
-    subset = fields.text(record, "subset")
-    read = fields.response if subset in SECTION else fields.text
-    chosen, rejected = read(record, "chosen"), read(record, "rejected")
-    return fields.item(
-        subset, fields.identity(record, "id", line), fields.prompt(record, "prompt"), [chosen], [rejected]
-    )
+    subset, item_id = fields.text(record, "subset"), fields.identity(record, "id", line)
+    messages, chosen, rejected = fields.two(record, blank=subset in SECTION)
+    problem = _problem(item_id, messages[-1]["content"]) if subset.startswith("hep-") and subset in SECTION else None
+    return fields.item(subset, item_id, messages, [chosen], [rejected], problem)
+
+
+_NUMBER = re.compile(r"/(\d+)$")
+_NAME = re.compile(r"`[^`(=]*?(\w+)\s*[(=]")
+
+
+def _problem(item_id: str, prompt: str) -> str | None:
+    """Which of HumanEvalPack's 164 problems a pair is about, in whatever language.
+
+    Its number, where the id ends with it (`Python/17`); else the name of the function that is asked for, without what languages write
+    differently: has_close_elements and HasCloseElements are one.
+    """
+    if number := _NUMBER.search(item_id):
+        return number[1]
+    name = _NAME.search(prompt)
+    return name[1].replace("_", "").lower() if name else None
 
 
 def outcomes(items: pa.Table, goodness: npt.ArrayLike) -> pa.Table:
     """Whether the chosen response scores strictly higher (1) or not (0), in the schema OUTCOMES."""
     return units.strict_wins(items, goodness)
+
+
+def named_by(file: str) -> dict[str, str]:
+    """Fields that the name of a file says: the subset, where a record has none. file: without its folder."""
+    return {"subset": file.split(".")[0]}
+
+
+def lacks(counts: Mapping[str, int]) -> str:
+    """What these subsets lack to be RewardBench, as words; "" where it is whole, or nothing is of it."""
+    there = [subset for subsets in REWARDBENCH.values() for subset in subsets if subset in counts]
+    if not there or is_rewardbench({subset: counts[subset] for subset in there}):
+        return ""
+    sections = [name for name, subsets in REWARDBENCH.items() if not set(subsets) & set(there)]
+    more = [s for name, subsets in REWARDBENCH.items() if name not in sections for s in subsets if s not in there]
+    fewer = [f"{n - counts[s]} of {n} pairs of {s}" for s, n in pairs_of().items() if s in there and counts[s] < n]
+    return units.without("RewardBench", [*sections, *more, *fewer], ()) or "more than RewardBench"
 
 
 def section_of(subset: str) -> str:
@@ -108,5 +140,9 @@ def is_rewardbench(counts: Mapping[str, int]) -> bool:
 
     counts: pairs of each subset.
     """
-    whole = {subset: n for subsets in REWARDBENCH.values() for subset, n in subsets.items()} | {"math-prm": MATH_PAIRS}
-    return dict(counts) == whole
+    return dict(counts) == pairs_of()
+
+
+def pairs_of() -> dict[str, int]:
+    """Pairs of each subset of RewardBench: 2,985 in all."""
+    return {subset: n for subsets in REWARDBENCH.values() for subset, n in subsets.items()} | {"math-prm": MATH_PAIRS}

@@ -20,6 +20,9 @@ from pipeline.benchmarks.units import Floats
 TIES = "Ties"
 DOMAINS = ("Factuality", "Precise IF", "Math", "Safety", "Focus", TIES)
 """Its subsets."""
+ITEMS_OF = {"Factuality": 475, "Precise IF": 160, "Math": 183, "Safety": 450, "Focus": 495}
+"""Published items of the domains whose items are units (arXiv 2506.01937, section 3)."""
+FIELDS = ("id", "prompt", "chosen", "rejected", "subset")
 TIED, REF, PREFERRED, HARD, MARGIN = 0.3, 0.3, 0.2, 0.2, 0.01
 """What makes the score of Ties: both prompts' accuracy, and how the margin to the wrong responses compares with the right ones' spread."""
 _ID = re.compile(r"(ref|tied):(0|[1-9][0-9]{0,17})")
@@ -38,7 +41,8 @@ def item(record: Mapping[str, Any], line: int | None) -> dict[str, Any]:
     for name, found in (("num_correct", chosen), ("num_incorrect", rejected)):
         if record.get(name) is not None and record[name] != len(found):
             raise ValueError(f"field {name} is {str(record[name])[:40]}, but there are {len(found)} responses")
-    return fields.item(subset, item_id, fields.prompt(record, "prompt"), chosen, rejected)
+    question = item_id.partition(":")[2] if subset == TIES else None  # the two prompts of a question make one unit
+    return fields.item(subset, item_id, fields.prompt(record, "prompt"), chosen, rejected, question)
 
 
 def outcomes(items: pa.Table, goodness: npt.ArrayLike) -> pa.Table:
@@ -49,6 +53,14 @@ def outcomes(items: pa.Table, goodness: npt.ArrayLike) -> pa.Table:
     of_ties = np.repeat(ties, lengths)
     best = _best_of(items.filter(pa.array(~ties)), values[~of_ties])
     return pa.concat_tables([best, _ties(items.filter(pa.array(ties)), values[of_ties])])
+
+
+def lacks(counts: Mapping[str, int]) -> str:
+    """What these subsets lack to be RewardBench 2, as words; "" where every domain is there with all of its items."""
+    fewer = [
+        f"{n - counts[domain]} of {n} items of {domain}" for domain, n in ITEMS_OF.items() if n > counts.get(domain, n)
+    ]
+    return units.without("RewardBench 2", [*DOMAINS, *fewer], counts)
 
 
 def section_of(subset: str) -> str:

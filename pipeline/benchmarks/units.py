@@ -4,7 +4,7 @@ Goodness is one flat array: the responses of all items, in order. A score that i
 is lost.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,7 +63,7 @@ def strict_wins(items: pa.Table, goodness: npt.ArrayLike) -> pa.Table:
 def outcomes(
     items: pa.Table, unit: Any, value: npt.ArrayLike, margin: npt.ArrayLike, measure: str = "accuracy"
 ) -> pa.Table:
-    """Rows of OUTCOMES. items: whose benchmark and subset the units have; unit: the units' names."""
+    """Rows of OUTCOMES. items: whose benchmark, subset and cluster the units have; unit: the units' names."""
     columns = {
         "benchmark": items["benchmark"],
         "subset": items["subset"],
@@ -71,6 +71,7 @@ def outcomes(
         "measure": pa.array([measure] * len(items), pa.string()),
         "value": np.asarray(value, dtype=np.float64),
         "margin": np.asarray(margin, dtype=np.float64),
+        "cluster": items["cluster"],
     }
     return pa.table(columns, schema=OUTCOMES)
 
@@ -86,6 +87,17 @@ def weighted(
         name: sum(weights[m] * accuracies[m] for m in found) / sum(weights[m] for m in found)
         for name, found in members.items()
     }
+
+
+def without(whole: str, parts: Sequence[str], there: Collection[str]) -> str:
+    """What a benchmark of some parts lacks, as words: "RM-Bench without Code and Math"; "" where it has them all. there: parts that it has."""
+    missing = [part for part in parts if part not in there]
+    return f"{whole} without {listed(missing)}" if missing else ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence: a, b and c."""
+    return " and ".join([part for part in (", ".join(names[:-1]), *names[-1:]) if part])
 
 
 def plain_mean(sections: Mapping[str, Any]) -> Any:

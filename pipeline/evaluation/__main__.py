@@ -21,8 +21,11 @@ from upath import UPath
 
 from pipeline.benchmarks import loading
 from pipeline.benchmarks.loading import Form, Loaded
+from pipeline.benchmarks.loading import prompts as read_prompts
+from pipeline.benchmarks.schema import TOTALS
 from pipeline.dataset.schema import DATASET
 from pipeline.evaluation import history, page, schema, summary, weights
+from pipeline.evaluation.doubt.contamination import contaminated
 from pipeline.evaluation.leaderboard import Evaluated
 from pipeline.evaluation.scorers.scorer import Scorer
 from pipeline.evaluation.scorers.specs import ModelSpec, spec_of
@@ -30,12 +33,17 @@ from pipeline.evaluation.scorers.starting import scorer_of
 from pipeline.evaluation.scoring import in_processes, reweighed, score
 from pipeline.models.outputs import parse_weights
 from pipeline.records import FileError
+from pipeline.settings import Decontamination
 from pipeline.store import read_table, write_table
+from pipeline.texts.decontamination import NGRAM, SEEN_PROMPTS, fingerprints
 
 KEPT = ".scores"
 """Folder in DIR of what is scored already."""
 PREFERENCES = "development_preferences.parquet"
 """What a model of this project brings along to fit its weights on."""
+RULE = Decontamination()
+"""When a prompt counts as one that was trained on: the profiles' rule as it comes."""
+UNCHECKED = "Nothing says which prompts the model was trained on, so nobody has looked whether items are among them (--trained-on FILE)."
 console = Console(highlight=False, soft_wrap=True)
 notes = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -65,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         metavar="FILE_OR_NAME",
         help=f"benchmark to score, by its name ({', '.join(loading.NAMED)}) or as a file, written FORM:FILE where its "
-        f"form isn't pairs; may be given several times",
+        f"form isn't pairs; FILE may be a folder of files, or a pattern in quotes ('rm_bench:data/*_filtered.json'); may be given several times",
     )
     parser.add_argument(
         "--out",
@@ -94,8 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--precision",
-        choices=["float32", "bfloat16"],
-        help="floating-point type of a model that is loaded here (default: float32, in which no score depends on its batch)",
+        choices=["float32", "bfloat16", "auto"],
+        help="floating-point type of a model that is loaded here; auto: bfloat16 where the device has it (default: float32, in which no score "
+        "depends on its batch)",
     )
     parser.add_argument(
         "--processes",
@@ -106,6 +115,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--served-model", metavar="NAME", help="name of the model at a server that has several")
     parser.add_argument("--key-env", metavar="VARIABLE", help="environment variable with the server's API key")
+    parser.add_argument(
+        "--trained-on",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="file of prompts that the model was trained on, with a field prompt or messages, to count the benchmark's items among them; may be "
+        "given several times; a model that this project trained says it by itself",
+    )
     parser.add_argument(
         "--against", type=Path, metavar="DIR", help="--out of an earlier evaluation, to compare this one with"
     )
@@ -131,6 +149,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         seed=options.seed if options.model == "random" else None,
     )
     before = _read(options.against) if options.against else None
+    trained = _trained_on(options)
 
     def log(message: str) -> None:
         notes.print(message, markup=False)
@@ -152,7 +171,17 @@ def _evaluate(options: argparse.Namespace) -> None:
         for name, value in scorer.identity.items()
         if name != "model" and isinstance(value, str | int | float)
     }
-    made = history.provenance(items, scorer.name, scorer.version, used, options.seed, **given, weights_from=tuned_on)
+    made = history.provenance(
+        items,
+        tables["outcomes.parquet"],
+        forms,
+        scorer.name,
+        scorer.version,
+        used,
+        options.seed,
+        **given,
+        weights_from=tuned_on,
+    )
     after = history.Run(made["code"], tables["outcomes.parquet"], made["benchmarks"])
     mine = Evaluated(
         scorer.name,
@@ -165,6 +194,7 @@ def _evaluate(options: argparse.Namespace) -> None:
             "device": scorer.device,
         },
         length_bias=tables["length_bias.parquet"],
+        contamination=_contamination(items, scores, forms, trained, options.seed),
         history=history.compare(before[1] if before else None, after, forms, options.seed),
     )
     models = [mine] + ([_told_apart(before[0], mine.model)] if before else [])
@@ -172,12 +202,52 @@ def _evaluate(options: argparse.Namespace) -> None:
     write_table(tables["outcomes.parquet"], UPath(options.out) / history.OUTCOMES_FILE)
     write_table(rejected, UPath(options.out) / "rejected.parquet")
     title = f"{scorer.name} on {', '.join(loaded)}"
+    unchecked = "" if trained is not None else UNCHECKED
     path = page.write(
-        options.out, title, models, _note(facts, options.model), datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        options.out,
+        title,
+        models,
+        " ".join(part for part in (_note(facts, options.model), unchecked) if part),
+        datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        always=(),
     )
     _show(mine, before)
+    notes.print(unchecked or _seen(mine), markup=False)
     log(_cost(facts))
     console.print(f"{path}", markup=False)
+
+
+def _trained_on(options: argparse.Namespace) -> pa.Table | None:
+    """Fingerprints of the prompts that the model was trained on: what its folder says, and the files that are named; None where nobody says it.
+
+    Raises FileError where the n-grams of the folder's are of another size than those of files.
+    """
+    found = [read_prompts(path) for path in options.trained_on]
+    hashed = [fingerprints(pc.unique(pa.concat_arrays(found)), RULE.ngram)] if found else []
+    own = Path(options.model).expanduser() / SEEN_PROMPTS
+    if own.is_file():
+        hashed.append(read_table(UPath(own)))
+    if len({table.schema.metadata[NGRAM] for table in hashed}) > 1:
+        raise FileError(
+            f"{own}: its n-grams are not of {RULE.ngram} words, so --trained-on can't be counted with them; leave it out"
+        )
+    return pa.concat_tables(hashed) if hashed else None
+
+
+def _contamination(
+    items: pa.Table, scores: pa.Table, forms: Mapping[str, Form], trained: pa.Table | None, seed: int
+) -> pa.Table:
+    """Accuracies without the items that the model was trained on, in the schema CONTAMINATION; empty where nobody says what these are."""
+    if trained is None:
+        return schema.CONTAMINATION.empty_table()
+    return summary.contamination(items, scores, forms, contaminated(items, trained, RULE), seed)
+
+
+def _seen(mine: Evaluated) -> str:
+    """How many items the model was trained on."""
+    rows = mine.contamination.to_pylist()
+    said = (f"{row['contaminated']} of {row['items']} items of {row['benchmark']}" for row in rows)
+    return f"Prompts that the model was trained on: {', '.join(said)}."
 
 
 def _load(wanted: Sequence[str]) -> tuple[dict[str, Loaded], dict[str, Form]]:
@@ -279,6 +349,7 @@ def _note(facts: Mapping[str, Any], model: str) -> str:
 def _show(mine: Evaluated, before: tuple[Evaluated, history.Run] | None) -> None:
     rows = mine.summary.to_pylist()
     for benchmark in dict.fromkeys(row["benchmark"] for row in rows):
+        lacks = mine.provenance["benchmarks"][benchmark]["lacks"]
         columns = (
             Column(name, no_wrap=True, justify="right")
             for name in ("units", "accuracy", "95 % interval", "longest", "random")
@@ -293,18 +364,21 @@ def _show(mine: Evaluated, before: tuple[Evaluated, history.Run] | None) -> None
         for row in (r for r in rows if r["benchmark"] == benchmark):
             if row["level"] == "section" and row["name"] in subsets:
                 continue  # of one subset: the same figure again
-            name = {"overall": "overall", "section": f"section {row['name']}", "subset": row["name"]}[row["level"]]
+            names = {"overall": "overall", "part": "this part", "section": f"section {row['name']}"}
+            name = names.get(row["level"], row["name"])
             measure = "" if row["measure"] == summary.ACCURACY else f", {row['measure']}"
             shown = (
                 "" if row[n] is None else f"{100 * row[n]:.1f}"
                 for n in ("accuracy", "low", "high", "longest_accuracy", "random_accuracy")
             )
             accuracy, low, high, *baselines = shown
-            style = "bold" if row["level"] == "overall" else ""
-            table.add_row(
-                escape(name + measure), f"{row['units']:,}", accuracy, f"{low} to {high}", *baselines, style=style
-            )
+            style = "bold" if row["level"] in TOTALS else ""
+            units = f"{row['units']:,}"
+            units += "" if row["independent"] == row["units"] else f" ({row['independent']:,} independent)"
+            table.add_row(escape(name + measure), units, accuracy, f"{low} to {high}", *baselines, style=style)
         console.print(table)
+        if lacks:
+            console.print(f"This is {lacks}: no score of the published benchmark.", style="yellow", markup=False)
     if mine.tuned_on:
         console.print(
             f"The weights were searched on {mine.tuned_on}: they are tuned on the test set, so this is no result to report.",

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.benchmarks.schema import TOTALS
 from pipeline.evaluation.leaderboard import REWARDBENCH
 from pipeline.evaluation.published import PUBLISHED_SCORES
 from pipeline.evaluation.results import Results
@@ -97,7 +98,7 @@ def score_views(
         rows.append(
             {"missing": responses - len(scored), "unusable_share": len(unusable) / (len(given) + len(unusable))}
         )
-    overall = pc.and_(pc.equal(summary["level"], "overall"), pc.equal(summary["measure"], ACCURACY))
+    overall = pc.and_(pc.is_in(summary["level"], pa.array(TOTALS)), pc.equal(summary["measure"], ACCURACY))
     return {
         "benchmarks": pa.Table.from_pylist(rows),
         "finite": pa.table({"finite": np.isfinite(np.asarray(scores["goodness"], dtype=np.float64))}),
@@ -120,6 +121,7 @@ def leaderboard_views(table: pa.Table, unequal: int) -> dict[str, pa.Table]:
     unequal: how many benchmarks have different items for different models.
     """
     ours, published = (table.filter(pc.equal(table["origin"], origin)) for origin in ("ours", "published"))
+    published = published.filter(pc.equal(published["benchmark"], REWARDBENCH))
     mixed = pc.sum(pc.equal(ours["benchmark"], REWARDBENCH)).as_py() or 0
     totals = {
         "ours": [len(ours)],

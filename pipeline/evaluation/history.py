@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.benchmarks.loading import Form
+from pipeline.benchmarks.loading import FORMS, Form
 from pipeline.evaluation.doubt import bootstrap
 from pipeline.evaluation.schema import HISTORY
 from pipeline.evaluation.summary import ACCURACY
@@ -26,6 +26,8 @@ OUTCOMES_FILE = "outcomes.parquet"
 
 def provenance(
     items: pa.Table,
+    outcomes: pa.Table,
+    forms: Mapping[str, Form],
     model: str,
     model_version: str,
     weights: Mapping[str, float],
@@ -35,13 +37,15 @@ def provenance(
 ) -> dict[str, Any]:
     """What scores depend on, as JSON takes it: model, weights of its outputs, hash of each benchmark's items, hash of our code, seed, time.
 
-    model_version: hash of its files, or the revision of a hub commit. settings: what else the scores depend on (precision, tokens).
+    Of each benchmark it also says the form, and what its units lack to be the published one. outcomes: schema OUTCOMES;
+    forms: of each benchmark. model_version: hash of its files, or the revision of a hub commit. settings: what else the scores depend
+    on (precision, tokens).
     """
     facts = {
         "model": model,
         "model_version": model_version,
         "weights": dict(weights),
-        "benchmarks": fingerprints(items),
+        "benchmarks": {name: found | _kind(outcomes, name, forms[name]) for name, found in fingerprints(items).items()},
         "code": code_hash(),
         "seed": seed,
         "scored_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -49,11 +53,21 @@ def provenance(
     return facts | settings | facts
 
 
+def _kind(outcomes: pa.Table, benchmark: str, form: Form) -> dict[str, str]:
+    """The form of a benchmark, and what it lacks to be the published one."""
+    mine = pc.and_(pc.equal(outcomes["benchmark"], benchmark), pc.equal(outcomes["measure"], ACCURACY))
+    counts = {row["values"]: row["counts"] for row in pc.value_counts(outcomes.filter(mine)["subset"]).to_pylist()}
+    return {"form": next(name for name, known in FORMS.items() if known is form), "lacks": form.lacks(counts)}
+
+
 def fingerprints(items: pa.Table) -> dict[str, dict[str, Any]]:
-    """Number, and sha256 of the content, of each benchmark's items (schema ITEMS) in their order."""
+    """Number, and sha256 of the content, of each benchmark's items (schema ITEMS, but for benchmark and cluster) in their order."""
     found = {}
     for benchmark in pc.unique(items["benchmark"]).to_pylist():
-        mine, sha = items.filter(pc.equal(items["benchmark"], benchmark)).drop_columns(["benchmark"]), hashlib.sha256()
+        mine, sha = (
+            items.filter(pc.equal(items["benchmark"], benchmark)).drop_columns(["benchmark", "cluster"]),
+            hashlib.sha256(),
+        )
         for batch in mine.to_batches(max_chunksize=1000):
             for row in batch.to_pylist():
                 sha.update(json.dumps(row, sort_keys=True).encode())
@@ -111,4 +125,7 @@ def compare(
 
 def _accuracies(run: Run, benchmark: str) -> pa.Table:
     chosen = pc.and_(pc.equal(run.outcomes["benchmark"], benchmark), pc.equal(run.outcomes["measure"], ACCURACY))
-    return run.outcomes.filter(chosen)
+    found = run.outcomes.filter(chosen)
+    if "cluster" in found.column_names:
+        return found
+    return found.append_column("cluster", pa.nulls(len(found), pa.string()))  # published before clusters were kept

@@ -1,4 +1,4 @@
-"""Models on benchmarks, each benchmark with sections of its own; and HelpSteer2's published rows, which are RewardBench's."""
+"""Models on benchmarks, each benchmark with sections of its own; and published rows: HelpSteer2's, which are RewardBench's, and others'."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,15 +8,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.benchmarks import pairs
+from pipeline.benchmarks.schema import TOTALS
 from pipeline.evaluation.history import ASSET
-from pipeline.evaluation.published import COMPUTE, PUBLISHED_SCORES, PUBLISHED_SOURCE
-from pipeline.evaluation.schema import CALIBRATION, CALIBRATION_BINS, CONTAMINATION, HISTORY, LEADERBOARD, LENGTH_BIAS
+from pipeline.evaluation.published import (
+    COMPUTE,
+    OTHERS,
+    PUBLISHED_OVERALL,
+    PUBLISHED_SCORES,
+    PUBLISHED_SOURCE,
+    TABLE_3,
+)
+from pipeline.evaluation.schema import (
+    CALIBRATION,
+    CALIBRATION_BINS,
+    CONTAMINATION,
+    HISTORY,
+    LEADERBOARD,
+    LENGTH_BIAS,
+)
 from pipeline.evaluation.summary import ACCURACY
 from pipeline.store import Store
 
 REWARDBENCH = "RewardBench"
-RANKED = ("overall", "section", "subset")
-FIRST = ("model", "measure", "overall")
+RANKED = (*TOTALS, "section", "subset")
+FIRST = ("model", "measure", *TOTALS)
 LAST = ("longest", "random", "units", "train_seconds", "score_seconds", "device", "rated_by", "tuned_on")
 """Columns of `wide` before and after the sections."""
 COMPUTE_COLUMNS = ("train_seconds", "train_tokens", "score_seconds", "score_tokens", "device")
@@ -82,15 +97,29 @@ def unequal(models: Sequence[Evaluated]) -> list[str]:
     return [name for name, found in hashes.items() if len(found) > 1]
 
 
-def board(models: Sequence[Evaluated]) -> pa.Table:
-    """Models, the best of each benchmark first, then the published rows, in the schema LEADERBOARD."""
+def forms_run(models: Sequence[Evaluated]) -> list[str]:
+    """Forms of published benchmarks that models were scored on, whole or a part; of pairs, where they are RewardBench's."""
+    found = dict[str, None]()
+    for model in models:
+        for name, facts in model.provenance["benchmarks"].items():
+            form = facts.get("form", "")
+            if form in OTHERS or (form == TABLE_3 and (facts["lacks"] or is_rewardbench(model.summary, name))):
+                found[form] = None
+    return list(found)
+
+
+def board(models: Sequence[Evaluated], always: Sequence[str] = (TABLE_3,)) -> pa.Table:
+    """Models, the best of each benchmark first, then published rows, in the schema LEADERBOARD.
+
+    Published are the scores on the benchmarks that were run, and those of the forms in `always`: HelpSteer2's Table 3.
+    """
     rows = []
     for model in models:
         facts = {"model": model.model, "origin": "ours", "source": "measured here", "rated_by": model.rated_by}
         facts |= {"tuned_on": model.tuned_on, "model_version": model.provenance["model_version"]}
         facts |= {name: model.compute.get(name) for name in COMPUTE_COLUMNS}
         rows += [{**facts, **_percent(row)} for row in model.summary.to_pylist()]
-    totals = [r for r in rows if (r["level"], r["measure"]) == ("overall", ACCURACY)]
+    totals = [r for r in rows if r["level"] in TOTALS and r["measure"] == ACCURACY]
     rank = {(r["benchmark"], r["model"]): (-r["accuracy"], r["model"]) for r in totals}
     order = list(dict.fromkeys(r["benchmark"] for r in rows))
 
@@ -99,18 +128,32 @@ def board(models: Sequence[Evaluated]) -> pa.Table:
         return order.index(row["benchmark"]), by_model, row["measure"] != ACCURACY, RANKED.index(row["level"])
 
     rows.sort(key=place)
-    return pa.Table.from_pylist(rows + published_rows(), schema=LEADERBOARD)
+    return pa.Table.from_pylist(rows + published_rows([*always, *forms_run(models)]), schema=LEADERBOARD)
 
 
 def _percent(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of SUMMARY in percent, with LEADERBOARD's names."""
-    kept = {name: row[name] for name in ("benchmark", "level", "name", "measure", "units")}
+    kept = {name: row[name] for name in ("benchmark", "level", "name", "measure", "units", "independent")}
     figures = {"accuracy": "", "low": "", "high": "", "longest": "_accuracy", "random": "_accuracy"}
     return kept | {name: 100 * row[name + end] for name, end in figures.items()}
 
 
-def published_rows() -> list[dict[str, Any]]:
-    """HelpSteer2's Table 3 as rows of LEADERBOARD."""
+def published_rows(forms: Sequence[str]) -> list[dict[str, Any]]:
+    """What was published of benchmarks of some forms as rows of LEADERBOARD; of `pairs`, HelpSteer2's Table 3."""
+    rows: list[dict[str, Any]] = []
+    for form in dict.fromkeys(forms):
+        rows += _table_3() if form == TABLE_3 else _published_overall(form)
+    return rows
+
+
+def _published_overall(form: str) -> list[dict[str, Any]]:
+    name = OTHERS[form]
+    row = {"origin": "published", "benchmark": name, "name": name, "level": "overall", "measure": ACCURACY}
+    there = [published for published in PUBLISHED_OVERALL if form in published[2]]
+    return [{**row, "model": model, "accuracy": scores[form], "source": source} for model, source, scores in there]
+
+
+def _table_3() -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for model, total, *sections in PUBLISHED_SCORES:
         named = zip((*pairs.REWARDBENCH, pairs.PRIOR_SETS), sections, strict=True)
@@ -137,8 +180,8 @@ def wide(table: pa.Table, benchmark: str, origin: str = "ours") -> pa.Table:
     named = {r["name"]: f"section {r['name']}" if r["name"] in FIRST + LAST else r["name"] for r in mine}
     for row in mine:
         at = rows.setdefault((row["model"], row["measure"]), {})
-        if row["level"] == "overall":
-            at |= {name: _rounded(row[name]) for name in (*FIRST, *LAST) if name in row} | {"overall": _shown(row)}
+        if row["level"] in TOTALS:
+            at |= {name: _rounded(row[name]) for name in (*FIRST, *LAST) if name in row} | {row["level"]: _shown(row)}
         elif row["level"] == "section":
             at[named[row["name"]]] = _shown(row)
     sections = dict.fromkeys(named[r["name"]] for r in mine if r["level"] == "section")

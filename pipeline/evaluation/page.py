@@ -11,9 +11,18 @@ from typing import Any
 import jinja2
 import pyarrow as pa
 
-from pipeline.benchmarks import pairs
-from pipeline.evaluation.leaderboard import RANKED, Evaluated, board, is_rewardbench, published_rows, unequal
-from pipeline.evaluation.published import PUBLISHED_SOURCE
+from pipeline.benchmarks.schema import TOTALS
+from pipeline.evaluation.leaderboard import (
+    RANKED,
+    REWARDBENCH,
+    Evaluated,
+    board,
+    forms_run,
+    is_rewardbench,
+    published_rows,
+    unequal,
+)
+from pipeline.evaluation.published import OTHERS, PUBLISHED_SOURCE, TABLE_3
 from pipeline.evaluation.summary import ACCURACY
 
 HTML, JSON, CSV = "report.html", "summary.json", "summary.csv"
@@ -22,26 +31,39 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """How a cell begins that a spreadsheet would evaluate."""
 
 
-def write(folder: Path, title: str, models: Sequence[Evaluated], note: str = "", made: str = "") -> Path:
+def write(
+    folder: Path,
+    title: str,
+    models: Sequence[Evaluated],
+    note: str = "",
+    made: str = "",
+    always: Sequence[str] = (TABLE_3,),
+) -> Path:
     """Write the files of `files` into a folder; the path of the page."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files(title, models, note, made).items():
+    for name, content in files(title, models, note, made, always).items():
         (folder / name).write_bytes(content)
     return folder / HTML
 
 
-def files(title: str, models: Sequence[Evaluated], note: str = "", made: str = "") -> dict[str, bytes]:
+def files(
+    title: str,
+    models: Sequence[Evaluated],
+    note: str = "",
+    made: str = "",
+    always: Sequence[str] = (TABLE_3,),
+) -> dict[str, bytes]:
     """The page, its figures as JSON, and every figure as CSV, by file name.
 
-    models: at least one, in any order. note: what a reader must know first (who rated); made: when, for the reader.
-    Raises ValueError without a model.
+    models: at least one, in any order. note: what a reader must know first (who rated); made: when, for the reader; always: forms whose
+    published scores are shown whether or not a benchmark of theirs was run. Raises ValueError without a model.
     """
     if not models:
         raise ValueError("no model to show: score one first")
-    table = board(models)
+    table, published = board(models, always), published_rows([*always, *forms_run(models)])
     return {
-        HTML: _html(title, models, table, note, made).encode(),
-        JSON: _json(title, models, note, made).encode(),
+        HTML: _html(title, models, table, note, made, published).encode(),
+        JSON: _json(title, models, note, made, published).encode(),
         CSV: _csv(table).encode(),
     }
 
@@ -49,7 +71,7 @@ def files(title: str, models: Sequence[Evaluated], note: str = "", made: str = "
 # -------------------------------------------------------------------------------------------------------------------------- JSON and CSV
 
 
-def _json(title: str, models: Sequence[Evaluated], note: str, made: str) -> str:
+def _json(title: str, models: Sequence[Evaluated], note: str, made: str, published: Sequence[Mapping[str, Any]]) -> str:
     shown = [
         {
             "model": model.model,
@@ -61,7 +83,7 @@ def _json(title: str, models: Sequence[Evaluated], note: str, made: str) -> str:
         }
         for model in models
     ]
-    document = {"title": title, "note": note, "made": made, "models": shown, "published": published_rows()}
+    document = {"title": title, "note": note, "made": made, "models": shown, "published": published}
     return json.dumps(_finite(document), indent=1, ensure_ascii=False, allow_nan=False)
 
 
@@ -87,7 +109,14 @@ def _csv(table: pa.Table) -> str:
 # --------------------------------------------------------------------------------------------------------------------------------- page
 
 
-def _html(title: str, models: Sequence[Evaluated], table: pa.Table, note: str, made: str) -> str:
+def _html(
+    title: str,
+    models: Sequence[Evaluated],
+    table: pa.Table,
+    note: str,
+    made: str,
+    published: Sequence[Mapping[str, Any]],
+) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -106,7 +135,8 @@ def _html(title: str, models: Sequence[Evaluated], table: pa.Table, note: str, m
         calibration=[_calibration(model) for model in models if len(model.calibration)],
         history=[(model.model, row) for model in models for row in model.history.to_pylist()],
         compute=[model for model in models if any(value is not None for value in model.compute.values())],
-        published=_published(rows, models),
+        published=_published(rows, models, published) if any(r["level"] == "section" for r in published) else None,
+        others=_others(rows, models, published),
         source=PUBLISHED_SOURCE,
     )
 
@@ -116,13 +146,15 @@ def _benchmark(name: str, rows: Sequence[Mapping[str, Any]], models: Sequence[Ev
     mine = [row for row in rows if row["benchmark"] == name]
     levels = {level: list(dict.fromkeys(row["name"] for row in mine if row["level"] == level)) for level in RANKED}
     cells = {(row["model"], row["measure"], row["level"], row["name"]): row for row in mine}
-    bars = [row for row in mine if row["level"] == "overall"]
+    bars = [row for row in mine if row["level"] in TOTALS]
+    facts = [model.provenance["benchmarks"].get(name, {}) for model in models]
     return {
         "name": name,
         "unequal": name in unequal(models),
         "bars": bars,
         "whole": any(is_rewardbench(model.summary, name) for model in models),
-        "partly": any(subset in pairs.SECTION for subset in levels["subset"]),
+        "lacks": next((found["lacks"] for found in facts if found.get("lacks")), ""),
+        "dependent": any(row["independent"] not in (None, row["units"]) for row in bars),
         "tables": [
             {
                 "level": level,
@@ -155,8 +187,26 @@ def _calibration(model: Evaluated) -> dict[str, Any]:
     return {"model": model.model, "rows": model.calibration.to_pylist(), "bins": bins}
 
 
-def _published(rows: Sequence[Mapping[str, Any]], models: Sequence[Evaluated]) -> dict[str, Any]:
-    """The published models, and ours where a benchmark is RewardBench itself: figures by section."""
+def _others(
+    rows: Sequence[Mapping[str, Any]], models: Sequence[Evaluated], published: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Published scores on benchmarks other than RewardBench that were run, and ours where one is whole; the best first."""
+    forms = {(m.model, name): facts.get("form") for m in models for name, facts in m.provenance["benchmarks"].items()}
+    found = list[dict[str, Any]]()
+    for form, name in OTHERS.items():
+        ours = [row for row in rows if row["level"] == "overall" and row["measure"] == ACCURACY
+                and forms[row["model"], row["benchmark"]] == form]  # fmt: skip
+        theirs = [row for row in published if row["benchmark"] == name]
+        if theirs:
+            found.append({"name": name, "rows": sorted([*ours, *theirs], key=lambda row: -row["accuracy"])})
+    return found
+
+
+def _published(
+    rows: Sequence[Mapping[str, Any]], models: Sequence[Evaluated], published: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The published models on RewardBench, and ours where a benchmark is RewardBench itself: figures by section."""
+    published = [row for row in published if row["benchmark"] == REWARDBENCH]
     whole = {
         (m.model, name)
         for m in models
@@ -165,11 +215,11 @@ def _published(rows: Sequence[Mapping[str, Any]], models: Sequence[Evaluated]) -
     }
     ours = [row for row in rows if (row["model"], row["benchmark"]) in whole and row["measure"] == ACCURACY]
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in [*ours, *published_rows()]:
+    for row in [*ours, *published]:
         of_model = {name: row.get(name) for name in ("model", "origin", "benchmark", "rated_by", "tuned_on")}
         of_model["compute"] = row["device"] if row["origin"] == "published" else None  # ours scored on its device
         at = found.setdefault((row["model"], row["origin"]), of_model)
         if row["level"] != "subset":
-            at["Overall" if row["level"] == "overall" else row["name"]] = row["accuracy"]
-    sections = dict.fromkeys(row["name"] for row in published_rows() if row["level"] == "section")
+            at["Overall" if row["level"] in TOTALS else row["name"]] = row["accuracy"]
+    sections = dict.fromkeys(row["name"] for row in published if row["level"] == "section")
     return {"columns": ["Overall", *sections], "rows": list(found.values())}

@@ -1,4 +1,4 @@
-"""What HelpSteer2 published of reward models on RewardBench: its Table 3, and the compute of two of them."""
+"""What was published of reward models: HelpSteer2's Table 3 on RewardBench with the compute of two of them, and scores on other benchmarks."""
 
 PUBLISHED_SOURCE = "HelpSteer2 (arXiv 2406.08673), Table 3"
 PUBLISHED_SCORES: tuple[tuple[str, float, float, float, float, float, float | None], ...] = (
@@ -29,3 +29,28 @@ COMPUTE = {
     "Llama 3 70B RM (w. HelpSteer2)": "64 node-hours of 8 H100",
 }
 """Training, from the paper's appendix, in H100-equivalents."""
+
+TABLE_3 = "pairs"
+"""The form that the scores above are of."""
+OTHERS = {"rewardbench2": "RewardBench 2", "rm_bench": "RM-Bench", "judgebench": "JudgeBench"}
+"""Names of the other benchmarks, by their forms."""
+_SKYWORK, _RLBFF = "Skywork-Reward-V2 (arXiv 2507.01352)", "RLBFF (arXiv 2509.21319)"
+_HELPSTEER3, _REWARDBENCH2 = "HelpSteer3-Preference (arXiv 2505.11475)", "RewardBench 2 (arXiv 2506.01937)"
+PUBLISHED_OVERALL: tuple[tuple[str, str, dict[str, float]], ...] = (
+    ("Skywork-Reward-V2-Llama-3.1-8B-40M", _SKYWORK, {"rewardbench2": 86.5, "rm_bench": 96.0, "judgebench": 83.4}),
+    ("Skywork-Reward-V2-Llama-3.1-8B", _SKYWORK, {"rewardbench2": 84.1, "rm_bench": 92.8, "judgebench": 80.0}),
+    ("LMUnit-qwen72b", _REWARDBENCH2, {"rewardbench2": 82.1}),
+    ("LMUnit-70b", _REWARDBENCH2, {"rewardbench2": 80.5}),
+    ("PGRM", _REWARDBENCH2, {"rewardbench2": 80.0}),
+    ("gemini-2.5-pro", _REWARDBENCH2, {"rewardbench2": 79.5}),
+    ("Skywork-Reward-V2-Qwen3-8B", _SKYWORK, {"rewardbench2": 78.4}),
+    ("QRM-Gemma", _REWARDBENCH2, {"rewardbench2": 76.7}),
+    ("Llama-3.1-Nemotron-70B-Reward", _SKYWORK, {"rewardbench2": 76.7, "rm_bench": 72.2, "judgebench": 65.8}),
+    ("INF-ORM-Llama3.1-70B", _SKYWORK, {"rewardbench2": 76.5}),
+    ("Skywork-Reward-V2-Qwen3-0.6B", _SKYWORK, {"rewardbench2": 61.3}),
+    ("Qwen3-Nemotron-32B-GenRM-Principle", _RLBFF, {"rm_bench": 86.2, "judgebench": 81.4}),
+    ("Reward-Principle, 70B", _RLBFF, {"rm_bench": 83.6, "judgebench": 76.3}),
+    ("HelpSteer3 multilingual, 70B", _HELPSTEER3, {"rm_bench": 82.4, "judgebench": 69.4}),
+    ("HelpSteer3 English, 70B", _HELPSTEER3, {"rm_bench": 79.9, "judgebench": 73.7}),
+)
+"""Model, where it was published, and overall scores in percent, by form."""

@@ -63,7 +63,9 @@ def results_of(
         profile.seed,
     )
     scored_as = {name: value for name, value in facts["scored_as"].items() if name in SCORED_AS}
-    made = history.provenance(items, recipe, facts["model_version"], weights, profile.seed, **scored_as)
+    made = history.provenance(
+        items, figures["outcomes.parquet"], forms, recipe, facts["model_version"], weights, profile.seed, **scored_as
+    )
     now = history.Run("", figures["outcomes.parquet"], made["benchmarks"])
     before = history.last_published(store, recipe)
     rejected = pa.concat_tables(b.rejected for b in loaded)

@@ -46,10 +46,11 @@ SCORES = pa.schema(
 SUMMARY = pa.schema(
     [
         ("benchmark", pa.string()),
-        ("level", pa.string()),  # subset | section | overall
+        ("level", pa.string()),  # subset | section | one of TOTALS
         ("name", pa.string()),
         ("measure", pa.string()),
         ("units", pa.int64()),
+        ("independent", pa.int64()),  # clusters that the units are of: what an interval draws
         ("accuracy", pa.float64()),
         ("low", pa.float64()),  # 95 % bootstrap interval
         ("high", pa.float64()),
@@ -145,6 +146,7 @@ LEADERBOARD = pa.schema(
         ("name", pa.string()),
         ("measure", pa.string()),
         ("units", pa.int64()),
+        ("independent", pa.int64()),
         ("accuracy", pa.float64()),
         ("low", pa.float64()),
         ("high", pa.float64()),

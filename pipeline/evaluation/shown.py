@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import plots
+from pipeline.benchmarks.schema import TOTALS
 from pipeline.evaluation import summary
 from pipeline.evaluation.leaderboard import REWARDBENCH, wide
 from pipeline.evaluation.results import Results
@@ -84,7 +85,7 @@ def leaderboard(table: pa.Table, recipes: int, rated_by: str) -> dict[str, Shown
 
 def _plot(ours: pa.Table, benchmark: str) -> Markdown:
     """Overall figures of a benchmark with their intervals, beside what length and chance reach."""
-    rows = [r for r in ours.to_pylist() if (r["benchmark"], r["level"]) == (benchmark, "overall")]
+    rows = [r for r in ours.to_pylist() if r["benchmark"] == benchmark and r["level"] in TOTALS]
     labels = [r["model"] if r["measure"] == summary.ACCURACY else f"{r['model']}, {r['measure']}" for r in rows]
     marks = {"the longest response": [r["longest"] for r in rows], "random scores": [r["random"] for r in rows]}
     ends = [(r["low"], r["high"]) for r in rows]

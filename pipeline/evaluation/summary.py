@@ -24,7 +24,7 @@ def figures(items: pa.Table, scores: pa.Table, forms: Mapping[str, Form], seed: 
     return {
         "summary.parquet": summarise(items, scores, forms, seed),
         "outcomes.parquet": outcomes_of(items, scores, forms),
-        "length_bias.parquet": length_bias(scores, seed),
+        "length_bias.parquet": length_bias(items, scores, seed),
     }
 
 
@@ -38,11 +38,11 @@ def outcomes_of(items: pa.Table, scores: pa.Table, forms: Mapping[str, Form]) ->
 
 
 def summarise(items: pa.Table, scores: pa.Table, forms: Mapping[str, Form], seed: int) -> pa.Table:
-    """Every measure of every subset, section and benchmark with a 95 % bootstrap interval over units, in the schema SUMMARY.
+    """Every measure of every subset, section and benchmark with a 95 % bootstrap interval over clusters, in the schema SUMMARY.
 
     items: schema ITEMS; scores: schema SCORES, a row a response, in the items' order; forms: of each benchmark. Beside each figure stands
-    the same one of a scorer that prefers the longest response, and what one that draws at random is to be expected to get. Raises
-    ValueError where scores are not of these items.
+    the same one of a scorer that prefers the longest response, and what one that draws at random is to be expected to get. A figure of one
+    cluster has the interval from 0 to 1. Raises ValueError where scores are not of these items.
     """
     rows: list[dict[str, Any]] = []
     for benchmark, given, mine in _benchmarks(items, scores):
@@ -50,23 +50,25 @@ def summarise(items: pa.Table, scores: pa.Table, forms: Mapping[str, Form], seed
         found, longest = (form.outcomes(given, _column(given, mine, name)) for name in ("goodness", "characters"))
         random = chance(given, form, seed)
         for measure in pc.unique(found["measure"]).to_pylist():
-            values, by_length = (
-                bootstrap.by_subset(t.filter(pc.equal(t["measure"], measure))) for t in (found, longest)
-            )
-            counts = bootstrap.counts_of(values)
+            units, by_length = (bootstrap.Units.of(t.filter(pc.equal(t["measure"], measure))) for t in (found, longest))
+            counts = units.counts
             of_subsets: dict[str, dict[str, Any]] = {
-                "accuracy": {s: float(v.mean()) for s, v in values.items()},
-                "drawn": bootstrap.drawn_subsets(values, seed, benchmark, measure),
-                "longest_accuracy": {s: float(v.mean()) for s, v in by_length.items()},
+                "accuracy": units.means,
+                "drawn": bootstrap.drawn_subsets(units, seed, benchmark, measure),
+                "longest_accuracy": by_length.means,
                 "random_accuracy": random[measure],
             }
+            total = "part" if form.lacks(counts) else "overall"
             of_sections = {name: form.sections(part, counts) for name, part in of_subsets.items()}
             totals = {name: {benchmark: form.overall(part, counts)} for name, part in of_sections.items()}
-            for level, parts in (("subset", of_subsets), ("section", of_sections), ("overall", totals)):
+            for level, parts in (("subset", of_subsets), ("section", of_sections), (total, totals)):
                 for name in parts["accuracy"]:
-                    units = _units(form, counts, level, name)
-                    row = {"benchmark": benchmark, "level": level, "name": name, "measure": measure, "units": units}
+                    behind = _subsets(form, counts, level, name)
+                    row = {"benchmark": benchmark, "level": level, "name": name, "measure": measure}
+                    row |= {"units": sum(counts[subset] for subset in behind), "independent": units.independent(behind)}
                     low, high = bootstrap.interval(parts["drawn"][name])
+                    if row["independent"] == 1:  # of one, no draw differs: nothing is known of others
+                        low, high = min(0.0, float(parts["accuracy"][name])), max(1.0, float(parts["accuracy"][name]))
                     row |= {figure: float(part[name]) for figure, part in parts.items() if figure != "drawn"}
                     rows.append(row | {"low": low, "high": high})
     return pa.Table.from_pylist(rows, schema=SUMMARY)
@@ -132,8 +134,8 @@ def _named(table: pa.Table, found: pa.Table) -> np.ndarray[Any, np.dtype[np.bool
     return np.asarray(pc.is_in(keys[0], value_set=keys[1].combine_chunks()), dtype=bool)
 
 
-def _units(form: Form, counts: Mapping[str, int], level: str, name: str) -> int:
-    """Units behind a figure."""
+def _subsets(form: Form, counts: Mapping[str, int], level: str, name: str) -> list[str]:
+    """Subsets whose units are behind a figure."""
     if level == "section":
-        return sum(n for subset, n in counts.items() if form.section_of(subset) == name)
-    return counts[name] if level == "subset" else sum(counts.values())
+        return [subset for subset in counts if form.section_of(subset) == name]
+    return [name] if level == "subset" else list(counts)

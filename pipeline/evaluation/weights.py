@@ -187,8 +187,8 @@ def _climb(items: pa.Table, predicted: Floats, start: Floats, form: Form) -> tup
 
 def _figure(items: pa.Table, goodness: Floats, form: Form) -> float:
     outcomes = form.outcomes(items, goodness)
-    values = bootstrap.by_subset(outcomes.filter(pc.equal(outcomes["measure"], "accuracy")))
-    return float(bootstrap.overall(form, {s: v.mean() for s, v in values.items()}, bootstrap.counts_of(values)))
+    units = bootstrap.Units.of(outcomes.filter(pc.equal(outcomes["measure"], "accuracy")))
+    return float(bootstrap.overall(form, units.means, units.counts))
 
 
 def _differences(preferences: pa.Table, outputs: Sequence[str] | None = None) -> tuple[list[str], Floats]:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from pipeline.benchmarks.schema import TOTALS
 from pipeline.settings import Section
 from pipeline.store import local_path, read_table
 from pipeline.vocabulary import RatedBy
@@ -24,6 +25,7 @@ class Accuracy(Section):
     """A row of the card's table: how often the model prefers the response that a benchmark holds to be better."""
 
     name: str
+    level: str = Field(description="overall, or part where it is not the whole of a published benchmark")
     units: int
     accuracy: float
     low: float
@@ -35,7 +37,7 @@ def accuracies_in(summary: pa.Table) -> list[Accuracy]:
     return [
         Accuracy(**{field: row[field] for field in Accuracy.model_fields})
         for row in summary.to_pylist()
-        if (row["level"], row["measure"]) == ("overall", "accuracy")
+        if row["level"] in TOTALS and row["measure"] == "accuracy"
     ]
 
 

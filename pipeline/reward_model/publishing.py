@@ -14,9 +14,10 @@ from pipeline.models.checkpoints import identity
 from pipeline.models.templates import DATE, writes_date
 from pipeline.reward_model.made import Made
 from pipeline.reward_model.schema import CURVE, PREDICTIONS, PREFERENCE_PREDICTIONS, STEPS
-from pipeline.reward_model.sides import Side, prompts_of
+from pipeline.reward_model.sides import Side, prompts_of, seen_prompts
 from pipeline.reward_model.spec import TrainingSpec
 from pipeline.store import write_table
+from pipeline.texts.decontamination import SEEN_PROMPTS
 from pipeline.vocabulary import ATTRIBUTES, OUTPUTS
 from pipeline.worker import Figures, Log, Progress
 
@@ -45,6 +46,7 @@ def publish(spec: TrainingSpec, train: Side, development: Side, made: Made, out:
     write_table(rated, UPath(out / "development_predictions.parquet"))
     write_table(preferred, UPath(out / "development_preferences.parquet"))
     write_table(prompts_of(train), UPath(out / "training_prompts.parquet"))
+    write_table(seen_prompts(train, development), UPath(out / SEEN_PROMPTS))
     chosen = [row for row in made.curve if row["chosen"]][-1]
     text = figures_of(last, text_outputs(last, train, development), development.examples(last))
     (out / "README.md").write_text(_card(spec, train, development, chosen, made, text, out))

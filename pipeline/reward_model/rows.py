@@ -5,32 +5,29 @@
 | `prompt`, `response` | a text, with earlier turns as in nvidia/HelpSteer2's files, or a list of messages; the response, or a list that holds it |
 | `messages` | a list of messages that ends with the response, or, beside `response`, before it |
 | the attributes | a number from 0 to 4, whole or a mean; absent, empty or null: not rated |
-| `chosen`, `rejected` | two responses to `prompt`, or two whole conversations that differ in the last message; `strength`, if any, above 0 |
+| `chosen`, `rejected` | two responses to `prompt`, or two whole conversations; `strength`, if any, above 0 |
 | `rated_by`, `simulated`, `desk` | who rated, as this project's own tables say it |
 
 In CSV a list is JSON. Other fields are left out.
 """
 
-import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import pyarrow as pa
 
-from pipeline.forms.helpsteer import messages_of
+from pipeline.forms import helpsteer
+from pipeline.forms.conversations import Messages, asked, messages_of, of_cell, response_of, text_of, two_responses
 from pipeline.forms.ratings import FieldError
-from pipeline.records import FileError, Unreadable, ending_of, json_list, records, unstorable
+from pipeline.records import FileError, Unreadable, any_records, ending_of
 from pipeline.reward_model.sources import PREFERRED_ROWS, RATED_ROWS, context_id
 from pipeline.vocabulary import ATTRIBUTES, RatedBy
 
-Messages = list[dict[str, str]]
 ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv", ".csv.gz", ".parquet", ".json", ".json.gz")
-ROLES = ("system", "user", "assistant")
 LEAST_OF_PEOPLE: tuple[RatedBy, ...] = ("simulated annotators", "language models", "people")
 """Where rows say different things of who rated, the first of these is said of all."""
 
@@ -48,7 +45,8 @@ def read(path: Path) -> Rows:
     """All rows of a file, in order. Raises FileError with the first row that can't be used, and how many there are."""
     rated, preferred, said = list[dict[str, Any]](), list[dict[str, Any]](), set[str]()
     faults, positions = list[str](), Counter[str]()
-    for line, record in _records(path):
+    ending_of(path, ENDINGS)
+    for line, record in any_records(path):
         try:
             row = _row(record)
         except FieldError as error:
@@ -72,11 +70,6 @@ def read(path: Path) -> Rows:
     )
 
 
-def _records(path: Path) -> Iterator[tuple[int | None, Any]]:
-    whole = ending_of(path, ENDINGS) in (".json", ".json.gz")
-    return json_list(path) if whole else records(path)
-
-
 def _row(record: Any) -> dict[str, Any]:
     if isinstance(record, Unreadable):
         raise FieldError("", record.reason)
@@ -92,85 +85,30 @@ def _row(record: Any) -> dict[str, Any]:
 def _answered(record: Mapping[str, Any]) -> tuple[Messages, str]:
     """The conversation and the response of a record."""
     before = "messages" if record.get("messages") is not None else "prompt"
-    given = _of_cell(record.get(before))
+    given = of_cell(record.get(before))
     if given is None:
         raise FieldError("prompt", "is missing, and so is messages: a row has one of them")
-    messages = messages_of(_text(given, before)) if isinstance(given, str) else _messages(given, before)
+    messages = helpsteer.messages_of(text_of(given, before)) if isinstance(given, str) else messages_of(given, before)
     if record.get("response") is not None:
-        return _asked(messages, before), _response(record["response"], "response")
+        return asked(messages, before), response_of(record["response"], "response")[1]
     if messages[-1]["role"] != "assistant":
         raise FieldError("response", f"is missing, and {before} does not end with the assistant's message")
-    return _asked(messages[:-1], before), messages[-1]["content"]
+    return asked(messages[:-1], before), messages[-1]["content"]
 
 
 def _preference(record: Mapping[str, Any]) -> dict[str, Any]:
-    sides = {name: _of_cell(record.get(name)) for name in ("chosen", "rejected")}
-    for name, side in sides.items():
-        if side is None:
-            raise FieldError(name, "is missing")
-    if record.get("prompt") is not None:
-        given = _of_cell(record["prompt"])
-        messages = messages_of(_text(given, "prompt")) if isinstance(given, str) else _messages(given, "prompt")
-        chosen, rejected = (_response(side, name) for name, side in sides.items())
-    else:
-        whole = {name: _messages(side, name) for name, side in sides.items()}
-        messages = whole["chosen"][:-1]
-        if whole["rejected"][:-1] != messages:
-            raise FieldError("rejected", "differs from chosen before the last message")
-        chosen, rejected = (_response(side[-1:], name) for name, side in whole.items())
+    given, prompt = of_cell(record.get("prompt")), None
+    if given is not None:
+        prompt = (
+            helpsteer.messages_of(text_of(given, "prompt")) if isinstance(given, str) else messages_of(given, "prompt")
+        )
+    messages, chosen, rejected = two_responses(record, prompt)
     strength = record.get("strength")
     value = 1.0 if strength in (None, "") else _number(strength, "strength")
     if value <= 0:
         raise FieldError("strength", f"is {value:g}, not above 0")
-    messages = _asked(messages, "prompt" if record.get("prompt") is not None else "chosen")
     return {"prompt_id": context_id(messages), "messages": messages, "chosen": chosen, "rejected": rejected,
             "strength": value}  # fmt: skip
-
-
-def _of_cell(value: Any) -> Any:
-    """A value; of a text that is a JSON list of messages, as in CSV, the list."""
-    if isinstance(value, str) and value.lstrip().startswith("[{"):
-        with suppress(ValueError):
-            found = json.loads(value)
-            if all(isinstance(message, dict) and "role" in message for message in found):
-                return found
-    return value
-
-
-def _messages(given: Any, name: str) -> Messages:
-    if not isinstance(given, Sequence) or isinstance(given, str) or not given:
-        raise FieldError(name, f"is a {type(given).__name__}, neither a text nor a list of messages")
-    found = []
-    for message in given:
-        role = message.get("role") if isinstance(message, Mapping) else None
-        if role not in ROLES:
-            raise FieldError(name, f"has a message whose role is {str(role)[:40]!r}, none of {', '.join(ROLES)}")
-        found.append({"role": role, "content": _text(message.get("content"), name)})
-    return found
-
-
-def _asked(messages: Messages, name: str) -> Messages:
-    if not messages or messages[-1]["role"] != "user":
-        raise FieldError(name, "has no user's message before the response")
-    return messages
-
-
-def _response(given: Any, name: str) -> str:
-    given = _of_cell(given)
-    if isinstance(given, str):
-        return _text(given, name)
-    messages = _messages(given, name)
-    if len(messages) != 1 or messages[0]["role"] != "assistant":
-        raise FieldError(name, "is a list, but not of the assistant's one message")
-    return messages[0]["content"]
-
-
-def _text(value: Any, name: str) -> str:
-    if not isinstance(value, str):
-        raise FieldError(name, "is missing" if value is None else f"is a {type(value).__name__}, not a text")
-    if fault := unstorable(value):
-        raise FieldError(name, fault)
-    return value
 
 
 def _level(value: Any, name: str) -> float | None:

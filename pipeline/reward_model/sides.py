@@ -14,7 +14,9 @@ from pipeline.draws import uniforms
 from pipeline.models.encoding import encode_each
 from pipeline.reward_model.examples import Examples
 from pipeline.reward_model.schema import TRAINING_PROMPTS
-from pipeline.settings import Recipe
+from pipeline.settings import Decontamination, Recipe
+from pipeline.texts.decontamination import fingerprints
+from pipeline.texts.words import prompt_texts
 
 FOLDS = 5
 """Folds of prompts that choose the strength of a ridge regression."""
@@ -102,6 +104,12 @@ def side_of(tokenizer: Any, rated: pa.Table, preferred: pa.Table, split: str, ma
         sum(cut),
         {reason: len(rows) for reason, rows in refused.items()},
     )
+
+
+def seen_prompts(*sides: Side) -> pa.Table:
+    """Every prompt of some sides, once, as its hashes alone (schema FINGERPRINTS): whether a benchmark has one of them can be found out."""
+    texts = [prompt_texts(table["messages"]) for side in sides for table in (side.rated, side.preferred)]
+    return fingerprints(pc.unique(pa.concat_arrays(texts)), Decontamination().ngram)
 
 
 def prompts_of(side: Side) -> pa.Table:

@@ -34,10 +34,10 @@ class CollectedBenchmark(Section):
 
 
 class FileBenchmark(Section):
-    """A benchmark in a file, in its published form: JSON lines, a JSON list, CSV or Parquet. `pairs` has RewardBench's fields."""
+    """A benchmark in a file, or in several of a folder: JSON lines, a JSON list, CSV or Parquet. `pairs` has RewardBench's fields."""
 
     kind: Literal["file"]
-    path: str = Field(description="the file")
+    path: str = Field(description="the file, a folder of files, or a pattern with * that names several")
     form: BenchmarkForm = Field("pairs", description="form of its records")
 
 

@@ -13,6 +13,7 @@ N-grams are compared by 64-bit hashes: a false match among a billion pairs of di
 share. 200,000 prompts of 120 words against 10,000 took 19 seconds on one core, and 62 where they shared much boilerplate.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -37,20 +38,49 @@ MOST = 1 << 22
 """Matches that are spread out at a time: about 200 MB."""
 
 
-def overlaps(training: pa.Array, benchmarks: Mapping[str, pa.Array], rule: Decontamination) -> pa.Table:
+FINGERPRINTS = pa.schema([("text", pa.uint64()), ("ngrams", pa.list_(pa.uint64()))])
+"""Prompts as `overlaps` compares them, without their texts: hashes of all words together, and of each n-gram."""
+SEEN_PROMPTS = "seen_prompts.parquet"
+"""File of a reward model's folder with the fingerprints of the prompts that it was trained on, or its checkpoint picked by."""
+NGRAM = b"ngram"
+"""Under what the metadata of a table of FINGERPRINTS says how many words an n-gram has."""
+
+
+def fingerprints(training: pa.Array, n: int) -> pa.Table:
+    """Prompts in the schema FINGERPRINTS, a row a text, with n-grams of n words."""
+    lists = []
+    for start in range(0, len(training), PART):
+        words = words_of(training.slice(start, PART))
+        vocabulary = pc.unique(words.flatten())
+        grams = _ngrams(words, vocabulary, _hashes(vocabulary), n)
+        ends = np.append(0, np.bincount(grams.row, minlength=len(words)).cumsum())
+        lists.append(pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(grams.hashes)))
+    whole = pa.array(_hashes(keys_of(training)), pa.uint64())
+    ngrams = pa.chunked_array(lists, pa.list_(pa.uint64()))
+    return pa.table([whole, ngrams], FINGERPRINTS.with_metadata({NGRAM: str(n).encode()}))
+
+
+def overlaps(training: pa.Array | pa.Table, benchmarks: Mapping[str, pa.Array], rule: Decontamination) -> pa.Table:
     """Training prompts too close to a benchmark, in the schema OVERLAPS: a row a prompt and benchmark, by prompt, then benchmark.
 
-    training: a text a prompt; benchmarks: by name, the texts of their prompts. The overlap is above the threshold, 1 for an equal prompt.
+    training: a text a prompt, or their `fingerprints`, whose n-grams then have as many words as those, whatever the rule says;
+    benchmarks: by name, the texts of their prompts. The overlap is above the threshold, 1 for an equal prompt.
     """
     found: dict[tuple[int, str], float] = {}
-    index = _Index.of(benchmarks, rule.ngram)
-    short_keys, short_names = _short(benchmarks, rule.ngram)
+    n = int(training.schema.metadata[NGRAM]) if isinstance(training, pa.Table) else rule.ngram
+    index = _Index.of(benchmarks, n)
+    short_keys, short_names = _short(benchmarks, n)
+    short = pa.array(_hashes(short_keys), pa.uint64())
     for start in range(0, len(training), PART):
         part = training.slice(start, PART)
-        for prompt, name, share in index.matches(words_of(part), rule.threshold):
+        if isinstance(part, pa.Table):
+            grams, keys = _read(part), part["text"].combine_chunks()
+        else:
+            grams, keys = index.ngrams(words_of(part)), pa.array(_hashes(keys_of(part)), pa.uint64())
+        for prompt, name, share in index.matches(grams, rule.threshold):
             at = (start + prompt, name)
             found[at] = max(found.get(at, 0.0), share)
-        equal = np.asarray(pc.fill_null(pc.index_in(keys_of(part), short_keys), -1), dtype=np.int64)
+        equal = np.asarray(pc.fill_null(pc.index_in(keys, short), -1), dtype=np.int64)
         for prompt in np.flatnonzero(equal >= 0).tolist():
             found |= dict.fromkeys(((start + prompt, name) for name in short_names[equal[prompt]]), 1.0)
     rows = [{"prompt": prompt, "benchmark": name, "overlap": found[prompt, name]} for prompt, name in sorted(found)]
@@ -81,12 +111,13 @@ class _Index:
     """N-grams of the benchmark prompts, and where each stands.
 
     hashes: of each n-gram, sorted. Its places are `begin[g]` to `begin[g + 1]` of `prompt` and `position`, ascending. length: words of each
-    prompt; name: its benchmark, as a number of `names`; vocabulary: every word of theirs.
+    prompt; name: its benchmark, as a number of `names`; vocabulary: every word of theirs; words: the hash of each of these.
     """
 
     n: int
     names: list[str]
     vocabulary: pa.Array
+    words: Hashes
     hashes: Hashes
     begin: Ints
     prompt: Ints
@@ -101,13 +132,15 @@ class _Index:
         enough = pc.greater_equal(pc.list_value_length(words), n)
         words, name = words.filter(enough), name[np.asarray(enough, dtype=bool)]
         vocabulary = pc.unique(words.flatten())
-        grams = _ngrams(words, vocabulary, n)
+        hashed = _hashes(vocabulary)
+        grams = _ngrams(words, vocabulary, hashed, n)
         order = np.lexsort((grams.position, grams.row, grams.hashes))
         unique, begin = np.unique(grams.hashes[order], return_index=True)
         return cls(
             n,
             list(benchmarks),
             vocabulary,
+            hashed,
             unique,
             np.append(begin, len(order)).astype(np.int64),
             grams.row[order],
@@ -116,11 +149,14 @@ class _Index:
             name,
         )
 
-    def matches(self, words: pa.Array, threshold: float) -> Iterator[tuple[int, str, float]]:
-        """Place of a training prompt, benchmark, and overlap of each pair of prompts above the threshold. words: of training prompts."""
+    def ngrams(self, words: pa.Array) -> "Ngrams":
+        """N-grams of training prompts that may be those of a benchmark's."""
+        return _ngrams(words, self.vocabulary, self.words, self.n)
+
+    def matches(self, grams: "Ngrams", threshold: float) -> Iterator[tuple[int, str, float]]:
+        """Place of a training prompt, benchmark, and overlap of each pair of prompts above the threshold. grams: of training prompts."""
         if not len(self.hashes):
             return
-        grams = _ngrams(words, self.vocabulary, self.n)
         place = np.minimum(np.searchsorted(self.hashes, grams.hashes), len(self.hashes) - 1)
         known = self.hashes[place] == grams.hashes
         pairs = np.unique(grams.row[known] * len(self.hashes) + place[known])
@@ -154,28 +190,32 @@ class Ngrams(NamedTuple):
     position: Ints
 
 
-def _ngrams(words: pa.Array, vocabulary: pa.Array, n: int) -> Ngrams:
-    """Every n-gram of lists of words that has only words of a vocabulary."""
+def _read(part: pa.Table) -> Ngrams:
+    """N-grams of some rows of FINGERPRINTS; where in its text one stands, nobody knows."""
+    lists = part["ngrams"].combine_chunks()
+    row = np.repeat(np.arange(len(part)), np.asarray(pc.list_value_length(lists), dtype=np.int64))
+    return Ngrams(np.asarray(lists.flatten()), row, np.zeros(len(row), dtype=np.int64))
+
+
+def _hashes(texts: pa.Array) -> Hashes:
+    """64 bits of BLAKE2b of each text, the same on every machine."""
+    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts.to_pylist())
+    return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+
+
+def _ngrams(words: pa.Array, vocabulary: pa.Array, hashed: Hashes, n: int) -> Ngrams:
+    """Every n-gram of lists of words that has only words of a vocabulary. hashed: of its words."""
     lengths = np.asarray(pc.list_value_length(words), dtype=np.int64)
     ids = np.asarray(pc.fill_null(pc.index_in(words.flatten(), vocabulary), -1), dtype=np.int64)
     row = np.repeat(np.arange(len(words)), lengths)
     position = np.arange(len(ids)) - np.repeat(lengths.cumsum() - lengths, lengths)
     count = max(len(ids) - n + 1, 0)
-    mixed, hashes = _mixed(ids), np.zeros(count, dtype=np.uint64)
+    mixed, hashes = np.append(hashed, np.uint64(0))[ids], np.zeros(count, dtype=np.uint64)
     unknown = np.append(0, (ids < 0).cumsum())
     for k in range(n):
         hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + mixed[k : k + count]
     good = (row[:count] == row[n - 1 :][:count]) & (unknown[n:][:count] == unknown[:count])
     return Ngrams(hashes[good], row[:count][good], position[:count][good])
-
-
-def _mixed(ids: Ints) -> Hashes:
-    """Numbers spread over 64 bits: splitmix64's finaliser (Steele, Lea and Flood, OOPSLA 2014)."""
-    x = ids.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: Hashes = x ^ (x >> np.uint64(31))
-    return mixed
 
 
 def _batches(row: Ints, counts: Ints) -> Iterator[Any]:

@@ -76,7 +76,13 @@ def test_a_record_in_its_published_form_is_an_item(
 
 
 @pytest.mark.parametrize(
-    ("name", "field"), [(name, field) for name, record in RECORDS.items() for field in record if "id" not in field]
+    ("name", "field"),
+    [
+        (name, field)
+        for name, record in RECORDS.items()
+        for field in record
+        if "id" not in field and (name, field) != ("pairs", "subset")
+    ],  # the file's name says it
 )
 def test_a_record_without_a_field_is_set_aside_with_line_and_name(tmp_path: Path, name: str, field: str) -> None:
     if field == "num_correct":  # says again how many are chosen
@@ -91,10 +97,10 @@ def test_a_record_without_a_field_is_set_aside_with_line_and_name(tmp_path: Path
     ("name", "bad", "reason"),
     [
         ("pairs", PAIR | {"rejected": "  "}, "field rejected is blank"),
-        ("pairs", PAIR | {"rejected": ["b"]}, "field rejected is a list, not a text"),
-        ("pairs", PAIR | {"prompt": [{"role": "assistant", "content": "x"}]}, "field prompt is neither"),
-        ("pairs", PAIR | {"prompt": []}, "field prompt is neither"),
-        ("pairs", PAIR | {"prompt": 3}, "field prompt is neither"),
+        ("pairs", PAIR | {"rejected": ["b"]}, "field rejected has a message whose role is 'None'"),
+        ("pairs", PAIR | {"prompt": [{"role": "assistant", "content": "x"}]}, "field prompt has no user's message"),
+        ("pairs", PAIR | {"prompt": []}, "field prompt is a list, neither"),
+        ("pairs", PAIR | {"prompt": 3}, "field prompt is a int, neither"),
         ("pairs", PAIR | {"chosen": "\ud800"}, "field chosen holds half of a character"),
         ("pairs", PAIR | {"chosen": "other texts"}, "an earlier item of this subset has the same id"),
         ("pairs", "[1]\n", "the record is not a JSON object"),
@@ -141,7 +147,7 @@ def test_an_empty_response_of_a_published_benchmark_is_an_answer(
 
 def test_a_benchmark_without_a_usable_item_is_an_error_with_the_first_reason(tmp_path: Path) -> None:
     with pytest.raises(
-        BenchmarkError, match=r"no usable item .* the first record was set aside: field subset is missing"
+        BenchmarkError, match=r"no usable item .* the first record was set aside: field chosen is missing"
     ):
         read(tmp_path, {"prompt": "q"})
     with pytest.raises(BenchmarkError, match="no benchmark file"):
@@ -175,8 +181,8 @@ def test_a_json_list_that_breaks_off_keeps_what_is_whole(tmp_path: Path) -> None
     loaded = load("mine", named(str(path)), NOTHING)
     assert len(loaded.items) == 1
     assert loaded.rejected["reason"].to_pylist()[0].startswith("the file breaks off after 1 whole records")
-    path.write_text('{"id": 1}')
-    with pytest.raises(BenchmarkError, match="is not a JSON list of records"):
+    path.write_text('{\n "id": 1\n}')
+    with pytest.raises(BenchmarkError, match="is one JSON object, not a list of records"):
         load("mine", named(str(path)), NOTHING)
 
 

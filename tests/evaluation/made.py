@@ -46,7 +46,15 @@ def evaluated(model: str, items: pa.Table, form: Any = pairs, seed: int = 0, **m
     responses = sum(map(len, items["responses"].to_pylist()))
     scores = scores_of(items, np.random.default_rng(seed).random(responses))
     found = figures(items, scores, forms, seed=1)
-    facts = provenance(items, model, f"{model}-version", {"helpfulness": 0.7, "verbosity": -0.3}, seed)
+    facts = provenance(
+        items,
+        found["outcomes.parquet"],
+        forms,
+        model,
+        f"{model}-version",
+        {"helpfulness": 0.7, "verbosity": -0.3},
+        seed,
+    )
     return Evaluated(model, found["summary.parquet"], facts, length_bias=found["length_bias.parquet"], **more)
 
 

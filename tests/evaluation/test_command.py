@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from upath import UPath
@@ -17,6 +18,7 @@ from pipeline.evaluation.schema import SCORES
 from pipeline.reward_model.schema import PREFERENCE_PREDICTIONS
 from pipeline.settings import PROJECT
 from pipeline.store import write_table
+from pipeline.texts.decontamination import SEEN_PROMPTS, fingerprints
 from pipeline.vocabulary import ATTRIBUTES
 from tests.evaluation.models import drawn_pairs, save_reward_model
 from tests.evaluation.test_weights import as_people_prefer, preferences
@@ -228,6 +230,50 @@ def test_one_model_beside_itself_with_other_weights_stands_under_two_names(place
     first, second = (summary_of(tmp_path / name)["models"] for name in ("first", "second"))
     assert [m["model"] for m in second] == ["five", "five (before)"]
     assert second[1]["summary"] == first[0]["summary"] != second[0]["summary"]
+
+
+def test_what_a_model_was_trained_on_is_looked_for_among_the_items(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(place, "longest", tmp_path / "unknown") == 0
+    assert "nobody has looked" in capsys.readouterr().err
+    assert "nobody has looked" in (tmp_path / "unknown" / "report.html").read_text()
+    (tmp_path / "seen.jsonl").write_text('{"prompt": "one two"}\n')
+    assert run(place, "longest", tmp_path / "told", "--trained-on", str(tmp_path / "seen.jsonl")) == 0
+    assert "Prompts that the model was trained on: 24 of 24 items of pairs." in capsys.readouterr().err
+    (row,) = summary_of(tmp_path / "told")["models"][0]["contamination"]
+    assert (row["items"], row["contaminated"], row["without"]) == (24, 24, None)
+    # a folder of this project says it by itself, and files are added to it
+    save_reward_model(tmp_path / "model")
+    write_table(fingerprints(pa.array(["something else"]), 8), UPath(tmp_path / "model" / SEEN_PROMPTS))
+    assert run(place, str(tmp_path / "model"), tmp_path / "own") == 0
+    assert "0 of 24 items of pairs" in capsys.readouterr().err
+    assert run(place, str(tmp_path / "model"), tmp_path / "both", "--trained-on", str(tmp_path / "seen.jsonl")) == 0
+    assert "24 of 24 items of pairs" in capsys.readouterr().err
+    # what can't be read is told before anything is scored
+    assert run(place, "one", tmp_path / "bad", "--trained-on", str(tmp_path / "gone.jsonl")) == 1
+    assert not (tmp_path / "bad").exists()
+
+
+def test_a_part_of_a_published_benchmark_is_called_that(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    styles = {"prompt": "one two", "chosen": ["a", "bb", "ccc"], "rejected": ["d", "ee", "fff"]}
+    (tmp_path / "chat_filtered.json").write_text(json.dumps([{"id": str(n), **styles} for n in range(3)]))
+    assert (
+        main(["longest", "--benchmark", f"rm_bench:{tmp_path / 'chat_filtered.json'}", "--out", str(tmp_path / "out")])
+        == 0
+    )
+    said = capsys.readouterr().out
+    assert "this part" in said
+    assert "overall" not in said
+    assert "This is RM-Bench without Code, Math and Safety: no score of the published benchmark." in said
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Published models on RM-Bench" in page
+    assert "Published models on RewardBench<" not in page
+    (model,) = summary_of(tmp_path / "out")["models"]
+    assert {row["level"] for row in model["summary"]} == {"subset", "section", "part"}
+    assert {(row["units"], row["independent"], row["low"], row["high"]) for row in model["summary"]} == {(3, 1, 0, 1)}
 
 
 def test_random_scores_are_drawn_by_their_seed(place: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,9 +17,10 @@ from sklearn.linear_model import LinearRegression
 
 from pipeline.benchmarks import judgebench, pairs, rewardbench2, rm_bench
 from pipeline.benchmarks.loading import load
-from pipeline.benchmarks.schema import OUTCOMES
+from pipeline.benchmarks.schema import ITEMS, OUTCOMES
 from pipeline.dataset.schema import DATASET
 from pipeline.evaluation.doubt import bootstrap
+from pipeline.evaluation.doubt.bootstrap import Units
 from pipeline.evaluation.doubt.calibration import BINS, calibration
 from pipeline.evaluation.doubt.chance import chance
 from pipeline.evaluation.doubt.contamination import contaminated
@@ -91,10 +93,104 @@ def test_units_are_drawn_within_their_stratum() -> None:
 
 
 def test_another_subset_moves_nobody_elses_draws() -> None:
-    values = {"a": np.array([0.0, 1, 1]), "b": np.array([1.0, 0])}
-    alone = bootstrap.drawn_subsets({"a": values["a"]}, 7, "x")
-    assert np.array_equal(bootstrap.drawn_subsets(values, 7, "x")["a"], alone["a"])
-    assert not np.array_equal(bootstrap.drawn_subsets(values, 8, "x")["a"], alone["a"])
+    values = outcomes({"a": [0.0, 1, 1], "b": [1.0, 0]})
+    units, first = Units.of(values), Units.of(values.filter(pc.equal(values["subset"], "a")))
+    alone = bootstrap.drawn_subsets(first, 7, "x")
+    assert np.array_equal(bootstrap.drawn_subsets(units, 7, "x")["a"], alone["a"])
+    assert not np.array_equal(bootstrap.drawn_subsets(units, 8, "x")["a"], alone["a"])
+
+
+# ----------------------------------------------------------------------------------------------------------------------------- clusters
+
+
+def clustered(rows: list[tuple[str, float, str | None]]) -> pa.Table:
+    """Outcomes of subset, value and cluster each."""
+    found = [
+        {"benchmark": "b", "subset": s, "unit": str(n), "measure": "accuracy", "value": v, "margin": 0.0, "cluster": c}
+        for n, (s, v, c) in enumerate(rows)
+    ]
+    return pa.Table.from_pylist(found, schema=OUTCOMES)
+
+
+def test_units_that_are_each_a_cluster_are_drawn_as_before() -> None:
+    values = np.random.default_rng(0).choice([0.0, 0.5, 1.0], 50)
+    named = clustered([("s", v, str(n)) for n, v in enumerate(values)])
+    plain = bootstrap.drawn_means(values, bootstrap.generator_of(3, "x", "s"))
+    for table in (named, clustered([("s", v, None) for v in values])):
+        assert np.allclose(bootstrap.drawn_subsets(Units.of(table), 3, "x")["s"], plain, atol=1e-12)
+
+
+def test_the_same_items_written_down_k_times_leave_the_interval_where_it_was() -> None:
+    values = [float(v) for v in np.random.default_rng(1).random(80) < 0.6]
+    once = bootstrap.overall_with_interval(clustered([("s", v, str(n)) for n, v in enumerate(values)]), pairs, 1)
+    for subsets in (["s"] * 6, ["hep-cpp", "hep-go", "hep-java", "hep-js", "hep-python", "hep-rust"]):
+        rows = [(subset, v, str(n)) for subset in subsets for n, v in enumerate(values)]
+        six = bootstrap.overall_with_interval(clustered(rows), pairs, 1)
+        alone = bootstrap.overall_with_interval(clustered([(s, v, None) for s, v, _ in rows]), pairs, 1)
+        assert six.value == pytest.approx(once.value)
+        assert (six.low, six.high) == pytest.approx((once.low, once.high), abs=0.015)
+        assert alone.high - alone.low < 0.5 * (six.high - six.low)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ab"), st.sampled_from([0.0, 1.0]), st.sampled_from([None, *"uvwxyz"])),
+        min_size=12,
+        max_size=40,
+    ),
+    st.integers(0, 9),
+)
+def test_draws_of_clusters_are_those_of_plain_resampling(rows: list[tuple[str, float, str | None]], seed: int) -> None:
+    units = Units.of(clustered(rows))
+    drawn = bootstrap.drawn_subsets(units, seed, "x")
+    # the oracle: clusters by name, drawn with replacement among those of the subsets that share any
+    named: dict[str, list[tuple[str, float]]] = {}
+    for n, (subset, value, cluster) in enumerate(rows):
+        named.setdefault(cluster or f"alone {n}", []).append((subset, value))
+    shared = any(len({s for s, _ in members}) > 1 for members in named.values())
+    generator = np.random.default_rng(seed)
+    for subset in units.values:
+        pool = [m for m in named.values() if shared or m[0][0] == subset]
+        plain = []
+        for _ in range(1500):
+            found = [v for k in generator.integers(0, len(pool), len(pool)) for s, v in pool[k] if s == subset]
+            plain.append(np.mean(found) if found else np.nan)
+        ours, theirs = (np.array(d)[np.isfinite(d)] for d in (drawn[subset], plain))
+        assert abs(len(ours) / len(drawn[subset]) - len(theirs) / len(plain)) < 0.08
+        assert ours.mean() == pytest.approx(theirs.mean(), abs=0.05)
+        assert ours.std() == pytest.approx(theirs.std(), abs=0.04)
+
+
+def test_a_difference_draws_the_clusters_of_the_later_run() -> None:
+    generator = np.random.default_rng(2)
+    before = generator.random(100) < 0.6
+    after = np.where(generator.random(100) < 0.7, before, ~before)
+    sides = [[("s", float(v), f"{n}") for _ in range(5) for n, v in enumerate(side)] for side in (before, after)]
+    once = [clustered(side[:100]) for side in sides]
+    plain = bootstrap.difference(*once, pairs, seed=1)
+    many = bootstrap.difference(clustered([(s, v, None) for s, v, _ in sides[0]]), clustered(sides[1]), pairs, seed=1)
+    assert (many.low, many.high) == pytest.approx((plain.low, plain.high), abs=0.02)
+    assert many.units == 500
+
+
+def test_length_figures_draw_clusters_too() -> None:
+    generator = np.random.default_rng(4)
+    rows = [
+        ("s", str(n), ("x" * int(a), "x" * int(b)), 1) for n, (a, b) in enumerate(generator.integers(1, 30, (60, 2)))
+    ]
+    items = items_of(*rows)
+    goodness = generator.normal(size=120)
+    once = length_bias(items, scores_of(items, goodness), seed=1)
+    again = items_of(*(("s", f"{n} {k}", texts, good) for k in range(4) for n, (_, _, texts, good) in enumerate(rows)))
+    again = again.set_column(
+        ITEMS.get_field_index("cluster"), "cluster", pa.array([str(n) for _ in range(4) for n in range(60)])
+    )
+    four = length_bias(again, scores_of(again, np.tile(goodness, 4)), seed=1)
+    for name in ("longer", "pearson", "spearman"):
+        assert figure(four, name)["value"] == pytest.approx(figure(once, name)["value"])
+        ends = [(figure(t, name)["low"], figure(t, name)["high"]) for t in (four, once)]
+        assert ends[0] == pytest.approx(ends[1], abs=0.04)
 
 
 # ------------------------------------------------------------------------------------------------------------------------ two models
@@ -225,7 +321,7 @@ def test_length_figures_of_pairs_are_plain_means_and_scipys_correlations(
     rows: list[tuple[str, str, float, float]],
 ) -> None:
     items = items_of(*(("s", str(n), row[:2], 1) for n, row in enumerate(rows)))
-    found = length_bias(scores_of(items, [g for row in rows for g in row[2:]]), seed=1)
+    found = length_bias(items, scores_of(items, [g for row in rows for g in row[2:]]), seed=1)
     longer = np.array([len(chosen) - len(other) for chosen, other, _, _ in rows])
     margin = np.array([good - bad for _, _, good, bad in rows])
     for name, part in (("longer", longer > 0), ("shorter", longer < 0), ("equal", longer == 0)):
@@ -264,21 +360,23 @@ def test_weighted_correlations_are_those_of_a_sample_that_has_each_so_often(rows
 def test_a_scorer_of_length_alone_is_told_as_such() -> None:
     items = items_of(*(("s", str(n), ("x" * (n % 7 + 1), "x" * (n % 5 + 1)), 1) for n in range(60)))
     lengths = [float(len(text)) for item in items.to_pylist() for text in item["responses"]]
-    found = length_bias(scores_of(items, lengths), seed=1)
+    found = length_bias(items, scores_of(items, lengths), seed=1)
     assert [figure(found, name)["value"] for name in ("longer", "shorter", "equal")] == [1, 0, 0]
     assert [figure(found, name)["value"] for name in ("pearson", "spearman")] == pytest.approx([1, 1])
 
 
 def test_an_item_counts_once_however_many_responses_it_has() -> None:
     items = items_of(("s", "0", ("xx", "x"), 1), ("s", "1", ("xx", "xx", "xx", "x", "x", "x"), 3))
-    found = length_bias(scores_of(items, [1, 0, 0, 0, 0, 1, 1, 1]), seed=1)
+    found = length_bias(items, scores_of(items, [1, 0, 0, 0, 0, 1, 1, 1]), seed=1)
     assert figure(found, "longer")["value"] == pytest.approx(0.5)
     assert figure(found, "longer")["comparisons"] == 10
 
 
 def test_a_score_that_is_not_finite_loses_and_has_no_say_in_the_correlation() -> None:
     items = pairs_of(6)
-    found = length_bias(scores_of(items, [math.inf, 0, 1, 0, math.nan, 0, math.inf, math.inf, 2, 0, 3, 0]), seed=1)
+    found = length_bias(
+        items, scores_of(items, [math.inf, 0, 1, 0, math.nan, 0, math.inf, math.inf, 2, 0, 3, 0]), seed=1
+    )
     assert figure(found, "longer")["value"] == pytest.approx(0.5)
     assert figure(found, "pearson")["comparisons"] == 3
 
@@ -293,7 +391,7 @@ def test_intervals_of_length_figures_are_those_of_plain_resampling_of_items() ->
     )
     lengths = np.array([[len(text) for text in item["responses"]] for item in items.to_pylist()])
     goodness = 0.05 * lengths + generator.normal(size=lengths.shape)
-    found = length_bias(scores_of(items, goodness.ravel()), seed=1)
+    found = length_bias(items, scores_of(items, goodness.ravel()), seed=1)
     longer, margin = lengths @ [1, -1], goodness @ [1, -1]
     picks = generator.integers(0, 120, (1500, 120))
     plain = {

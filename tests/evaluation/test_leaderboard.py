@@ -100,7 +100,7 @@ def test_a_table_for_people_has_a_column_a_section_and_no_empty_one() -> None:
     items = pa.concat_tables([pairs_of(9, "units"), pairs_of(8, "hep-go")])
     shown = wide(board([evaluated("m", items, compute={"train_seconds": 12.34, "device": "cpu"})]), "b")
     assert shown.column_names == [
-        "model", "overall", "section units", "Reasoning", "longest", "random", "units", "train_seconds", "device"
+        "model", "part", "section units", "Reasoning", "longest", "random", "units", "train_seconds", "device"
     ]  # fmt: skip
     (row,) = shown.to_pylist()
     assert (row["units"], row["train_seconds"], row["random"]) == (17, 12.3, 50.0)
@@ -147,7 +147,9 @@ def test_a_fingerprint_changes_with_whatever_is_scored_and_with_nothing_else() -
 
 
 def test_provenance_is_json_and_names_model_data_code_and_seed() -> None:
-    facts = provenance(pairs_of(2), "organisation/model", "abc", {"helpfulness": 1.0}, 3, precision="float32", seed=4)
+    items, weights = pairs_of(2), {"helpfulness": 1.0}
+    outcomes = outcomes_of(items, scores_of(items, [1, 0] * 2), FORMS)
+    facts = provenance(items, outcomes, FORMS, "organisation/model", "abc", weights, 3, precision="float32", seed=4)
     assert json.loads(json.dumps(facts)) == facts
     assert {"model", "model_version", "weights", "benchmarks", "code", "seed", "scored_at", "precision"} == set(facts)
     assert facts["code"] == history.code_hash()
@@ -212,7 +214,7 @@ def publish(store: Store, recipe: str, items: pa.Table, goodness: Any) -> None:
     before = last_published(store, recipe)
     after = Run("new", tables["outcomes.parquet"], fingerprints(items))
     info = {
-        "provenance": provenance(items, recipe, "abc", {"reward": 1.0}, 0),
+        "provenance": provenance(items, tables["outcomes.parquet"], FORMS, recipe, "abc", {"reward": 1.0}, 0),
         "history": compare(before, after, FORMS, seed=1).to_pylist(),
         "seconds": 0.1,  # of the last run, that took most scores from before
         "seconds_of_all": 3.5,

@@ -83,7 +83,7 @@ def test_the_page_shows_doubt_baselines_length_contamination_calibration_and_whe
         "95 % bootstrap interval", "the longest response", "random scores",
         "Chat Hard", "Reasoning", "hard", "Comparison with another run", "worse", "-20.0",
         "Length", "Spearman", "Contamination", "Calibration", "slope", "Compute", "Published models on RewardBench", "Nemotron-4 340B RM", "sha256",
-        "model-version", "helpfulness 0.700, verbosity -0.300", "subsets of RewardBench, but not all of it",
+        "model-version", "helpfulness 0.700, verbosity -0.300", "This is RewardBench without Chat, Safety, mt-bench-hard"
     ):  # fmt: skip
         assert words in read.text, words
 
@@ -163,7 +163,8 @@ def test_json_has_every_figure_and_no_number_that_json_has_no_word_for() -> None
     assert [m["model"] for m in document["models"]] == ["m", "model"]
     assert document["models"][1]["summary"] == model.summary.to_pylist()
     assert document["models"][1]["history"][0]["regression"] is True
-    assert len({row["model"] for row in document["published"]}) == 19
+    assert len({row["model"] for row in document["published"] if row["benchmark"] == "RewardBench"}) == 19
+    assert {row["benchmark"] for row in document["published"]} == {"RewardBench", "RM-Bench"}
     broken = page.files("Models", [full(history=HISTORY.empty_table())])[page.JSON]
     assert b"NaN" not in broken
     assert page._finite(bad)["weights"] == {"reward": None}

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -18,8 +19,10 @@ from pipeline.reward_model import training
 from pipeline.reward_model.schema import PREFERRED, RATED
 from pipeline.reward_model.spec import TrainingSpec
 from pipeline.reward_model.worker import work
-from pipeline.settings import Checkpoint, Recipe
-from pipeline.store import write_table
+from pipeline.settings import Checkpoint, Decontamination, Recipe
+from pipeline.store import read_table, write_table
+from pipeline.texts.decontamination import SEEN_PROMPTS, overlaps
+from pipeline.texts.words import prompt_texts
 from pipeline.vocabulary import ATTRIBUTES
 from tests.helpers import quiet
 from tests.reward_model.small import WORDS, save_small_model
@@ -201,6 +204,16 @@ def test_the_prompts_that_were_trained_on_are_published(trained: tuple[Path, dic
     seen = pq.read_table(trained[0] / "training_prompts.parquet")["prompt_id"].to_pylist()
     rated, _ = tables()
     assert seen == sorted({r["prompt_id"] for r in rated.to_pylist() if r["split"] == "train"})
+
+
+def test_the_folder_knows_every_prompt_that_it_saw_by_hashes_alone(trained: tuple[Path, dict[str, Any]]) -> None:
+    seen, (rated, _) = read_table(UPath(trained[0] / SEEN_PROMPTS)), tables()
+    texts = pc.unique(prompt_texts(rated["messages"]))
+    other = pa.array(["what nobody ever asked this model in its life, not even once"])
+    found = overlaps(seen, {"seen": texts, "other": other}, Decontamination())
+    assert set(found["benchmark"].to_pylist()) == {"seen"}
+    assert len(found) == len(seen)
+    assert all(pa.types.is_uint64(t) or pa.types.is_list(t) for t in seen.schema.types)
 
 
 def test_data_without_a_rating_is_an_error(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.settings import Decontamination
 from pipeline.texts import decontamination
-from pipeline.texts.decontamination import overlaps
+from pipeline.texts.decontamination import fingerprints, overlaps
 from pipeline.texts.words import keys_of, prompt_texts, words_of
 
 LONG = "Write a short letter to the owner of a bakery, and ask for the recipe of her plum cake."
@@ -64,6 +64,19 @@ def test_overlaps_are_those_of_plain_python(
         patch.setattr(decontamination, "PART", part)
         patch.setattr(decontamination, "MOST", part)
         assert found(training, benchmarks, n, threshold) == wanted
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(TEXTS, max_size=6), st.lists(TEXTS, max_size=6), st.integers(2, 4), st.integers(1, 5))
+def test_fingerprints_find_what_texts_do(training: list[str], benchmark: list[str], n: int, part: int) -> None:
+    texts, given_ = pa.array(training, pa.string()), {"one": pa.array(benchmark, pa.string())}
+    rule = Decontamination(ngram=n, threshold=0.5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decontamination, "PART", part)
+        hashed = fingerprints(texts, n)
+        assert hashed.schema.equals(decontamination.FINGERPRINTS)
+        # their own size of n-grams holds, whatever the rule's is
+        assert overlaps(hashed, given_, Decontamination(ngram=7)).equals(overlaps(texts, given_, rule))
 
 
 @settings(max_examples=200, deadline=None)

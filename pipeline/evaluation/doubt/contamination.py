@@ -11,13 +11,15 @@ from pipeline.texts.decontamination import overlaps
 from pipeline.texts.words import prompt_texts
 
 
-def contaminated(items: pa.Table, training: Sequence[pa.ChunkedArray], rule: Decontamination) -> pa.Table:
+def contaminated(items: pa.Table, training: Sequence[pa.ChunkedArray] | pa.Table, rule: Decontamination) -> pa.Table:
     """Items whose prompt is too close to one that was trained on, in the schema CONTAMINATED: by how much, as decontamination counts it.
 
-    training: conversations that were trained on, as columns of messages. rule: n-grams and threshold.
+    training: conversations that were trained on, as columns of messages, or fingerprints of their prompts. rule: n-grams and threshold.
     """
     texts = prompt_texts(items["messages"])
-    trained = pc.unique(pa.concat_arrays([prompt_texts(column) for column in training]))
+    trained = training
+    if not isinstance(training, pa.Table):
+        trained = pc.unique(pa.concat_arrays([prompt_texts(column) for column in training]))
     once = pc.unique(texts)
     found = overlaps(trained, {str(n): once.slice(n, 1) for n in range(len(once))}, rule)
     most = found.group_by("benchmark", use_threads=False).aggregate([("overlap", "max")])

@@ -8,9 +8,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.benchmarks.clusters import joined
 from pipeline.evaluation.doubt.bootstrap import (
     Floats,
     Ints,
+    cluster_numbers,
     drawn_units,
     generator_of,
     interval,
@@ -24,19 +26,19 @@ from pipeline.evaluation.schema import LENGTH_BIAS
 class Comparisons:
     """Every right response of an item beside every other one of it; arrays of shape (comparisons,), but for the last one.
 
-    item: its number. margin: goodness of the right one less the other's. longer: characters that the right one has more. weight: an item's
-    comparisons weigh 1 together. strata: number of the subset of each item.
+    cluster: number of its item's. margin: goodness of the right one less the other's. longer: characters that the right one has more. weight:
+    an item's comparisons weigh 1 together. strata: of each cluster, the number of the subset, or of the subsets that share clusters.
     """
 
-    item: Ints
+    cluster: Ints
     margin: Floats
     longer: Floats
     weight: Floats
     strata: Ints
 
     @classmethod
-    def of(cls, scores: pa.Table) -> "Comparisons":
-        """From scores of one benchmark (schema SCORES)."""
+    def of(cls, items: pa.Table, scores: pa.Table) -> "Comparisons":
+        """From items of one benchmark (schema ITEMS) and their scores (schema SCORES)."""
         subsets = np.asarray(pc.dictionary_encode(scores["subset"].combine_chunks()).indices, dtype=np.int64)
         names = pc.dictionary_encode(
             pc.binary_join_element_wise(scores["subset"], scores["item_id"], "\0").combine_chunks()
@@ -49,24 +51,27 @@ class Comparisons:
         repeat, begin = many[item[rights]], (many.cumsum() - many)[item[rights]]
         right = np.repeat(rights, repeat)
         other = others[np.repeat(begin - repeat.cumsum() + repeat, repeat) + np.arange(repeat.sum())]
-        strata = np.zeros(len(many), dtype=np.int64)
-        strata[item] = subsets
+        first = np.unique(item, return_index=True)[1]  # items are numbered as they come, in scores and in `items`
+        cluster = cluster_numbers(items["cluster"])
+        strata = joined(cluster, subsets[first], int(cluster.max()) + 1)
         with np.errstate(invalid="ignore"):  # of two that are infinite
             margin = goodness[right] - goodness[other]
         weight = 1 / np.bincount(item[right], minlength=len(many))[item[right]]
-        return cls(item[right], margin, characters[right] - characters[other], weight, strata)
+        return cls(cluster[item[right]], margin, characters[right] - characters[other], weight, strata)
 
 
-def length_bias(scores: pa.Table, seed: int) -> pa.Table:
-    """How much a model goes by length, a row a benchmark and figure, in the schema LENGTH_BIAS. scores: schema SCORES.
+def length_bias(items: pa.Table, scores: pa.Table, seed: int) -> pa.Table:
+    """How much a model goes by length, a row a benchmark and figure, in the schema LENGTH_BIAS.
+
+    items: schema ITEMS; scores: schema SCORES, of these items in their order.
 
     `longer`, `shorter`, `equal`: accuracy (strictly greater) of comparisons where the right response is that beside the other one, null
     where there are none. `pearson`, `spearman`: correlation of a comparison's margin with its difference in length; a margin that isn't
-    finite has no say. A scorer of length alone has 1, 0, 0 and the correlations 1. Items are drawn anew within each subset.
+    finite has no say. A scorer of length alone has 1, 0, 0 and the correlations 1. Clusters of items are drawn anew, as for accuracies.
     """
     rows: list[dict[str, Any]] = []
     for benchmark in pc.unique(scores["benchmark"]).to_pylist():
-        given = Comparisons.of(scores.filter(pc.equal(scores["benchmark"], benchmark)))
+        given = Comparisons.of(*(t.filter(pc.equal(t["benchmark"], benchmark)) for t in (items, scores)))
         finite = np.isfinite(given.margin)
         sizes = {name: int(part.sum()) for name, part in _lengths(given).items()} | {
             "pearson": int(finite.sum()),
@@ -75,7 +80,7 @@ def length_bias(scores: pa.Table, seed: int) -> pa.Table:
         whole = _length_figures(given, np.ones((1, len(given.strata))))
         parts = [
             _length_figures(given, drawn)
-            for drawn in drawn_units(given.strata, generator_of(seed, benchmark, "length"), len(given.item))
+            for drawn in drawn_units(given.strata, generator_of(seed, benchmark, "length"), len(given.cluster))
         ]
         for name, value in whole.items():
             low, high = interval(np.concatenate([part[name] for part in parts]))
@@ -97,16 +102,18 @@ def _lengths(given: Comparisons) -> dict[str, npt.NDArray[np.bool_]]:
 
 
 def _length_figures(given: Comparisons, drawn: Floats) -> dict[str, Floats]:
-    """Each figure of `length_bias` in each draw. drawn: (draws, items), how often an item is in it."""
+    """Each figure of `length_bias` in each draw. drawn: (draws, clusters), how often a cluster is in it."""
     finite = np.isfinite(given.margin)
     won = finite & (given.margin > 0)
 
     def totals(values: npt.ArrayLike) -> Floats:
-        return drawn @ np.bincount(given.item, weights=np.asarray(values) * given.weight, minlength=len(given.strata))
+        return drawn @ np.bincount(
+            given.cluster, weights=np.asarray(values) * given.weight, minlength=len(given.strata)
+        )
 
     found = {name: ratio(totals(won * part), totals(part)) for name, part in _lengths(given).items()}
     margin, longer = given.margin[finite], given.longer[finite]
-    weights = drawn[:, given.item[finite]] * given.weight[finite]
+    weights = drawn[:, given.cluster[finite]] * given.weight[finite]
     found["pearson"] = weighted_pearson(margin[None], longer[None], weights)
     found["spearman"] = weighted_pearson(weighted_ranks(margin, weights), weighted_ranks(longer, weights), weights)
     return found
