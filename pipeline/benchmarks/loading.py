@@ -161,21 +161,25 @@ def _why(benchmark: Benchmark, rejected: Sequence[Mapping[str, Any]], record: An
     said = f"; the first record was set aside: {rejected[0]['reason']}"
     if not isinstance(record, Mapping):
         return said
-    names = list(record)
-    shown = ", ".join(str(name)[:40] for name in names[:20]) + (", ..." if len(names) > 20 else "")
+    file = Path(benchmark.path).name if isinstance(benchmark, FileBenchmark) else ""
+    named = _said_by(form(benchmark), file)
+    own = {str(name): value for name, value in record.items() if value != named.get(name)}
+    shown = ", ".join(name[:40] for name in list(own)[:20]) + (", ..." if len(own) > 20 else "")
     lacking = [field for field in form(benchmark).FIELDS if field not in record]
-    fits = [name for name, other in FORMS.items() if other is not form(benchmark) and _fits(other, record)]
+    fits = [n for n, other in FORMS.items() if other is not form(benchmark) and _fits(other, own, file)]
     said += f". Its fields are {shown}"
     said += f"; the form {benchmark.form} also needs {', '.join(lacking)}" if lacking else ""
-    return said + (
+    said += (
         f". They fit the form {' or '.join(fits)}: give it as {fits[0]}:FILE, or as `form` in a profile" if fits else ""
     )
+    return said
 
 
-def _fits(form: Form, record: Mapping[str, Any]) -> bool:
-    """Whether a record is an item of a form, by its own fields alone."""
+def _fits(form: Form, record: Mapping[str, Any], file: str) -> bool:
+    """Whether a record, in a file of this name, is an item of a form."""
+    record = {**_said_by(form, file), **record}
     with suppress(ValueError):
-        return bool(set(form.FIELDS) <= set(record) and form.item({**_said_by(form, "any"), **record}, 1))
+        return bool(set(form.FIELDS) <= set(record) and form.item(record, 1))
     return False
 
 

@@ -251,11 +251,12 @@ def _seen(mine: Evaluated) -> str:
 
 
 def _load(wanted: Sequence[str]) -> tuple[dict[str, Loaded], dict[str, Form]]:
-    """Benchmarks and their forms, by name: that of a benchmark, or of a file without its endings."""
+    """Benchmarks and their forms, by name: that of a benchmark, of a file without its endings, or of the form where a pattern names several."""
     loaded, forms = dict[str, Loaded](), dict[str, Form]()
     for text in wanted:
         benchmark = loading.named(text)
         name = text if text in loading.NAMED else Path(text.partition(":")[2] or text).name.split(".")[0]
+        name = benchmark.form if {"*", "?"} & set(name) else name
         if name in loaded:
             raise ValueError(
                 f"--benchmark {text}: there are two benchmarks of the name {name}; rename one of the files"
@@ -350,22 +351,22 @@ def _show(mine: Evaluated, before: tuple[Evaluated, history.Run] | None) -> None
     rows = mine.summary.to_pylist()
     for benchmark in dict.fromkeys(row["benchmark"] for row in rows):
         lacks = mine.provenance["benchmarks"][benchmark]["lacks"]
-        columns = (
-            Column(name, no_wrap=True, justify="right")
-            for name in ("units", "accuracy", "95 % interval", "longest", "random")
-        )
+        figures = [row for row in rows if row["benchmark"] == benchmark]
+        counted = ["units", *(["independent"] if any(r["independent"] != r["units"] for r in figures) else [])]
+        names = (*counted, "accuracy", "95 % interval", "longest", "random")
+        columns = (Column(name, no_wrap=True, justify="right") for name in names)
         table = Table(
             Column("", overflow="fold"),
             *columns,
             title=f"{escape(mine.model)} on {escape(benchmark)}",
             title_justify="left",
         )
-        subsets = {row["name"] for row in rows if row["benchmark"] == benchmark and row["level"] == "subset"}
-        for row in (r for r in rows if r["benchmark"] == benchmark):
+        subsets = {row["name"] for row in figures if row["level"] == "subset"}
+        for row in figures:
             if row["level"] == "section" and row["name"] in subsets:
                 continue  # of one subset: the same figure again
-            names = {"overall": "overall", "part": "this part", "section": f"section {row['name']}"}
-            name = names.get(row["level"], row["name"])
+            levels = {"overall": "overall", "part": "part", "section": f"section {row['name']}"}
+            name = levels.get(row["level"], row["name"])
             measure = "" if row["measure"] == summary.ACCURACY else f", {row['measure']}"
             shown = (
                 "" if row[n] is None else f"{100 * row[n]:.1f}"
@@ -373,9 +374,8 @@ def _show(mine: Evaluated, before: tuple[Evaluated, history.Run] | None) -> None
             )
             accuracy, low, high, *baselines = shown
             style = "bold" if row["level"] in TOTALS else ""
-            units = f"{row['units']:,}"
-            units += "" if row["independent"] == row["units"] else f" ({row['independent']:,} independent)"
-            table.add_row(escape(name + measure), units, accuracy, f"{low} to {high}", *baselines, style=style)
+            units = (f"{row[column]:,}" for column in counted)
+            table.add_row(escape(name + measure), *units, accuracy, f"{low} to {high}", *baselines, style=style)
         console.print(table)
         if lacks:
             console.print(f"This is {lacks}: no score of the published benchmark.", style="yellow", markup=False)

@@ -210,6 +210,9 @@ def test_a_wrong_form_says_what_is_missing_and_which_would_fit(tmp_path: Path) -
         "the form pairs also needs prompt, chosen, rejected. They fit the form judgebench: give it as judgebench:FILE"
         in str(error.value)
     )
+    (tmp_path / "chat_filtered.json").write_text(json.dumps([STYLES]))
+    with pytest.raises(BenchmarkError, match=r"Its fields are prompt, chosen, rejected. They fit the form rm_bench"):
+        read(tmp_path / "chat_filtered.json")
     with pytest.raises(BenchmarkError, match="They fit the form pairs"):
         read(f"judgebench:{lines(tmp_path / 'b.jsonl', {'prompt': 'a', **SIDES})}")
 

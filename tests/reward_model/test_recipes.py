@@ -160,7 +160,7 @@ def test_adapters_saved_and_loaded_and_merged_equal_those_in_memory(small: Any, 
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
-                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator).to(parameter.device))
     wanted = score(model, encoded(), lambda n: None)
     training.keep_trained(model, tmp_path / "kept.safetensors")
     model.save_pretrained(tmp_path / "adapter")
@@ -194,7 +194,7 @@ def test_the_folded_model_scores_as_weights_times_outputs(small: Any, tmp_path: 
 
 
 def test_a_bias_is_folded_too(small: Any) -> None:
-    small.score = torch.nn.Linear(32, 5, bias=True)
+    small.score = torch.nn.Linear(32, 5, bias=True, device=small.device)
     wanted = score(small, encoded(), lambda n: None) @ [1.0, 0.0, 2.0, 0.0, -1.0]
     keep_outputs(small, [[1.0, 0.0, 2.0, 0.0, -1.0]], ("reward",))
     assert score(small, encoded(), lambda n: None)[:, 0] == pytest.approx(wanted, abs=1e-4)
