@@ -159,7 +159,8 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         levels = complexity.by_heuristic(topics)
         if rater:
             engine = EngineSpec.of(profile, rater, store.cache())
-            spec = partial(ComplexitySpec, work=store.work("prompt_complexity"), engine=engine)
+            most = wanted.complexity.max_tokens
+            spec = partial(ComplexitySpec, work=store.work("prompt_complexity"), engine=engine, max_tokens=most)
             worked = work(context, compute, store, "prompt_complexity", spec, reads=("ratings",), given=topics)
             levels = complexity.by_model(topics, worked["ratings"])
             agreed, confusion = complexity.agreement(levels.counted, levels.rated["complexity"])

@@ -59,20 +59,26 @@ S = TypeVar("S", bound=Spec)
 
 
 class Progress:
-    """Says how far the work is: at once, then at most every `every` seconds, then at the end."""
+    """Says how far the work is, and how long the rest will take: at once, then at most every `every` seconds, then at the end."""
 
     def __init__(self, log: Log, what: str, total: int, every: float = 5.0) -> None:
         self._log, self._what, self._total, self._every = log, what, total, every
         self._start = self._said = time.monotonic()
         self._first = True
 
-    def update(self, done: int, note: str = "") -> None:
-        """Say that `done` of the total are done, where the time has come."""
+    def update(self, done: int, share: float | None = None, *, note: str = "", left: float | None = None) -> None:
+        """Say that `done` of the total are done, where the time has come.
+
+        share: of the work, 0 to 1, where things differ in size (the longest conversations are scored first); left: seconds of work ahead,
+        where they are known better than by what the share done so far took.
+        """
         now = time.monotonic()
         if not self._first and done < self._total and now - self._said < self._every:
             return
         self._first, self._said = False, now
-        left = (now - self._start) / done * (self._total - done) if done else None
+        share = done / self._total if share is None else share
+        if left is None and share:
+            left = (now - self._start) * (1 - share) / share
         ahead = f", {left:.0f} s left" if left and done < self._total else ""
         self._log(f"{self._what}: {done}/{self._total}{f', {note}' if note else ''}{ahead}")
 

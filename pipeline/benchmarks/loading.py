@@ -147,11 +147,23 @@ def load(name: str, benchmark: Benchmark, collected: pa.Table) -> Loaded:
             reason = f"field {error}" if isinstance(error, FieldError) else str(error)
             rejected.append({"benchmark": name, "line": line, "reason": reason})
     if not items:
-        raise BenchmarkError(f"benchmark {name}: has no usable item in {benchmark}{_why(benchmark, rejected, first)}")
+        raise BenchmarkError(
+            f"benchmark {name}: has no usable item in {_place(benchmark)}{_why(benchmark, rejected, first)}"
+        )
     table = pa.Table.from_pylist([{k: v for k, v in item.items() if k != "problem"} for item in items], schema=ITEMS)
     clusters = clusters_of(table["messages"], [item["problem"] for item in items])
     table = table.set_column(ITEMS.get_field_index("cluster"), ITEMS.field("cluster"), clusters)
     return Loaded(table, pa.Table.from_pylist(rejected, schema=REJECTED))
+
+
+def _place(benchmark: Benchmark) -> str:
+    """Where a benchmark's records are, as a reader knows it."""
+    match benchmark:
+        case FileBenchmark(path=path):
+            return path
+        case HubBenchmark(id=id_):
+            return id_
+    return benchmark.kind
 
 
 def _why(benchmark: Benchmark, rejected: Sequence[Mapping[str, Any]], record: Any) -> str:

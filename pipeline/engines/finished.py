@@ -257,7 +257,7 @@ def finish(
                     tally.answered += 1
                     tally.prompt_tokens += answer.prompt_tokens
                     tally.output_tokens += answer.output_tokens
-                progress.update(count, f"{tally.output_tokens / (time.monotonic() - begun):.0f} tokens/s")
+                progress.update(count, note=f"{tally.output_tokens / (time.monotonic() - begun):.0f} tokens/s")
     finally:
         if failures:
             finished.record_failures(failures)

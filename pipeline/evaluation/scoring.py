@@ -31,8 +31,8 @@ from pipeline.vocabulary import OUTPUTS
 from pipeline.worker import Log, Progress, Uri
 
 ScorerSettings = ModelSpec | EndpointSpec | BaselineSpec
-Several = Callable[[Scorer, Sequence[Conversation], Sequence[str], Parts, Log], Iterator[tuple[int, int]]]
-"""A way to score: it keeps what is scored, and gives how many conversations and tokens have been done, as they are."""
+Several = Callable[[Scorer, Sequence[Conversation], Sequence[str], Parts, Log], Iterator[tuple[int, int, int]]]
+"""A way to score: it keeps what is scored, and gives how many conversations, tokens and bytes have been done, as they are."""
 
 
 def conversations(items: pa.Table) -> tuple[list[Conversation], npt.NDArray[np.int64]]:
@@ -84,10 +84,13 @@ def score(
     begun = time.monotonic()
     if len(todo):
         rest, its_keys = [asked[n] for n in todo], [keys[n] for n in todo]
-        progress, scored, tokens = Progress(log, "conversations scored", len(rest)), 0, 0
-        for more, its_tokens in (several or _kept)(scorer, rest, its_keys, store, log):
-            scored, tokens = scored + more, tokens + its_tokens
-            progress.update(scored, f"{tokens / max(time.monotonic() - begun, 1e-9):.0f} tokens/s" if tokens else "")
+        progress, done_so_far = Progress(log, "conversations scored", len(rest)), np.zeros(3)
+        size = sum(len(conversation.content()) for conversation in rest)
+        for more in (several or _kept)(scorer, rest, its_keys, store, log):
+            done_so_far += more
+            scored, tokens, read = done_so_far
+            speed = f"{tokens / max(time.monotonic() - begun, 1e-9):.0f} tokens/s" if tokens else ""
+            progress.update(int(scored), read / size, note=speed)
     seconds = time.monotonic() - begun
     kept = store.read()
     store.compact()
@@ -157,8 +160,8 @@ def reweighed(scores: pa.Table, weights: Mapping[str, Mapping[str, float]]) -> p
 
 def _kept(
     scorer: Scorer, asked: Sequence[Conversation], keys: Sequence[str], store: Parts, log: Log
-) -> Iterator[tuple[int, int]]:
-    """Score, and keep what is scored; how many conversations and tokens have been done, as they are. What was done before an error is kept."""
+) -> Iterator[tuple[int, int, int]]:
+    """Score, and keep what is scored; see Several. What was done before an error is kept."""
     del log
     pending, written = list[Scored](), time.monotonic()
 
@@ -177,7 +180,7 @@ def _kept(
             pending.append(scored)
             if time.monotonic() - written > KEEP_SECONDS:
                 write()
-            yield len(scored.rows), int(scored.tokens.sum())
+            yield len(scored.rows), int(scored.tokens.sum()), sum(len(asked[row].content()) for row in scored.rows)
     finally:
         write()
 
@@ -201,7 +204,7 @@ def in_processes(spec: ScorerSettings, processes: int) -> Several:
 
     def run(
         scorer: Scorer, asked: Sequence[Conversation], keys: Sequence[str], store: Parts, log: Log
-    ) -> Iterator[tuple[int, int]]:
+    ) -> Iterator[tuple[int, int, int]]:
         del scorer
         order, starts = np.argsort([-len(c.content()) for c in asked], kind="stable"), list[Start]()
         with tempfile.TemporaryDirectory() as place:
@@ -218,20 +221,20 @@ def in_processes(spec: ScorerSettings, processes: int) -> Several:
                 arguments = ["-m", "pipeline.evaluation.scoring", str(given)]
                 starts.append(Start(f"scoring process {number}", arguments, share_of_machine(number, processes)))
             for line in heard(starts, log):
-                scored, tokens = line.split()
-                yield int(scored), int(tokens)
+                scored, tokens, size = line.split()
+                yield int(scored), int(tokens), int(size)
 
     return run
 
 
 def _share(given: Path) -> None:
-    """Score one process' share, and say how many conversations and tokens have been done."""
+    """Score one process' share, and say how much has been done."""
     share = Share.model_validate_json(given.read_text())
     table = read_table(share.input)
     asked = [Conversation(row["messages"], row["response"]) for row in table.to_pylist()]
     scorer = scorer_of(share.scorer, say)
-    for scored, tokens in _kept(scorer, asked, table["key"].to_pylist(), score_store(share.store), say):
-        done(f"{scored} {tokens}")
+    for more in _kept(scorer, asked, table["key"].to_pylist(), score_store(share.store), say):
+        done(" ".join(map(str, more)))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from pipeline.models.classifier import head_of
 
 Encoded = Sequence[Sequence[int]]
 Floats = npt.NDArray[np.float64]
+Update = Callable[[int, float], None]
+"""Is told how many conversations are done, and which share of all tokens, padding included: the longest come first."""
 
 
 def pad(rows: Encoded, padding: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -35,12 +37,12 @@ def autocast(on: torch.device, precision: str, shared: bool = False) -> torch.au
 def score(
     model: Any,
     encoded: Encoded,
-    update: Callable[[int], None],
+    update: Update | None = None,
     tokens: int = TOKENS_A_BATCH,
     shared: bool = False,
     precision: str = "float32",
 ) -> Floats:
-    """The model's outputs for encoded conversations, in order: shape (conversations, outputs). Calls `update` with the number done.
+    """The model's outputs for encoded conversations, in order: shape (conversations, outputs).
 
     In float32, independent of batches and padding, to rounding. shared: the processes of a training, which all call this with the same
     conversations, each compute a part.
@@ -57,9 +59,7 @@ def score(
     )
 
 
-def last_states(
-    model: Any, encoded: Encoded, update: Callable[[int], None], precision: str, shared: bool = False
-) -> Floats:
+def last_states(model: Any, encoded: Encoded, update: Update | None, precision: str, shared: bool = False) -> Floats:
     """What the head reads of each conversation: the last layer's state at its last token, or what an encoder pools.
 
     Shape (conversations, width).
@@ -88,7 +88,7 @@ def over_batches(
     padding: int,
     width: int,
     compute: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    update: Callable[[int], None],
+    update: Update | None = None,
     tokens: int = TOKENS_A_BATCH,
     shared: bool = False,
 ) -> Floats:
@@ -100,6 +100,7 @@ def over_batches(
     rank, processes = (distributed.get_rank(), distributed.get_world_size()) if shared else (0, 1)
     found, done = np.full((len(encoded), width), np.nan), 0
     planned = list(batches([len(row) for row in encoded], tokens))
+    sizes = np.cumsum([len(rows) * len(encoded[rows[0]]) for rows in planned])
     for start in range(0, len(planned), processes):
         rows = planned[min(start + rank, len(planned) - 1)]
         ids, mask = pad([encoded[row] for row in rows], padding)
@@ -111,5 +112,6 @@ def over_batches(
         for its_rows, values in parts:
             found[its_rows] = values
         done += sum(len(its_rows) for its_rows, _ in parts)
-        update(min(done, len(encoded)))
+        if update:
+            update(min(done, len(encoded)), float(sizes[min(start + processes, len(planned)) - 1] / sizes[-1]))
     return found

@@ -55,6 +55,7 @@ class NextUserTurn:
         """See `Scorer.score`. Of a conversation that is too long the beginning is not read."""
         rows = [self._encode(c, n) for c, n in zip(conversations, nexts, strict=True)]
         progress, found, done = Progress(log, f"scored by {self.name}", len(rows)), np.zeros(len(rows)), 0
+        read, tokens = 0, sum(len(ids) for ids, _ in rows)
         for members in batches([len(ids) for ids, _ in rows], TOKENS_A_BATCH):
             ids, mask = pad([rows[m][0] for m in members], 0)  # never looked at
             asked, _ = pad([rows[m][1] for m in members], 0)
@@ -71,8 +72,8 @@ class NextUserTurn:
             target = ids[:, first:].to(logits.device)
             each = logits.gather(2, target[:, :, None])[:, :, 0] - logits.logsumexp(dim=2)
             found[members] = (each * asked[:, first:].to(each.device)).sum(dim=1).cpu().numpy()
-            done += len(members)
-            progress.update(done)
+            done, read = done + len(members), read + sum(len(rows[m][0]) for m in members)
+            progress.update(done, read / tokens)
         return found
 
     def _encode(self, conversation: Sequence[Message], following: str) -> tuple[list[int], list[int]]:

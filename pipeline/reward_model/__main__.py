@@ -106,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--float32-tflops",
         type=float,
         metavar="X",
-        help="peak teraFLOPS of the device in float32, in which the published model's predictions are made",
+        help="peak teraFLOPS of the device in float32, for recipes that compute in it",
     )
     command.add_argument("--memory-gb", type=float, metavar="G", help="memory of one device, in GB")
     command.add_argument(
@@ -238,9 +238,9 @@ def _show(stages: list[plan.Stage], device: Device, share: float, hubs: list[str
         )
 
     work = table("Work", "trained on", "steps", "parameters", "tokens", "padded")
-    costs = table("Operations", "training", "again", "head's start", "evaluations", "predictions")
+    costs = table("Operations", "training", "again", "head's start", "evaluations")
     needs = table("Memory of a GPU, on the fewest that hold it", "GPUs", "states", "whole", "activations")
-    hours = table("Time", "training", "float32", "GPU-hours", "node-hours")
+    hours = table("Time", "GPU-hours", "node-hours")
     for s in stages:
         of = (s.recipe, s.objective)
         size = _short(s.parameters) + (f", {_short(s.trained)} trained" if s.trained < s.parameters else "")
@@ -248,16 +248,16 @@ def _show(stages: list[plan.Stage], device: Device, share: float, hubs: list[str
         work.add_row(*of, f"{s.units:,} {s.unit}", f"{s.steps:,}", size, _short(s.tokens), padded)
         costs.add_row(
             *of,
-            *(f"{n:.2e}" if n else "0" for n in (s.training, s.recomputed, s.head_start, s.evaluation, s.predictions)),
+            *(f"{n:.2e}" if n else "0" for n in (s.training, s.recomputed, s.head_start, s.evaluation)),
         )
         m = s.memory
         gpus = "no number holds it" if m.gpus is None else f"{m.gpus:,}"
         needs.add_row(*of, gpus, *(f"{part / 1e9:,.1f} GB" for part in (m.states, m.whole, m.activations)))
-        hours.add_row(*of, *(f"{h:,.2f}" for h in (s.training_hours, s.float32_hours, s.gpu_hours, s.node_hours)))
+        hours.add_row(*of, *(f"{h:,.2f}" for h in (s.gpu_hours, s.node_hours)))
     for shown in (work, costs, needs, hours):
         console.print(shown)
     console.print(
-        f"{device.name}: {device.bfloat16 / 1e12:g} teraFLOPS in bfloat16, {device.float32 / 1e12:g} in float32 (the published model's predictions), "
+        f"{device.name}: {device.bfloat16 / 1e12:g} teraFLOPS in bfloat16, {device.float32 / 1e12:g} in float32, "
         f"{device.memory / 1e9:g} GB, of which {plan.HEADROOM:.0%} stay free; {share:.0%} of peak is assumed. A node has {GPUS_A_NODE} devices."
     )
     if any(s.memory.gpus is None for s in stages):

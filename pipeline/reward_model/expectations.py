@@ -46,7 +46,7 @@ REWARD_MODEL = (
          view="totals"),
     Rule("lowest_loss", "The chosen checkpoint has the lowest development loss of all evaluations of its stage.", "ExpectColumnValuesToBeBetween",
          {"column": "above_lowest", "min_value": 0, "max_value": 0}, view="totals"),
-    Rule("same_model", "The published weights have the development loss of the chosen checkpoint, to rounding in bfloat16.",
+    Rule("same_model", "The published weights have the development loss of those that training ended with, to rounding in bfloat16.",
          "ExpectColumnValuesToBeBetween", {"column": "loss_ratio", "min_value": 0.97, "max_value": 1.03}, view="totals"),
     Rule("outputs", "The weights are safetensors, and their head has as many outputs as the recipe.", "ExpectColumnValuesToBeInSet",
          {"column": "outputs_off", **NONE}, view="totals"),
@@ -135,15 +135,13 @@ def model_views(
             (float(c.iloc[0] - s["development_loss"].min()) for c, s in zip(chosen, stages, strict=True) if len(c)),
             default=float("nan"),
         ),
-        "loss_ratio": figures["published_loss"] / float(chosen[-1].iloc[0])
-        if stages and len(chosen[-1])
-        else float("nan"),
+        "loss_ratio": figures["published_loss"] / figures["written_loss"],
         "outputs_off": abs(head - len(outputs)),
         "development_trained_on": len(development & seen),
         "validation_seen": len(validation & (development | seen)),
         "out_of_reach": sum(int(((v < -20) | (v > 24)).sum()) for v in reach),
         "predictions_missing": sum(int((~np.isfinite(v)).sum()) for v in values.values()),
-        "loss_over_baseline": figures["published_loss"] / figures["baseline_loss"],
+        "loss_over_baseline": figures["development_loss"] / figures["baseline_loss"],
     }
     return {
         "curve": pa.Table.from_pandas(curve[["step", "development_loss"]], preserve_index=False),

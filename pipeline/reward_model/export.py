@@ -17,7 +17,7 @@ from pipeline.store import local_path, read_table
 from pipeline.vocabulary import RatedBy
 from pipeline.worker import Figures, Log, Spec, Uri, run_worker
 
-COMPARED = 24
+COMPARED = 8
 """Conversations that are scored by both models."""
 
 
@@ -101,8 +101,8 @@ def work(spec: ExportSpec, log: Log) -> Figures:
     taken, _ = encode_each(tokenizer, rows, spec.max_tokens)
     encoded = [tokens.ids for tokens in taken.values()]
     weights = [spec.weights.get(name, 0.0) for name in outputs_of(before.config)]
-    wanted = score(before, encoded, lambda done: None) @ np.asarray(weights)
-    found = score(after, encoded, lambda done: None)[:, 0]
+    wanted = score(before, encoded) @ np.asarray(weights)
+    found = score(after, encoded)[:, 0]
     difference = float(np.abs(found - wanted).max(initial=0.0))
     log(
         f"The exported model's scores of {len(encoded)} conversations differ from the weighted outputs by at most {difference:.1e}"

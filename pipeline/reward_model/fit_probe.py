@@ -1,7 +1,7 @@
 """A probe fitted: ridge regression of ratings on the frozen hidden states of several layers. Minutes on a CPU. Imported only by workers."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,9 +12,9 @@ import torch
 
 from pipeline.models.classifier import device
 from pipeline.models.probe import POOLINGS, Probe, load_backbone, pooled_states
-from pipeline.models.scoring import Encoded, Floats, autocast, over_batches, score
+from pipeline.models.scoring import Encoded, Floats, Update, autocast, over_batches
 from pipeline.reward_model.figures import baseline_of, curve_of, figures_of
-from pipeline.reward_model.made import Made
+from pipeline.reward_model.made import Made, Refitted
 from pipeline.reward_model.sides import Side
 from pipeline.reward_model.spec import TrainingSpec
 from pipeline.worker import Log, Progress
@@ -24,7 +24,7 @@ STRENGTHS = 10.0 ** np.arange(-3.0, 3.5, 0.5)
 LAYERS = 8
 """Layers whose states are looked at, evenly over the depth."""
 MOST_ROWS = 2000
-"""Rows that choose layers, pooling and strength; all rows fit the probe that is published."""
+"""Rows that choose layers, pooling and strength; all rows fit the probe."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def candidate_layers(depth: int) -> tuple[int, ...]:
 
 
 def states_of(
-    backbone: Any, layers: Sequence[int], encoded: Encoded, update: Callable[[int], None], precision: str
+    backbone: Any, layers: Sequence[int], encoded: Encoded, update: Update, precision: str
 ) -> npt.NDArray[np.float32]:
     """Pooled states of conversations, computed in `precision`: shape (conversations, layers, 2, width), float32."""
     backbone.eval()
@@ -97,12 +97,15 @@ def fit(
         names = tuple(POOLINGS[p] for p in poolings)
         tried.append(Choice(tuple(layers[n] for n in run), names, float(STRENGTHS[best]), float(errors[best])))
     chosen = min(tried, key=lambda c: c.error)
-    index = [list(layers).index(layer) for layer in chosen.layers]
-    pooled = [POOLINGS.index(p) for p in chosen.poolings]
-    weights, bias = ridge(
-        states[:, index][:, :, pooled].reshape(len(states), -1).astype(np.float64), labels, chosen.strength
-    )
+    weights, bias = ridge(read_by(chosen, states, layers), labels, chosen.strength)
     return FittedProbe(chosen, weights, bias, tried)
+
+
+def read_by(choice: Choice, states: npt.NDArray[np.float32], layers: Sequence[int]) -> Floats:
+    """The features of a choice, (rows, features), of the states of all `layers`, (rows, layers, poolings, width)."""
+    index = [list(layers).index(layer) for layer in choice.layers]
+    pooled = [POOLINGS.index(p) for p in choice.poolings]
+    return states[:, index][:, :, pooled].reshape(len(states), -1).astype(np.float64)
 
 
 def cross_validated(kernel: Floats, labels: Floats, folds: npt.NDArray[np.int64]) -> Floats:
@@ -190,16 +193,28 @@ def fit_probe(
     place: Path,
     log: Log,
 ) -> Made:
-    """A probe on the frozen states of the base model."""
+    """A probe on the frozen states of the base model.
+
+    The rows to train on choose and fit it, the development rows judge that; then the choice is fitted to all of them.
+    """
     begun, recipe = time.monotonic(), spec.recipe
     backbone = load_backbone(folder, tokenizer.pad_token_id, recipe.layers)
     layers = candidate_layers(backbone.config.num_hidden_layers)
     examples, held_out = train.examples(recipe), development.examples(recipe)
-    rows = examples.units[:, 0]
-    say = Progress(log, "conversations read for the probe", len(train.encoded))
-    states = states_of(backbone, layers, train.encoded, say.update, recipe.precision)[rows]
+    rows, held_out_rows = examples.units[:, 0], held_out.units[:, 0]
+    encoded = [*train.encoded, *development.encoded]
+    say = Progress(log, "conversations read for the probe", len(encoded))
+    states = states_of(backbone, layers, encoded, say.update, recipe.precision)
+    states, held_out_states = states[: len(train.encoded)][rows], states[len(train.encoded) :]
     fitted = fit(states, examples.targets, train.folds(recipe), layers)
     chosen = fitted.choice
+    features = read_by(chosen, held_out_states, layers)
+    outputs = features @ fitted.weights.T + fitted.bias
+    weights, bias = ridge(
+        np.concatenate([read_by(chosen, states, layers), features[held_out_rows]]),
+        np.concatenate([examples.targets, held_out.targets]),
+        chosen.strength,
+    )
     log(
         f"The probe reads the layers {chosen.layers} by {' and '.join(chosen.poolings)}, with strength "
         f"{chosen.strength:g}; its cross-validated error is {chosen.error:.4f}"
@@ -207,10 +222,10 @@ def fit_probe(
     backbone = load_backbone(folder, tokenizer.pad_token_id, max(chosen.layers))
     made = Probe(backbone, chosen.layers, chosen.poolings, recipe.outputs).to(device())
     with torch.no_grad():
-        made.score.weight.copy_(torch.tensor(fitted.weights))
-        made.score.bias.copy_(torch.tensor(fitted.bias))
-    outputs = score(made, held_out.encoded, lambda done: None, precision=recipe.precision)
+        made.score.weight.copy_(torch.tensor(weights))
+        made.score.bias.copy_(torch.tensor(bias))
     figures = figures_of(recipe, outputs, held_out)
+    loss = figures_of(recipe, features @ weights.T + bias, held_out)["loss"]
     curve = curve_of([{"step": 0, **{f"eval_{n}": v for n, v in figures.items()}}])
     return Made(
         made.save,
@@ -225,4 +240,5 @@ def fit_probe(
             "strength": chosen.strength,
             "choices_tried": len(fitted.tried),
         },
+        Refitted(outputs, loss),
     )

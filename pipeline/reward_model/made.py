@@ -5,6 +5,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Refitted:
+    """What is known of weights that were fitted again, on the development rows too, once these had judged the choice."""
+
+    predictions: Floats
+    """Of the development conversations by the weights that never saw them: shape (conversations, outputs)."""
+    loss: float
+    """Development loss of the weights that are written."""
+
 
 @dataclass(frozen=True)
 class Made:
@@ -15,3 +30,4 @@ class Made:
     steps: list[dict[str, Any]]
     baseline: dict[str, float]
     figures: dict[str, Any]
+    refitted: Refitted | None = None

@@ -23,7 +23,10 @@ from pipeline.worker import Figures, Log, Progress
 
 
 def publish(spec: TrainingSpec, train: Side, development: Side, made: Made, out: Path, log: Log) -> Figures:
-    """Tables and card beside the model, with predictions of the model as it was written; the figures of the run."""
+    """Tables and card beside the model, with predictions of the model as it was written, in the precision of training; the run's figures.
+
+    Of weights that were fitted again on the development rows, the predictions are those of the fit before.
+    """
     from pipeline.models.loading import load_scorer
     from pipeline.models.scoring import score
     from pipeline.reward_model.baseline import text_outputs
@@ -31,23 +34,23 @@ def publish(spec: TrainingSpec, train: Side, development: Side, made: Made, out:
 
     published, recipe = load_scorer(out), spec.recipe
     progress = Progress(log, "development conversations predicted", len(development.encoded))
-    predictions = score(published, development.encoded, progress.update)
+    predictions = score(published, development.encoded, progress.update, precision=recipe.precision)
+    last = recipe.stages[-1]
+    published_loss = figures_of(last, predictions, development.examples(last))["loss"]
+    chosen = [row for row in made.curve if row["chosen"]][-1]
+    written_loss = chosen["development_loss"]
+    if made.refitted:
+        predictions, written_loss = made.refitted.predictions, made.refitted.loss
     write_table(pa.Table.from_pylist(made.curve, schema=CURVE), UPath(out / "training_curve.parquet"))
     write_table(
         pa.Table.from_pylist([{n: row[n] for n in STEPS.names} for row in made.steps], schema=STEPS),
         UPath(out / "training_steps.parquet"),
     )
     rated, preferred = _predictions(development, recipe.outputs, predictions)
-    last = recipe.stages[-1]
-    again = predictions  # in float32; the curve is in the precision of training
-    if recipe.precision != "float32":
-        again = score(published, development.encoded, lambda done: None, precision=recipe.precision)
-    published_loss = figures_of(last, again, development.examples(last))["loss"]
     write_table(rated, UPath(out / "development_predictions.parquet"))
     write_table(preferred, UPath(out / "development_preferences.parquet"))
     write_table(prompts_of(train), UPath(out / "training_prompts.parquet"))
     write_table(seen_prompts(train, development), UPath(out / SEEN_PROMPTS))
-    chosen = [row for row in made.curve if row["chosen"]][-1]
     text = figures_of(last, text_outputs(last, train, development), development.examples(last))
     (out / "README.md").write_text(_card(spec, train, development, chosen, made, text, out))
     return {
@@ -61,6 +64,7 @@ def publish(spec: TrainingSpec, train: Side, development: Side, made: Made, out:
         "development_responses": len(development.encoded),
         "chosen_step": chosen["step"],
         "development_loss": chosen["development_loss"],
+        "written_loss": written_loss,
         "published_loss": published_loss,
         "baseline_loss": made.baseline["loss"],
         "baseline_mse": [made.baseline.get(f"{a}_mse") for a in ATTRIBUTES],

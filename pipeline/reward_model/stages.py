@@ -76,7 +76,7 @@ def train_stages(
     if start and recipe.preference and recipe.preference.extrapolation != 1:
         alpha = recipe.preference.extrapolation
         model.load_state_dict({n: start[n] + alpha * (p - start[n]) for n, p in model.state_dict().items()})
-        outputs = score(model, held_out.encoded, lambda done: None, precision=recipe.precision)
+        outputs = score(model, held_out.encoded, precision=recipe.precision)
         figures = figures_of(recipe.stages[-1], outputs, held_out)
         (row,) = curve_of([{"step": curve[-1]["step"], **{f"eval_{n}": v for n, v in figures.items()}}])
         curve.append({"stage": "extrapolated", **row, "chosen": True})

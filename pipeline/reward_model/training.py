@@ -40,6 +40,8 @@ class RewardTrainer(Trainer):
             per_unit, recipe.batch_size, recipe.epochs, recipe.micro_batch_tokens, seed, self._processes
         )
         self._tokens, self._flops, self._begun = 0, 0.0, 0.0
+        units = [np.concatenate([u for passes in step for u in passes]) for step in self._plan]
+        self.pace = Pace([int(train.lengths[train.units[u]].sum()) for u in units])
         self._rate = matmul_rate(getattr(torch, recipe.precision))
         super().__init__(train_dataset=self._plan, **arguments)
         self._step_flops = training_flops(self.model, train.lengths)
@@ -99,6 +101,7 @@ class RewardTrainer(Trainer):
             logs["tokens"], logs["flops"] = self._tokens, self._flops
             logs["tokens_per_second"] = self._tokens / busy
             logs["share_of_peak"] = self._flops / busy / (self._rate * self._processes)
+            self.pace.stepped(busy, self._tokens)
             self._tokens, self._flops, self._begun = 0, 0.0, 0.0
         super().log(logs, start_time)
 
@@ -108,11 +111,10 @@ class RewardTrainer(Trainer):
         known = next((h for h in history if h["step"] == step), None)
         if known:
             return dict(known)
-        shared = self._processes > 1
+        shared, begun = self._processes > 1, time.perf_counter()
         precision = self._recipe.precision
-        outputs = score(
-            self.model_wrapped, self._development.encoded, lambda done: None, shared=shared, precision=precision
-        )
+        outputs = score(self.model_wrapped, self._development.encoded, shared=shared, precision=precision)
+        self.pace.evaluation = time.perf_counter() - begun
         figures = figures_of(self._recipe, outputs, self._development)
         metrics = {f"eval_{name}": value for name, value in figures.items()}
         self._keep(step, history, metrics["eval_loss"])
@@ -165,11 +167,33 @@ def restore(model: Any, path: Path) -> Any:
     return model
 
 
+class Pace:
+    """How long the rest of a training will take: the tokens of the steps ahead at the speed so far, and the evaluations ahead.
+
+    tokens: of each step, without padding.
+    """
+
+    def __init__(self, tokens: Sequence[int]) -> None:
+        self._ahead = np.append(np.cumsum(tokens[::-1])[::-1], 0)
+        self._seconds, self._tokens = 0.0, 0
+        self.evaluation = 0.0
+        """Seconds of the last evaluation; one comes before the first step."""
+
+    def stepped(self, seconds: float, tokens: int) -> None:
+        """Take note of a step."""
+        self._seconds, self._tokens = self._seconds + seconds, self._tokens + tokens
+
+    def left(self, step: int, every: int) -> float:
+        """Seconds ahead after `step` steps, one of them noted at least, with the evaluations of this step, of every so manieth and the last."""
+        evaluations = -(-(len(self._ahead) - 1) // every) - (step - 1) // every
+        return float(self._ahead[step]) * self._seconds / self._tokens + evaluations * self.evaluation
+
+
 class Say(TrainerCallback):
     """Progress in the log, and curves in the tracker."""
 
-    def __init__(self, log: Log, tracker: Any = None) -> None:
-        self._log, self._tracker = log, tracker
+    def __init__(self, log: Log, pace: Pace, tracker: Any = None) -> None:
+        self._log, self._pace, self._tracker = log, pace, tracker
         self._progress: Progress | None = None
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
@@ -178,7 +202,8 @@ class Say(TrainerCallback):
             return
         self._progress = self._progress or Progress(self._log, "training steps", state.max_steps)
         if "loss" in logs:
-            self._progress.update(state.global_step, f"loss {logs['loss']:.3f}")
+            left = self._pace.left(state.global_step, int(args.eval_steps))
+            self._progress.update(state.global_step, note=f"loss {logs['loss']:.3f}", left=left)
         elif "eval_loss" in logs:
             self._log(f"step {state.global_step}: development loss {logs['eval_loss']:.4f}")
         if self._tracker:
@@ -240,8 +265,8 @@ def train(
         model=model,
         args=arguments,
         eval_dataset=[0],
-        callbacks=[Say(log, tracker)],
     )
+    trainer.add_callback(Say(log, trainer.pace, tracker))
     trainer.remove_callback(PrinterCallback)
     whole = [state.parent for state in work.glob("checkpoint-*/trainer_state.json")]  # the file that is written last
     last = max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)

@@ -97,6 +97,11 @@ class Complexity(Section):
         "heuristic", description="what rates a prompt: a rule on its words, or a language model"
     )
     checkpoint: Name | None = Field(None, description="checkpoint of the model that rates, where a model does")
+    max_tokens: int = Field(
+        16,
+        ge=1,
+        description="largest number of tokens of a model's answer; one that thinks first needs some hundred more",
+    )
 
     @model_validator(mode="after")
     def _a_model_rates(self) -> Self:

@@ -131,6 +131,33 @@ def test_a_conversation_without_outputs_has_no_score_and_a_long_one_is_counted(
     assert any(line.startswith(f"A conversation is not scored: {reason}") for line in said)
 
 
+@pytest.mark.parametrize(("kind", "reason"), [("402", "status 402"), ("unpaid", "insufficient_quota")])
+def test_a_server_that_wants_money_ends_the_run(
+    started: list[ScoringServer], tmp_path: Path, kind: str, reason: str
+) -> None:
+    class Unpaid(ScoringServer):
+        def reply(self, handler: BaseHTTPRequestHandler, body: dict[str, Any], kind: str) -> None:
+            if kind == "unpaid" and body["messages"][-1]["content"] not in PROBED:
+                self.send(handler, 429, {"error": {"code": "insufficient_quota"}})
+            else:
+                super().reply(handler, body, kind)
+
+    started.append(Unpaid([kind]))
+    scorer = Endpoint(spec_of(started[0]), quiet)
+    with pytest.raises(EndpointError, match=reason):
+        score(scorer, answered([("a", "b")]), UPath(tmp_path), quiet, {"helpfulness": 1.0})
+
+
+def test_what_the_server_says_to_every_conversation_ends_the_run(started: list[ScoringServer], tmp_path: Path) -> None:
+    started.append(ScoringServer(["refused"]))
+    pairs = [("x" * n, "y" * n) for n in range(1, 80)]
+    with pytest.raises(
+        EndpointError, match=r"32 conversations .* refused for the same reason.* status 400: .*not this"
+    ):
+        score(Endpoint(spec_of(started[0]), quiet), answered(pairs), UPath(tmp_path), quiet, {"helpfulness": 1.0})
+    assert len(started[0].bodies) < 100
+
+
 def test_other_weights_behind_the_same_name_are_another_model(started: list[ScoringServer]) -> None:
     started.append(ScoringServer(["good"]))
     before = Endpoint(spec_of(started[0]), quiet)

@@ -80,6 +80,7 @@ def spec(tmp_path: Path, cache: Path) -> ComplexitySpec:
         work=UPath(tmp_path / "work"),
         engine=EngineSpec.of(load_profile("tiny"), "smollm2_135m_instruct", UPath(cache)),
         out=UPath(tmp_path / "out"),
+        max_tokens=16,
     )
 
 

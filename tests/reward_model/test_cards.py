@@ -136,7 +136,7 @@ def test_the_code_of_every_card_gives_our_scores(tmp_path: Path) -> None:
     for folder in folders:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         encoded = [encode(tokenizer, QUESTION, answer, 64).ids for answer in ANSWERS]
-        ours = score(load_scorer(folder), encoded, lambda done: None).tolist()
+        ours = score(load_scorer(folder), encoded).tolist()
         code = blocks(folder)
         codes += code
         wanted += ours * (len(code) // len(ANSWERS))

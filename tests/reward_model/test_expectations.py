@@ -56,7 +56,13 @@ def broken(
         pa.table({"split": ["train"] * 5 + ["validation"], "prompt_id": list("abcdev")}),
         ATTRIBUTES,
         head,
-        {"steps": 9, "published_loss": published, "baseline_loss": baseline},
+        {
+            "steps": 9,
+            "development_loss": 1.0,
+            "written_loss": 1.0,
+            "published_loss": published,
+            "baseline_loss": baseline,
+        },
     )
     outcomes = list(evaluate(REWARD_MODEL, views))
     assert not [o.error for o in outcomes if o.error]

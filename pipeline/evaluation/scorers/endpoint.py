@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import stamina
 
+from pipeline.engines.alike import ALIKE, reason_of
 from pipeline.engines.patience import (
     AGAIN,
     FIRST_WAIT,
@@ -79,13 +80,20 @@ class Endpoint:
 
     def score(self, conversations: Sequence[Conversation]) -> Iterator[Scored]:
         """See `Scorer.score`. What the server will not take has no score; the log says why, once for each reason."""
-        said = set[str]()
+        said, alike, last = set[str](), 0, ""
         with ThreadPoolExecutor(self._spec.concurrency) as pool:
             asked = {pool.submit(self._one, conversation): n for n, conversation in enumerate(conversations)}
             try:
                 for done in as_completed(asked):
                     found = done.result()
                     if isinstance(found, str):
+                        alike = alike + 1 if reason_of(found) == last else 1
+                        last = reason_of(found)
+                        if alike >= ALIKE:
+                            raise EndpointError(
+                                f"{self._spec.url}: {ALIKE} conversations after one another were refused for the same reason, so it is not "
+                                f"theirs: {found}. The scores so far are kept"
+                            )
                         if found not in said:
                             said.add(found)
                             self._log(f"A conversation is not scored: {found}")
@@ -99,6 +107,7 @@ class Endpoint:
                             np.array([found[0][place] for place in self._places], dtype=np.float64),
                             found[1],
                         )
+                        last = ""
                     yield Scored(
                         np.array([asked[done]]),
                         values[None],
@@ -169,11 +178,12 @@ class Endpoint:
             self._tell(f"{type(error).__name__}: {error}")
             raise RetryError(f"{type(error).__name__}: {error}") from error
         text = without_key(reply.text, self._client.headers)
-        if reply.status_code in AGAIN:
+        unpaid = "insufficient_quota" in reply.text  # a 429 that no time mends
+        if reply.status_code in AGAIN and not unpaid:
             self._tell(f"status {reply.status_code}")
             wait = seconds_of(reply.headers.get("retry-after"))
             raise RetryError(f"status {reply.status_code}: {text[:200]}", wait)
-        if reply.status_code in (401, 403, 404, 405):
+        if reply.status_code in (401, 402, 403, 404, 405) or unpaid:
             raise EndpointError(
                 f"{self._spec.url}: the server answers status {reply.status_code} to {self._path}: {text[:300]}"
             )

@@ -107,9 +107,7 @@ class LocalModel:
         lengths = np.array([len(ids) for ids in encoded], dtype=np.int64)
         places, was_cut = np.array(list(taken)), np.array([bool(t.dropped) or t.cut for t in taken.values()])
         for batch in batches(lengths, self._spec.tokens_a_batch):
-            outputs = score(
-                model, [encoded[row] for row in batch], lambda done: None, tokens=len(batch) * int(lengths[batch].max())
-            )
+            outputs = score(model, [encoded[row] for row in batch], tokens=len(batch) * int(lengths[batch].max()))
             yield Scored(places[batch], outputs[:, self._places], lengths[batch], was_cut[batch])
 
     def _loaded(self, encoded: Sequence[Sequence[int]]) -> Any:

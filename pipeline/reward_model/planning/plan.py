@@ -8,8 +8,7 @@ is sent to), d the width of attention (heads x head size), L the layers:
     forward and backward               6 N + 12 L d s  (PaLM, arXiv 2204.02311, appendix B; all of attention's square, not its causal half)
     gradient checkpointing             a forward more  (Megatron, arXiv 2104.04473, section 5.1: 96 instead of 72 B s l h^2)
     LoRA, A weights of adapters        4 N + 6 A + 12 L d s: a frozen weight has no gradient of its own (the head counts among A)
-    head's start, probe, evaluations   forwards, in the recipe's precision
-    predictions                        forwards of the published model for the development rows, in float32
+    head's start, probe, evaluations   forwards; the published model is evaluated once more, as it was written
 
 Memory of a GPU, in bytes, as training has it: master weights and gradients in float32, AdamW's two states in float32 (16 a trained weight; 4
 a frozen one), all sharded over the GPUs (ZeRO, arXiv 1910.02054, stage 3), and what one forward pass keeps for its backward pass, which isn't.
@@ -166,21 +165,13 @@ class Stage:
     head_start: float
     evaluation: float
     evaluations: int
-    predictions: float
     memory: Memory
-    training_hours: float
-    float32_hours: float
-    """of the published model's predictions for the development rows"""
-
-    @property
-    def gpu_hours(self) -> float:
-        """All hours."""
-        return self.training_hours + self.float32_hours
+    gpu_hours: float
 
     @property
     def operations(self) -> float:
         """All operations."""
-        return self.training + self.recomputed + self.head_start + self.evaluation + self.predictions
+        return self.training + self.recomputed + self.head_start + self.evaluation
 
     @property
     def node_hours(self) -> float:
@@ -263,17 +254,17 @@ def _stage(
     probe = recipe.objective == "probe"
     epochs = 0 if probe else recipe.epochs
     steps = -(-ours // recipe.batch_size) * epochs
-    evaluations = (1 if probe else steps // -(-steps // recipe.evaluations) + 1) + last  # the published model once more
+    evaluations = (0 if probe else steps // -(-steps // recipe.evaluations) + 1) + last  # the published model once more
     outputs = 1 if recipe.pairs else len(recipe.attributes)
     every = shape.met(outputs)
     adapters = shape.adapters(recipe.lora) if recipe.lora else 0
     met = every + (shape.met_adapters(recipe.lora) if recipe.lora else 0)
     once = forward(shape, met, tokens, squares)
     start = forward(shape, every, tokens, squares) if probe or (first and recipe.head == "ridge") else 0.0
+    start *= units / ours if probe else 1  # which reads the development rows along
     training = epochs * (once + backward(shape, recipe, outputs, tokens, squares))
     recomputed = epochs * once if recipe.gradient_checkpointing else 0.0
     evaluation = evaluations * once * held_out / ours
-    predictions = forward(shape, every, tokens, squares) * held_out / ours if last else 0.0
     parameters = shape.parameters(outputs)
     trained = 0 if probe else adapters + shape.head(outputs) if recipe.lora else parameters
     peak = device.bfloat16 if recipe.precision == "bfloat16" else device.float32
@@ -298,10 +289,8 @@ def _stage(
         head_start=start,
         evaluation=evaluation,
         evaluations=evaluations,
-        predictions=predictions,
         memory=memory(shape, recipe, outputs, trained, longest * wide, device),
-        training_hours=(training + recomputed + start + evaluation) / (3600 * share * peak),
-        float32_hours=predictions / (3600 * share * device.float32),
+        gpu_hours=(training + recomputed + start + evaluation) / (3600 * share * peak),
     )
 
 
@@ -342,9 +331,7 @@ def memory(shape: Shape, recipe: Recipe, outputs: int, trained: int, unit: int, 
 
 def reported(stages: Sequence[Stage], device: Device, share: float, data: Data) -> dict[str, Any]:
     """All figures as one JSON object: operations, bytes and hours, unrounded."""
-    rows = [
-        asdict(s) | {"operations": s.operations, "gpu_hours": s.gpu_hours, "node_hours": s.node_hours} for s in stages
-    ]
+    rows = [asdict(s) | {"operations": s.operations, "node_hours": s.node_hours} for s in stages]
     for row, stage in zip(rows, stages, strict=True):
         row["memory"]["total"] = stage.memory.total
     theirs = [
