@@ -91,10 +91,10 @@ def threads() -> dict[str, str]:
     """The environment of a process that computes: how its threads wait for each other, and where a quota limits them, how many there are.
 
     OpenMP's threads spin while they wait. Beside anything else on the same cores they then spin away the turn of the thread that they wait
-    for, at every one of the hundreds of operations of a step: with three busy processes on two cores vLLM wrote 21 tokens a second, and 111
-    where threads sleep instead. Without company sleeping costs a quarter of the speed. What the environment says already stays.
+    for, at every one of the hundreds of operations of a step. Where they sleep at once, waking them takes as long as many an operation. So
+    they spin for some microseconds, and sleep then; docs/how-fast.md has what each gives. What the environment says already stays.
     """
-    wanted = {"OMP_WAIT_POLICY": "passive"}
+    wanted = {} if "OMP_WAIT_POLICY" in os.environ else {"GOMP_SPINCOUNT": "1000"}
     if cores() < len(os.sched_getaffinity(0)):
         wanted["OMP_NUM_THREADS"] = str(cores())
     return {name: os.environ.get(name, value) for name, value in wanted.items()}

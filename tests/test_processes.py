@@ -78,15 +78,18 @@ def test_cores_are_as_many_as_a_container_s_quota_leaves(
     assert cores() == expected
 
 
-def test_threads_that_compute_sleep_while_they_wait_unless_the_environment_says_otherwise(
+def test_threads_that_compute_soon_sleep_while_they_wait_unless_the_environment_says_otherwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     monkeypatch.setattr("pipeline.processes.QUOTA", tmp_path / "cpu.max")
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    assert threads() == {"OMP_WAIT_POLICY": "passive"}
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    assert threads() == {"GOMP_SPINCOUNT": "1000"}
     (tmp_path / "cpu.max").write_text("200000 100000")
-    assert threads() == {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "2"}
+    assert threads() == {"GOMP_SPINCOUNT": "1000", "OMP_NUM_THREADS": "2"}
+    monkeypatch.setenv("GOMP_SPINCOUNT", "0")
+    assert threads()["GOMP_SPINCOUNT"] == "0"
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
-    assert threads()["OMP_WAIT_POLICY"] == "active"
+    assert threads() == {"OMP_NUM_THREADS": "2"}

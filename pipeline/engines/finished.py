@@ -257,7 +257,11 @@ def finish(
                     tally.answered += 1
                     tally.prompt_tokens += answer.prompt_tokens
                     tally.output_tokens += answer.output_tokens
-                progress.update(count, note=f"{tally.output_tokens / (time.monotonic() - begun):.0f} tokens/s")
+                # the first to end are the shortest of hundreds that are in work at once: they say nothing of how long the others will take
+                left = None if count >= min(len(todo) / 4, 256) else 0.0
+                progress.update(
+                    count, note=f"{tally.output_tokens / (time.monotonic() - begun):.0f} tokens/s", left=left
+                )
     finally:
         if failures:
             finished.record_failures(failures)

@@ -5,6 +5,9 @@ import importlib.util
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache as once
 from pathlib import Path
 
 from upath import UPath
@@ -145,16 +148,17 @@ def _from_gguf(checkpoint: Checkpoint, cache: Path) -> Path:
                     with part.open("rb") as piece:
                         shutil.copyfileobj(piece, whole)
             dtype = getattr(torch, precision)
-            unpacked, found = AutoModelForCausalLM.from_pretrained(
-                building,
-                gguf_file=joined.name,
-                dtype=dtype,
-                quantization_config=GgufConfig(dequantize=True),
-                output_loading_info=True,
-            )
+            with _read_once():
+                unpacked, found = AutoModelForCausalLM.from_pretrained(
+                    building,
+                    gguf_file=joined.name,
+                    dtype=dtype,
+                    quantization_config=GgufConfig(dequantize=True),
+                    output_loading_info=True,
+                )
+                tokenizer = AutoTokenizer.from_pretrained(building, gguf_file=joined.name)
             if missing := sorted(found["missing_keys"]):
                 raise CheckpointError(f"{parts[0].name} has no weights for {', '.join(missing[:3])}")
-            tokenizer = AutoTokenizer.from_pretrained(building, gguf_file=joined.name)
             joined.unlink()
             model = AutoModelForCausalLM.from_config(unpacked.config, dtype=dtype)  # a plain one, which can be saved
             model.load_state_dict(unpacked.state_dict())
@@ -164,3 +168,16 @@ def _from_gguf(checkpoint: Checkpoint, cache: Path) -> Path:
         if not target.is_dir():  # else another worker was first
             raise
     return target
+
+
+@contextmanager
+def _read_once() -> Iterator[None]:
+    """Have transformers read a GGUF file's vocabulary and make its map of names once: it does the first three times, the second once a module."""
+    import gguf
+
+    before = gguf.GGUFReader, gguf.get_tensor_name_map
+    gguf.GGUFReader, gguf.get_tensor_name_map = map(once, before)
+    try:
+        yield
+    finally:
+        gguf.GGUFReader, gguf.get_tensor_name_map = before
