@@ -84,7 +84,7 @@ def _reward_model(profile: Profile) -> dg.AssetsDefinition:
         STAGE,
         None,
         expectations.REWARD_MODEL,
-        "8",
+        "9",
         modules=("pipeline.reward_model.worker",),
         parts=(*profile.recipes.values(), *used.values(), profile.seed),
         deps=("training_data", "helpsteer_dataset"),

@@ -84,13 +84,12 @@ def score(
     begun = time.monotonic()
     if len(todo):
         rest, its_keys = [asked[n] for n in todo], [keys[n] for n in todo]
-        progress, done_so_far = Progress(log, "conversations scored", len(rest)), np.zeros(3)
+        progress, so_far = Progress(log, "conversations scored", len(rest)), [0, 0, 0]
         size = sum(len(conversation.content()) for conversation in rest)
         for more in (several or _kept)(scorer, rest, its_keys, store, log):
-            done_so_far += more
-            scored, tokens, read = done_so_far
-            speed = f"{tokens / max(time.monotonic() - begun, 1e-9):.0f} tokens/s" if tokens else ""
-            progress.update(int(scored), read / size, note=speed)
+            so_far = [a + b for a, b in zip(so_far, more, strict=True)]
+            speed = f"{so_far[1] / max(time.monotonic() - begun, 1e-9):.0f} tokens/s" if so_far[1] else ""
+            progress.update(so_far[0], so_far[2] / size, note=speed)
     seconds = time.monotonic() - begun
     kept = store.read()
     store.compact()

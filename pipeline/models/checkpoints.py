@@ -175,9 +175,11 @@ def _read_once() -> Iterator[None]:
     """Have transformers read a GGUF file's vocabulary and make its map of names once: it does the first three times, the second once a module."""
     import gguf
 
-    before = gguf.GGUFReader, gguf.get_tensor_name_map
-    gguf.GGUFReader, gguf.get_tensor_name_map = map(once, before)
+    before = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
     try:
+        for name, function in before.items():
+            setattr(gguf, name, once(function))
         yield
     finally:
-        gguf.GGUFReader, gguf.get_tensor_name_map = before
+        for name, function in before.items():
+            setattr(gguf, name, function)

@@ -121,7 +121,7 @@ def generation(tmp_path: Path, cache: Path, count: int, checkpoint: Checkpoint, 
             "prompt_id": f"p{n}",
             "generator": "g",
             "messages": [{"role": "user", "content": f"Tell me a story about the number {n}."}],
-            "sampling": Sampling(temperature=0.8, max_tokens=64).model_dump_json(),
+            "sampling": Sampling(temperature=0.8, max_tokens=32).model_dump_json(),
             "seed": n,
         }
         for n in range(count)

@@ -73,7 +73,7 @@ def row(n: int, content: str, max_tokens: int) -> dict[str, object]:
 def test_a_killed_worker_keeps_its_answers_and_the_next_asks_for_the_rest_alone(
     tmp_path: Path, checkpoint_cache: Path, started: list["subprocess.Popen[str]"]
 ) -> None:
-    rows = [row(n, f"Tell me a story about the number {n}.", 32 if n < 60 else 400) for n in range(64)]
+    rows = [row(n, f"Tell me a story about the number {n}.", 24 if n < 60 else 200) for n in range(64)]
     process, _ = start(tmp_path, rows, checkpoint_cache)
     started.append(process)
     finished = FinishedRequests(UPath(tmp_path / "work"))
