@@ -92,6 +92,12 @@ def _parser() -> argparse.ArgumentParser:
             metavar="N",
             help="largest spread of the kept helpfulness ratings that a task may have (default: 2)",
         )
+        added.add_argument(
+            "--responses",
+            type=int,
+            metavar="N",
+            help="number of responses that a task must have, all of them agreed on (default: as many as it has, two or more)",
+        )
 
     made = command(
         "consensus",
@@ -106,9 +112,6 @@ def _parser() -> argparse.ArgumentParser:
         "Measure agreement by kappa and alpha, before and after ratings are selected, beside what the selection gives by chance.",
     )
     selection(shown)
-    shown.add_argument(
-        "--responses", type=int, default=2, metavar="N", help="number of responses that each prompt has (default: 2)"
-    )
     shown.add_argument(
         "--permutations",
         type=int,
@@ -147,11 +150,15 @@ def _parser() -> argparse.ArgumentParser:
 def _consensus(options: argparse.Namespace) -> None:
     form, totals = options.form or formats.form_of(options.input), Totals()
     rules = (totals, options.keep, options.rule, options.max_spread)
+    if form == "disagreements" and options.responses not in (None, 2):
+        raise CommandError("--responses: a task of the form disagreements has two responses")
     with _reading(options, form) as tables:
         if form == "disagreements":
             rows = formats.write(options.output, "helpsteer", published.helpsteer_rows(tables, *rules))
         elif form in ("annotations", label_studio.NAME):
-            rows = formats.write(options.output, "labels", labels_of_stream(_whole_first(tables), *rules))
+            rows = formats.write(
+                options.output, "labels", labels_of_stream(_whole_first(tables), *rules, options.responses)
+            )
         else:
             raise CommandError(
                 f"{options.input}: rows of the form {form} have no single ratings; a consensus needs a file of annotations or disagreements"

@@ -208,14 +208,14 @@ def agreement(
     *,
     permutations: int = 20,
     draws: int = 1000,
-    responses: int = 2,
+    responses: int | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> pa.Table:
     """Kappa and alpha per attribute of all ratings, of those kept, and of those on agreed tasks, in the schema AGREEMENT.
 
     ratings: (responses, places, attributes); prompt: number of each response's prompt.
     *_low, *_high: 95 % bootstrap intervals over prompts. *_null: the mean over permutations of the ratings that went through the same
-    selection (`permuted`): what is above it is people's agreement. responses: how many a prompt has, all of which must be agreed on.
+    selection (`permuted`): what is above it is people's agreement. responses: how many a prompt has, see `agreed`.
     """
     selection = (keep, rule, max_spread, responses)
     nulls: dict[str, list[dict[str, Floats]]] = {stage: [] for stage in STAGES}
@@ -267,7 +267,7 @@ def _finite(figure: Callable[..., Any], values: Floats, *arguments: Any) -> Any:
 
 
 def _stages(
-    levels: Levels, prompt: npt.NDArray[np.int64], keep: int, rule: OutlierRule, max_spread: int, responses: int
+    levels: Levels, prompt: npt.NDArray[np.int64], keep: int, rule: OutlierRule, max_spread: int, responses: int | None
 ) -> Iterator[tuple[str, Levels, npt.NDArray[np.int64]]]:
     """Ratings, and the prompts of their responses, before and after each selection."""
     yield STAGES[0], levels, prompt

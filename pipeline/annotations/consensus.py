@@ -7,7 +7,8 @@ published; these rules are ours, and reproduce the published kappas (see `agreem
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, combinations_with_replacement
+from math import comb
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -27,11 +28,15 @@ OutlierRule = Literal["per_attribute", "annotator"]
 
 MISSING = -1
 LEVELS = 5
+MOST_SUBSETS = 5000
+"""Subsets of a response's ratings that are tried one by one; of more ratings, those of one level are taken together."""
 
 
 @dataclass(frozen=True)
 class Ratings:
     """The ratings of a table as one array, 5 bytes a rating and no text.
+
+    A response is named by its prompt and its own id together: ids repeat from prompt to prompt (A and B, 1 and 2, a model's name).
 
     levels: (responses, places, attributes), MISSING where there is no rating; a response's ratings stand in the table's order.
     prompt: (responses,), the number of each response's prompt. response, place: (rows,), where each row of the table went. Responses and
@@ -49,12 +54,13 @@ class Ratings:
 
         Raises ValueError for a rating that is no whole number from 0 to 4, and for a row without ids.
         """
-        response, place, responses, places = _layout(annotations["response_id"], "response_id")
+        prompts = _codes(annotations["prompt_id"], "prompt_id")
+        response, place, responses, places = _layout(_both(prompts, _codes(annotations["response_id"], "response_id")))
         levels = np.full((responses, places, len(ATTRIBUTES)), MISSING, dtype=np.int8)
         for n, attribute in enumerate(ATTRIBUTES):
             levels[response, place, n] = _levels(annotations[attribute], attribute)
         prompt = np.zeros(responses, dtype=np.int64)
-        prompt[response] = _codes(annotations["prompt_id"], "prompt_id")
+        prompt[response] = prompts
         return cls(levels, prompt, response, place)
 
 
@@ -110,6 +116,15 @@ def _closest(levels: Levels, candidate: npt.NDArray[np.bool_], keep: int) -> npt
         rows = np.flatnonzero(counts == count)
         places = np.nonzero(candidate[rows])[1].reshape(len(rows), count)
         values = np.take_along_axis(levels[rows], places[:, :, None], axis=1)
+        if comb(count, keep) > MOST_SUBSETS:
+            if levels.shape[2] > 1:
+                raise ValueError(
+                    f"{len(rows)} responses have {count} ratings, too many to find the {keep} annotators who agree most in all attributes; "
+                    "take the rule per_attribute, or fewer ratings of a response"
+                )
+            chosen[rows] = False
+            chosen[rows[:, None], places] = closest_by_level(values[:, :, 0], keep)
+            continue
         columns = np.ascontiguousarray(values.transpose(2, 1, 0), dtype=np.int32)  # attributes, candidates, responses
         apart = {(i, j): ((columns[:, i] - columns[:, j]) ** 2).sum(axis=0) for i, j in combinations(range(count), 2)}
         least, best = np.full(len(rows), np.iinfo(np.int32).max), np.zeros(len(rows), dtype=np.int64)
@@ -122,6 +137,31 @@ def _closest(levels: Levels, candidate: npt.NDArray[np.bool_], keep: int) -> npt
         chosen[rows] = False
         chosen[rows[:, None], np.take_along_axis(places, np.array(subsets)[best], axis=1)] = True
     return chosen
+
+
+def closest_by_level(values: Levels, keep: int) -> npt.NDArray[np.bool_]:
+    """Which of many ratings to keep, a response a row: the `keep` with the least sum of squared differences, of several the first.
+
+    values: (responses, places), all rated. Ratings of one level are as good as each other, and of these the first are taken; so what is to
+    be chosen is how many of each level: C(keep + 4, 4) ways, however many ratings there are. Of ways that cost the same, the first by places.
+    """
+    rank = np.zeros(values.shape, dtype=np.int64)
+    there = np.zeros((len(values), LEVELS), dtype=np.int64)
+    for level in range(LEVELS):
+        has = values == level
+        rank[has] = (has.cumsum(axis=1) - 1)[has]
+        there[:, level] = has.sum(axis=1)
+    ways = np.array([np.bincount(way, minlength=LEVELS) for way in combinations_with_replacement(range(LEVELS), keep)])
+    apart = np.subtract.outer(np.arange(LEVELS), np.arange(LEVELS)) ** 2
+    costs = np.einsum("wi,wj,ij->w", ways, ways, apart)
+    best, least = np.zeros(values.shape, dtype=bool), np.full(len(values), np.iinfo(np.int64).max)
+    for way, cost in zip(ways, costs, strict=True):
+        rows = np.flatnonzero((there >= way).all(axis=1) & (cost <= least))
+        taken = rank[rows] < way[values[rows]]
+        first = (taken != best[rows]).argmax(axis=1)[:, None]
+        better = (cost < least[rows]) | np.take_along_axis(taken & ~best[rows], first, axis=1)[:, 0]
+        best[rows[better]], least[rows[better]] = taken[better], cost
+    return best
 
 
 def _codes(column: pa.ChunkedArray, name: str) -> npt.NDArray[np.int64]:
@@ -147,9 +187,19 @@ class Layout(NamedTuple):
     places: int
 
 
-def _layout(ids: pa.ChunkedArray, name: str) -> Layout:
-    """Where each row goes, by its response's id."""
-    codes = _codes(ids, name)
+def _both(prompts: npt.NDArray[np.int64], responses: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Number of each row's response, in the order in which they first come, from the numbers of its prompt and of its id."""
+    if not len(responses):
+        return responses
+    prompt_of = np.zeros(responses.max() + 1, dtype=np.int64)
+    prompt_of[responses] = prompts
+    if (prompt_of[responses] == prompts).all():
+        return responses
+    return pd.factorize(prompts * len(prompt_of) + responses)[0].astype(np.int64)
+
+
+def _layout(codes: npt.NDArray[np.int64]) -> Layout:
+    """Where each row goes, by the number of its response."""
     counts = np.bincount(codes)
     place = np.empty(len(codes), dtype=np.int64)
     within = np.arange(len(codes)) - np.repeat(counts.cumsum() - counts, counts)
@@ -234,9 +284,9 @@ def spreads(annotations: pa.Table) -> pa.Table:
 
 
 def agreed_tasks(kept: pa.Table, max_spread: int = 2) -> pa.Table:
-    """The kept annotations of tasks that people agree on: both responses have kept helpfulness ratings that differ by at most `max_spread`.
+    """The kept annotations of tasks that people agree on: all responses have kept helpfulness ratings that differ by at most `max_spread`.
 
-    A prompt stays with both of its responses or not at all.
+    A prompt stays with all of its responses, two or more, or not at all.
     """
     ratings = Ratings.of(kept)
     return kept.filter(pa.array(agreed(ratings.levels, ratings.prompt, max_spread)[ratings.response]))
@@ -247,10 +297,12 @@ def labels_of_agreed(labels: pa.Table, kept: pa.Table, max_spread: int = 2) -> p
     return labels.filter(pc.is_in(labels["prompt_id"], pc.unique(agreed_tasks(kept, max_spread)["prompt_id"])))
 
 
-def agreed(levels: Levels, prompt: npt.NDArray[np.int64], max_spread: int, responses: int = 2) -> npt.NDArray[np.bool_]:
-    """Which responses are of tasks that people agree on.
+def agreed(
+    levels: Levels, prompt: npt.NDArray[np.int64], max_spread: int, responses: int | None = None
+) -> npt.NDArray[np.bool_]:
+    """Which responses are of tasks that people agree on: all of the prompt's are agreed on, and there are `responses`, or two or more.
 
-    levels: kept ratings (responses, places, attributes); prompt: number of each response's prompt; responses: how many a prompt has.
+    levels: kept ratings (responses, places, attributes); prompt: number of each response's prompt.
     """
     helpfulness = levels[:, :, ATTRIBUTES.index("helpfulness")].astype(np.int16)
     rated = helpfulness != MISSING
@@ -258,8 +310,11 @@ def agreed(levels: Levels, prompt: npt.NDArray[np.int64], max_spread: int, respo
         axis=1, initial=9
     )
     good = rated.any(axis=1) & (widest <= max_spread)
-    whole: npt.NDArray[np.bool_] = np.bincount(prompt, weights=good)[prompt] == responses if len(prompt) else good
-    return whole
+    if not len(prompt):
+        return good
+    there, fine = np.bincount(prompt), np.bincount(prompt, weights=good)
+    whole = fine == (np.maximum(there, 2) if responses is None else responses)
+    return np.asarray(whole[prompt], dtype=bool)
 
 
 # --------------------------------------------------------------------------------------------------------------------------- streams
@@ -290,6 +345,7 @@ def labels_of_stream(
     keep: int = 3,
     rule: OutlierRule = "per_attribute",
     max_spread: int = 2,
+    responses: int | None = None,
 ) -> Iterator[pa.Table]:
     """Labels of agreed tasks from a stream of annotations in whole prompts, as tables in the schema LABELS, in the stream's order.
 
@@ -299,7 +355,7 @@ def labels_of_stream(
     for table in in_whole_prompts(batches):
         ratings = Ratings.of(table)
         chosen = without_outliers(ratings.levels, keep, rule)
-        good = agreed(chosen, ratings.prompt, max_spread)
+        good = agreed(chosen, ratings.prompt, max_spread, responses)
         totals.add(ratings.levels, chosen, ratings.prompt, good)
         first = pa.array(np.flatnonzero(ratings.place == 0)[good])
         columns = {name: table[name].take(first) for name in ("prompt_id", "response_id")} | label_columns(chosen[good])

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.annotations.consensus import (
+    LEVELS,
     OutlierRule,
     Totals,
     agreed_tasks,
+    closest_by_level,
     consensus_labels,
     labels_of_stream,
     most_agreeing,
@@ -23,6 +25,7 @@ from pipeline.forms.streams import in_whole_prompts
 from pipeline.vocabulary import ATTRIBUTES
 
 Rows = list[tuple[str, list[int | None]]]
+SORTED = [(name, "ascending") for name in ("prompt_id", *ATTRIBUTES)]
 rating = st.one_of(st.none(), st.integers(0, 4))
 rows_strategy = st.lists(
     st.tuples(st.sampled_from("abcdef"), st.lists(rating, min_size=5, max_size=5)), min_size=1, max_size=30
@@ -89,6 +92,54 @@ def test_the_ratings_that_agree_most_are_those_of_the_oracle(rows: Rows, keep: i
     assert all(any(r[a] is not None for a in ATTRIBUTES) for r in left.values()), (
         "annotations with none left are removed"
     )
+
+
+@settings(max_examples=300, deadline=None)
+@given(rows_strategy)
+def test_names_of_responses_may_repeat_from_prompt_to_prompt(rows: Rows) -> None:
+    """Of each prompt the responses are called A and B: everything is as if they had names of their own."""
+    own = table(rows)
+    called = [{"a": "A", "c": "A", "e": "A"}.get(r, "B") for r in own["response_id"].to_pylist()]
+    again = own.set_column(1, ANNOTATIONS.field("response_id"), pa.array(called))
+    for found in (most_agreeing, consensus_labels, lambda t: agreed_tasks(most_agreeing(t))):
+        wanted, got = found(own), found(again)
+        assert got.drop_columns("response_id").sort_by(SORTED) == wanted.drop_columns("response_id").sort_by(SORTED)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 4), min_size=7, max_size=7), min_size=1, max_size=5), st.integers(2, 6))
+def test_ratings_taken_by_level_are_those_of_all_subsets(rows: list[list[int]], keep: int) -> None:
+    found = closest_by_level(np.array(rows, dtype=np.int8), keep)
+    for row, chosen in zip(rows, found, strict=True):
+        subsets = list(combinations(range(7), keep))
+        costs = [cost(tuple(row[n] for n in subset)) for subset in subsets]
+        assert tuple(np.flatnonzero(chosen)) == subsets[costs.index(min(costs))]
+
+
+def test_a_thousand_ratings_of_a_response_are_chosen_from_or_refused() -> None:
+    ratings = np.random.default_rng(0).integers(0, LEVELS, (1000, 5))
+    ratings[500:504] = 3  # the first three 3s come earlier
+    many = table([("a", row.tolist()) for row in ratings])
+    kept = most_agreeing(many)
+    for n, attribute in enumerate(ATTRIBUTES):
+        values = [v for v in kept[attribute].to_pylist() if v is not None]
+        firsts = [tuple(np.flatnonzero(ratings[:, n] == level)[:3]) for level in range(LEVELS)]
+        assert values == [min(range(LEVELS), key=firsts.__getitem__)] * 3
+    with pytest.raises(ValueError, match="1 responses have 1000 ratings, too many .* take the rule per_attribute"):
+        most_agreeing(many, rule="annotator")
+
+
+def test_a_prompt_with_three_responses_is_a_task() -> None:
+    rows = [
+        {"prompt_id": prompt, "response_id": name, "annotator_id": f"n{n}", "simulated": False}
+        | dict.fromkeys(ATTRIBUTES, level)
+        for prompt, levels in {"p": (1, 2, 3), "q": (4, 4, 0), "r": (2,)}.items()
+        for name, level in zip("ABC", levels, strict=False)
+        for n in range(2)
+    ]
+    rows[-3] |= {"helpfulness": 4}  # of q's C: one says 4, one 0
+    kept = pa.Table.from_pylist(rows, schema=ANNOTATIONS)
+    assert set(agreed_tasks(kept)["prompt_id"].to_pylist()) == {"p"}
 
 
 @settings(max_examples=200, deadline=None)
