@@ -311,7 +311,7 @@ def agreed(
     )
     good = rated.any(axis=1) & (widest <= max_spread)
     if not len(prompt):
-        return good
+        return np.zeros(0, dtype=bool)
     there, fine = np.bincount(prompt), np.bincount(prompt, weights=good)
     whole = fine == (np.maximum(there, 2) if responses is None else responses)
     return np.asarray(whole[prompt], dtype=bool)

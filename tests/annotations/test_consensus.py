@@ -125,7 +125,7 @@ def test_a_thousand_ratings_of_a_response_are_chosen_from_or_refused() -> None:
         values = [v for v in kept[attribute].to_pylist() if v is not None]
         firsts = [tuple(np.flatnonzero(ratings[:, n] == level)[:3]) for level in range(LEVELS)]
         assert values == [min(range(LEVELS), key=firsts.__getitem__)] * 3
-    with pytest.raises(ValueError, match="1 responses have 1000 ratings, too many .* take the rule per_attribute"):
+    with pytest.raises(ValueError, match=r"1 responses have 1000 ratings, too many .* take the rule per_attribute"):
         most_agreeing(many, rule="annotator")
 
 
