@@ -31,11 +31,15 @@ class FileError(ValueError):
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A place that gives no record: the reason, the text as far as it is known, and whether the file breaks off here."""
+    """A place that gives no record: the reason, the text as far as it is known, and whether the file breaks off here.
+
+    left_out: nothing is wrong with it; it is no record of the kind that is wanted.
+    """
 
     reason: str
     text: str | None = None
     cut: bool = False
+    left_out: bool = False
 
 
 def storable(text: str) -> str:

@@ -22,6 +22,7 @@ from rich.table import Table
 from pipeline.annotations import published
 from pipeline.annotations.agreement import STAGES, agreement
 from pipeline.annotations.consensus import Ratings, Totals, labels_of_stream
+from pipeline.annotations.people import People, one_vote
 from pipeline.annotations.schema import rated_by
 from pipeline.forms import label_studio
 from pipeline.forms import ratings as formats
@@ -152,13 +153,12 @@ def _consensus(options: argparse.Namespace) -> None:
     rules = (totals, options.keep, options.rule, options.max_spread)
     if form == "disagreements" and options.responses not in (None, 2):
         raise CommandError("--responses: a task of the form disagreements has two responses")
-    with _reading(options, form) as tables:
+    with _reading(options, form) as (tables, quarantine, people):
         if form == "disagreements":
             rows = formats.write(options.output, "helpsteer", published.helpsteer_rows(tables, *rules))
         elif form in ("annotations", label_studio.NAME):
-            rows = formats.write(
-                options.output, "labels", labels_of_stream(_whole_first(tables), *rules, options.responses)
-            )
+            voted = one_vote(in_whole_prompts(_whole_first(tables)), people, options.input.name, quarantine)
+            rows = formats.write(options.output, "labels", labels_of_stream(voted, *rules, options.responses))
         else:
             raise CommandError(
                 f"{options.input}: rows of the form {form} have no single ratings; a consensus needs a file of annotations or disagreements"
@@ -179,12 +179,12 @@ def _counts(before: int, after: int) -> list[str]:
 def _agreement(options: argparse.Namespace) -> None:
     form = options.form or formats.form_of(options.input)
     raters = set[str]()
-    with _reading(options, form) as tables:
+    with _reading(options, form) as (tables, quarantine, people):
         if form == "disagreements":
             levels, prompt = published.ratings_of_stream(tables)
         elif form in ("annotations", label_studio.NAME):
             parts, offset = [], 0
-            for table in in_whole_prompts(_whole_first(tables)):
+            for table in one_vote(in_whole_prompts(_whole_first(tables)), people, options.input.name, quarantine):
                 ratings = Ratings.of(table)
                 parts.append((ratings.levels, ratings.prompt + offset))
                 offset += int(ratings.prompt.max(initial=-1)) + 1
@@ -244,7 +244,7 @@ def _convert(options: argparse.Namespace) -> None:
             else ""
         )
         raise CommandError(f"{options.input}: rows of the form {form} can't be written in the form {to}{more}")
-    with _reading(options, form) as tables:
+    with _reading(options, form) as (tables, _, _):
         whole = _whole_first(tables) if to == label_studio.NAME else tables
         rows = formats.write(options.output, to, whole)
     console.print(f"{options.output}: {rows:,} rows of {to}", markup=False)
@@ -254,8 +254,12 @@ def _convert(options: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _reading(options: argparse.Namespace, form: str) -> Iterator[Iterator[pa.Table]]:
-    """The rows of IN, with a progress bar. At the end, what was set aside; an error where nobody asked to set aside."""
+def _reading(options: argparse.Namespace, form: str) -> Iterator[tuple[Iterator[pa.Table], Quarantine, People]]:
+    """The rows of IN, with a progress bar, and what takes note of rows set aside and of people; an error where nobody asked to set aside.
+
+    At the end, what was set aside and who is one person.
+    """
+    people = People()
     with ExitStack() as stack:
         part = options.quarantine and options.quarantine.with_name(f".{options.quarantine.name}.{os.getpid()}")
         if part:
@@ -263,12 +267,12 @@ def _reading(options: argparse.Namespace, form: str) -> Iterator[Iterator[pa.Tab
             stack.callback(part.unlink, missing_ok=True)
             quarantine = Quarantine(lambda row: print(json.dumps(row, ensure_ascii=False), file=file))
         else:
-            quarantine = Quarantine(_first_only())
+            quarantine = Quarantine(_first_only(), faults_alone=True)
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
         progress = stack.enter_context(Progress(*columns, console=notes, transient=True))
         bar = progress.add_task(options.input.name, total=options.input.stat().st_size)
         tables = formats.read(options.input, form, quarantine, lambda n: progress.advance(bar, n))
-        yield _unless_bad(tables, quarantine, options)
+        yield _unless_bad(tables, quarantine, options), quarantine, people
         if part:
             file.flush()
             part.replace(options.quarantine)
@@ -276,11 +280,15 @@ def _reading(options: argparse.Namespace, form: str) -> Iterator[Iterator[pa.Tab
         notes.print(
             f"The form {form} has no such fields, so they are left out: {', '.join(quarantine.ignored)}", markup=False
         )
-    if quarantine.counts:
-        table = Table("reason", "rows", title=f"Rows set aside in {options.quarantine}", title_justify="left")
-        for reason, n in quarantine.counts.most_common(20):
-            table.add_row(escape(reason), f"{n:,}")
-        notes.print(table)
+    where = f" in {options.quarantine}" if part else ""
+    for title, counts in (("Rows at fault, set aside", quarantine.counts), ("Rows left out", quarantine.left_out)):
+        if counts:
+            table = Table("reason", "rows", title=f"{title}{where}", title_justify="left")
+            for reason, n in counts.most_common(20):
+                table.add_row(escape(reason), f"{n:,}")
+            notes.print(table)
+    for name, spelled in people.spelled.items():
+        notes.print(f"One person is taken for all of these ids: {', '.join(spelled)}; called {name}", markup=False)
 
 
 def _first_only() -> Callable[[dict[str, Any]], None]:

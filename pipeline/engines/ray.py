@@ -152,7 +152,7 @@ class RayEngine:
         self._deaths += 1
         if self._deaths >= self._cluster.deaths:
             raise RuntimeError(
-                f"{self._deaths} replicas died in a row before anything was answered; the last one with: {error}"
+                f"replicas that died in a row before anything was answered: {self._deaths}; the last one with: {error}"
             )
         self._log(
             f"Replica {member.number} died; its {len(member.requests)} requests are asked again. Its error: {str(error)[:500]}"

@@ -1,7 +1,8 @@
 """Label Studio's JSON export as annotations, and back.
 
 A task's `data` has prompt_id, response_1_id and response_2_id. An annotation's results are controls named `<field>_<1 or 2>`: the five
-attributes, `safe` and `confidence` as choices or numbers, `flags` as choices, `comment` as text. What a person skipped is no rating.
+attributes, `safe` and `confidence` as choices or numbers, `flags` as choices, `comment` as text. What a person skipped, a draft, an annotation
+marked as ground truth and a model's prediction are no ratings, and are counted apart. A rating has the time at which it was last changed.
 Accounts become pseudonyms: their number, or a hash of an e-mail address; in the quarantine too.
 """
 
@@ -49,13 +50,27 @@ def _of_task(task: Any) -> Iterator[Any]:
         reason = f"the task's data have no {', '.join(missing)}" if missing else "the task has no list of annotations"
         yield Unreadable(reason, _text(_nameless(task)))
         return
-    for annotation in annotations:
+    for kind, reason in (("drafts", "a draft is no rating"), ("predictions", "a model's prediction is no rating")):
+        others = task.get(kind)
+        for other in others if isinstance(others, list) else []:
+            yield Unreadable(reason, _text(_nameless(other)), left_out=True)
+    for annotation in sorted(annotations, key=_changed):
         if not isinstance(annotation, Mapping) or not isinstance(annotation.get("result"), list):
             yield Unreadable("the annotation has no list of results", _text(_nameless(annotation)))
         elif annotation.get("was_cancelled"):
-            yield Unreadable("the annotator skipped the task", _text(_nameless(annotation)))
+            yield Unreadable("the annotator skipped the task", _text(_nameless(annotation)), left_out=True)
+        elif annotation.get("ground_truth"):
+            yield Unreadable(
+                "an annotation marked as ground truth is gold, no rater's", _text(_nameless(annotation)), left_out=True
+            )
         else:
             yield from _of_annotation(annotation, data)
+
+
+def _changed(annotation: Any) -> str:
+    """When an annotation was last changed, as its export writes it, by which a task's annotations are sorted."""
+    at = (annotation.get("updated_at") or annotation.get("created_at")) if isinstance(annotation, Mapping) else None
+    return at if isinstance(at, str) else ""
 
 
 def _of_annotation(annotation: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Any]:
@@ -81,7 +96,7 @@ def _of_annotation(annotation: Mapping[str, Any], data: Mapping[str, Any]) -> It
             "flags": None,
             **rows[position],
             "lead_time_s": annotation.get("lead_time"),
-            "annotated_at": annotation.get("created_at"),
+            "annotated_at": annotation.get("updated_at") or annotation.get("created_at"),
             "desk": known.get("desk", NAME),
             "simulated": known.get("simulated", False),
         }

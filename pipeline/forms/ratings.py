@@ -18,10 +18,11 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from upath import UPath
 
+from pipeline.forms import cells as cell
 from pipeline.forms import label_studio
 from pipeline.forms.helpsteer import DISAGREEMENTS, HELPSTEER, PREFERENCE
 from pipeline.forms.rows import ANNOTATIONS, LABELS, QUARANTINE
@@ -74,6 +76,8 @@ class Field:
     also: int | None = None
     among: tuple[str, ...] = ()
     filled: bool = False  # not empty, not blank
+    trimmed: bool = False  # an id: without white space around it, and a number's text where it is one
+    said: Callable[[Any], Any] | None = None  # what people write, see `forms.cells`
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class Form:
     one_of: tuple[str, ...] = ()
 
 
-_ID, _ANY, _LEVEL = Field(filled=True), Field(required=False), Field(low=0, high=4)
+_ID, _ANY, _LEVEL = Field(filled=True, trimmed=True), Field(required=False), Field(low=0, high=4)
 _TEXTS = {"prompt": Field(), "response": Field()}
 FORMS = {
     form.name: form
@@ -97,7 +101,12 @@ FORMS = {
             dict.fromkeys(ANNOTATIONS.names, _ANY)
             | dict.fromkeys(("prompt_id", "response_id", "annotator_id"), _ID)
             | {a: Field(required=False, low=0, high=4) for a in ATTRIBUTES}
-            | {"round": Field(required=False, low=1, high=9), "confidence": Field(required=False, low=1, high=3)},
+            | {"round": Field(required=False, low=1, high=9), "confidence": Field(required=False, low=1, high=3)}
+            | {
+                "safe": Field(required=False, said=cell.safe_of),
+                "flags": Field(required=False, said=cell.flags_of),
+                "lead_time_s": Field(required=False, low=0, said=cell.seconds_of),
+            },
             one_of=ATTRIBUTES,
         ),
         Form("disagreements", DISAGREEMENTS, _TEXTS | dict.fromkeys(ATTRIBUTES, _LEVEL)),
@@ -118,20 +127,27 @@ FORMS = {
 
 @dataclass
 class Quarantine:
-    """What could not be used of a file: counted by reason, and kept, in `rows` or by `sink` where that is given; schema QUARANTINE."""
+    """What was not used of a file: counted by reason, and kept, in `rows` or by `sink` where that is given; schema QUARANTINE.
+
+    What is set aside without being at fault (a rating that its annotator has replaced, a skipped task, a model's prediction) is kept in the
+    same way, and counted in `left_out`. A sink that refuses faults takes them alone (`faults_alone`).
+    """
 
     sink: Callable[[dict[str, Any]], None] | None = None
+    faults_alone: bool = False
     counts: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
     rows: list[dict[str, Any]] = field(default_factory=list)
     ignored: dict[str, None] = field(default_factory=dict)  # fields that the form doesn't have
 
-    def add(self, file: str, line: int | None, name: str | None, reason: str, row: Any) -> None:
+    def add(self, file: str, line: int | None, name: str | None, reason: str, row: Any, fault: bool = True) -> None:
         """Set a row aside."""
         text = row if isinstance(row, str) or row is None else json.dumps(row, ensure_ascii=False, default=str)
         entry = {"file": file, "line": line, "field": name, "reason": reason}
         entry["row"] = None if text is None else storable(text[:SHOWN])
-        self.counts[reason] += 1
-        (self.sink or self.rows.append)(entry)
+        (self.counts if fault else self.left_out)[reason] += 1
+        if fault or not self.faults_alone:
+            (self.sink or self.rows.append)(entry)
 
     def table(self) -> pa.Table:
         """The rows in the schema QUARANTINE."""
@@ -164,6 +180,10 @@ def form_of(path: Path) -> str:
     )
 
 
+Numbers = Callable[[], Sequence[int | None]]
+"""Gives the line, row or task of each row of a table; None where it isn't known."""
+
+
 def read(
     path: Path, form: str, quarantine: Quarantine, seen: Callable[[int], None] = lambda _: None
 ) -> Iterator[pa.Table]:
@@ -172,35 +192,78 @@ def read(
     seen: called with the bytes of the file that were taken, for progress. Raises FileError where nothing can be read: another ending, no
     whole Parquet file, a field that is missing in a whole CSV or Parquet file.
     """
-    ending = ending_of(path, ENDINGS)
-    if form == label_studio.NAME:
+    wanted = FORMS["annotations"] if form == label_studio.NAME else FORMS[form]
+    return (table for table, _ in numbered(path, form, wanted, quarantine, seen))
+
+
+def numbered(
+    path: Path, name: str, form: Form, quarantine: Quarantine, seen: Callable[[int], None] = lambda _: None
+) -> Iterator[tuple[pa.Table, Numbers]]:
+    """As `read`, with the number of each row in the file. name: of the file's form, by which it is read; form: what its rows must be."""
+    ending, reader = ending_of(path, ENDINGS), Reader(path, form, quarantine)
+    if name == label_studio.NAME:
         found = label_studio.records(path, seen)
         while rows := list(itertools.islice(found, 8192)):
-            yield from_records(rows, path.name, FORMS["annotations"], quarantine)
-        return
-    wanted = FORMS[form]
-    if ending.startswith(".jsonl"):
+            yield reader.records(rows)
+    elif ending.startswith(".jsonl"):
         with Bytes(path, seen) as stream:
             for first, block in line_blocks(stream):
                 if isinstance(block, Unreadable):
                     quarantine.add(path.name, first, None, block.reason, block.text)
                 else:
-                    table = _parsed(block, wanted, quarantine)
-                    yield (
-                        table
-                        if table is not None
-                        else from_records(json_lines(first, block), path.name, wanted, quarantine)
-                    )
+                    table = _parsed(block, form, quarantine)
+                    if table is None:
+                        yield reader.records(json_lines(first, block))
+                    else:
+                        yield table, partial(_lines_of, first, block)
     elif ending in (".json", ".json.gz"):
         raise FileError(
             f"{path}: a .json file is read only as {label_studio.NAME}; name a file with one record a line .jsonl"
         )
     else:
         parts = parquet_parts(path, seen) if ending == ".parquet" else csv_parts(path, seen)
-        yield from _checked(parts, path, wanted, quarantine)
+        yield from _checked(parts, reader)
 
 
-def _checked(parts: Iterable[Part], path: Path, form: Form, quarantine: Quarantine) -> Iterator[pa.Table]:
+def _lines_of(first: int, block: bytes) -> list[int | None]:
+    """Numbers of a block's lines that aren't blank."""
+    return [number for number, line in enumerate(block.split(b"\n"), start=first) if line.strip()]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads a file's records one by one, where they can't be taken as they are."""
+
+    path: Path
+    form: Form
+    quarantine: Quarantine
+
+    def records(self, rows: Iterable[tuple[int | None, Any]], cells: bool = False) -> tuple[pa.Table, Numbers]:
+        """Records as a table in the form's schema, and their numbers; the others go to the quarantine. cells: values are the text of CSV cells."""
+        good, numbers = list[dict[str, Any]](), list[int | None]()
+        for number, record in rows:
+            if isinstance(record, Unreadable):
+                self.quarantine.add(self.path.name, number, None, record.reason, record.text, fault=not record.left_out)
+                continue
+            try:
+                good.append(_row(record, self.form, cells, lambda: self._day_first))
+                numbers.append(number)
+            except FieldError as error:
+                self.quarantine.add(self.path.name, number, error.name or None, str(error).strip(), record)
+            if isinstance(record, Mapping):
+                self.quarantine.ignored |= dict.fromkeys(str(n) for n in record if n not in self.form.schema.names)
+        return pa.Table.from_pylist(good, schema=self.form.schema), lambda: numbers
+
+    @cached_property
+    def _day_first(self) -> bool | None:
+        """Whether days come first in the dates of this file, all of which are looked at once."""
+        moments = [f.name for f in self.form.schema if pa.types.is_timestamp(f.type)]
+        found = (record for _, record in records(self.path) if isinstance(record, Mapping))
+        return cell.days_come_first(record.get(name) for record in found for name in moments)
+
+
+def _checked(parts: Iterable[Part], reader: Reader) -> Iterator[tuple[pa.Table, Numbers]]:
+    path, form, quarantine = reader.path, reader.form, reader.quarantine
     for part in parts:
         for line, bad in part.unreadable:
             quarantine.add(path.name, line, None, bad.reason, bad.text)
@@ -217,10 +280,9 @@ def _checked(parts: Iterable[Part], path: Path, form: Form, quarantine: Quaranti
         table = typed(part.table, form)
         if table is None:
             rows = zip(part.numbers(), part.table.to_pylist(), strict=True)
-            table = from_records(
-                rows, path.name, form, quarantine, cells=path.name.lower().endswith((".csv", ".csv.gz"))
-            )
-        yield table
+            yield reader.records(rows, cells=path.name.lower().endswith((".csv", ".csv.gz")))
+        else:
+            yield table, part.numbers
 
 
 def _parsed(block: bytes, form: Form, quarantine: Quarantine) -> pa.Table | None:
@@ -254,7 +316,7 @@ def typed(table: pa.Table, form: Form) -> pa.Table | None:
         column = _cast(table[wanted.name], wanted.type)
         if column is None or not _fits(column, rule):
             return None
-        columns.append(column)
+        columns.append(pc.utf8_trim_whitespace(column) if rule.trimmed else column)
     result = pa.table(columns, schema=form.schema)
     if form.one_of and len(result):
         rated = np.logical_or.reduce([np.asarray(pc.is_valid(result[name])) for name in form.one_of])
@@ -267,8 +329,14 @@ def _cast(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray | Non
     if column.type == wanted:
         return column
     nested = pa.types.is_nested(wanted)
-    if pa.types.is_string(column.type) and (nested or pa.types.is_boolean(wanted)):
+    text, numbers = (
+        pa.types.is_string(column.type),
+        pa.types.is_integer(column.type) or pa.types.is_floating(column.type),
+    )
+    if text and (nested or pa.types.is_boolean(wanted)):
         return None  # cells of CSV: one by one
+    if numbers and pa.types.is_timestamp(wanted):
+        return None  # seconds or milliseconds: one by one
     if pa.types.is_boolean(column.type) or (pa.types.is_string(wanted) and not pa.types.is_large_string(column.type)):
         return None  # true is no 1, and 7 is no text
     try:
@@ -297,53 +365,47 @@ def _fits(column: pa.ChunkedArray, rule: Field) -> bool:
         numbers = numbers.flatten()
         if pa.types.is_struct(numbers.type):
             numbers = pc.struct_field(numbers, "strength")
-    inside = pc.and_(pc.greater_equal(numbers, rule.low), pc.less_equal(numbers, rule.high))
+    inside = pc.greater_equal(numbers, rule.low)
+    if rule.high is not None:
+        inside = pc.and_(inside, pc.less_equal(numbers, rule.high))
     if rule.also is not None:
         inside = pc.or_(inside, pc.equal(numbers, rule.also))
     return pc.all(inside, min_count=0).as_py() is not False
 
 
-def from_records(
-    rows: Iterable[tuple[int | None, Any]], file: str, form: Form, quarantine: Quarantine, cells: bool = False
-) -> pa.Table:
-    """Records one by one as a table in the form's schema; the others go to the quarantine. cells: values are the text of CSV cells."""
-    good = []
-    for line, record in rows:
-        if isinstance(record, Unreadable):
-            quarantine.add(file, line, None, record.reason, record.text)
-            continue
-        try:
-            good.append(_row(record, form, cells))
-        except FieldError as error:
-            quarantine.add(file, line, error.name or None, str(error).strip(), record)
-        if isinstance(record, Mapping):
-            quarantine.ignored |= dict.fromkeys(str(n) for n in record if n not in form.schema.names)
-    return pa.Table.from_pylist(good, schema=form.schema)
-
-
-def _row(record: Any, form: Form, cells: bool) -> dict[str, Any]:
+def _row(record: Any, form: Form, cells: bool, day_first: Callable[[], bool | None]) -> dict[str, Any]:
     if not isinstance(record, Mapping):
         raise FieldError("", f"the row is {_kind(record)}, not a record")
     row: dict[str, Any] = {}
     for wanted in form.schema:
         rule, value = form.fields[wanted.name], record.get(wanted.name)
+        moment = pa.types.is_timestamp(wanted.type)
+        if (rule.said or moment) and isinstance(value, str) and value.strip().lower() in cell.NO_VALUE:
+            value = None
         if value is None:
             if rule.required:
                 raise FieldError(wanted.name, "is missing")
             row[wanted.name] = None
             continue
-        if cells and not pa.types.is_string(wanted.type):
-            value = _of_cell(value, wanted.type)
+        try:
+            if rule.said:
+                value = rule.said(value)
+            elif moment:
+                value = cell.moment_of(value, day_first)
+            elif rule.trimmed:
+                value = cell.identity_of(value)
+            elif cells and not pa.types.is_string(wanted.type):
+                value = _of_cell(value)
+        except ValueError as error:
+            raise FieldError(wanted.name, str(error)) from None
         row[wanted.name] = _value(value, wanted.name, wanted.type, rule)
     if form.one_of and all(row[name] is None for name in form.one_of):
         raise FieldError(form.one_of[0], "and the other ratings are missing")
     return row
 
 
-def _of_cell(text: str, wanted: pa.DataType) -> Any:
+def _of_cell(text: str) -> Any:
     """What the text of a CSV cell means; the text itself where it means nothing."""
-    if pa.types.is_timestamp(wanted):
-        return text
     try:
         return json.loads(text.lower() if text.lower() in ("true", "false") else text)
     except (ValueError, RecursionError):
@@ -373,7 +435,7 @@ def _value(value: Any, name: str, wanted: pa.DataType, rule: Field) -> Any:
             raise FieldError(name, f"is {_kind(value)}, not a number")
         return float(value)
     if pa.types.is_timestamp(wanted):
-        return _time(value, name)
+        return value
     if pa.types.is_struct(wanted):
         if not isinstance(value, Mapping):
             raise FieldError(name, f"holds {_kind(value)}, not a record")
@@ -405,18 +467,6 @@ def _whole(value: Any, name: str, rule: Field) -> int:
 
 def _range(rule: Field) -> str:
     return "" if rule.low is None else f" from {rule.low} to {rule.high}"
-
-
-def _time(value: Any, name: str) -> datetime:
-    if isinstance(value, datetime) and value.tzinfo:
-        return value
-    try:
-        stamp = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise FieldError(name, f"is {_kind(value)}, not a time in ISO 8601") from None
-    if stamp.tzinfo is None:
-        raise FieldError(name, "has no time zone")
-    return stamp
 
 
 def _kind(value: Any) -> str:

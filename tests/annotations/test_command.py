@@ -153,3 +153,37 @@ def test_it_runs_as_a_module_and_imports_no_dagster(ratings: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("False False 0\n")
     assert "consensus" in done.stdout
+
+
+def test_a_persons_last_rating_counts_and_what_is_no_rating_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def annotation(who: int, level: int, at: str, **more: Any) -> dict[str, Any]:
+        results = [{"from_name": f"{a}_{n}", "value": {"choices": [str(level)]}} for a in ATTRIBUTES for n in (1, 2)]
+        return {"completed_by": who, "created_at": at, "result": results, **more}
+
+    task = {
+        "data": {"prompt_id": "p", "response_1_id": "A", "response_2_id": "B"},
+        "predictions": [{"result": []}],
+        "drafts": [{"result": []}],
+        "annotations": [
+            annotation(1, 4, "2026-01-01T00:00:00Z", updated_at="2026-01-09T00:00:00Z"),  # the last one to be changed
+            annotation(1, 0, "2026-01-02T00:00:00Z"),
+            annotation(2, 4, "2026-01-02T00:00:00Z"),
+            annotation(3, 0, "2026-01-02T00:00:00Z", ground_truth=True),
+            annotation(4, 0, "2026-01-02T00:00:00Z", was_cancelled=True),
+        ],
+    }
+    (tmp_path / "export.json").write_text(json.dumps([task, task]))  # as merged exports have it
+    assert main(["consensus", str(tmp_path / "export.json"), str(tmp_path / "labels.jsonl")]) == 0
+    labels = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
+    assert [(r["response_id"], r["helpfulness"], r["helpfulness_n"]) for r in labels] == [("A", 4, 2), ("B", 4, 2)]
+    said = " ".join(capsys.readouterr().err.split())
+    for reason in (
+        "a draft is no rating",
+        "a model's prediction is no rating",
+        "skipped the task",
+        "is gold, no rater's",
+        "last rating counts",
+    ):
+        assert reason in said.replace(" │ │ │ ", " "), said

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.annotations.consensus import spreads
 from pipeline.annotations.files import NotFinishedError, read_ratings, write_tasks
+from pipeline.annotations.people import RATED_AGAIN
 from pipeline.annotations.schema import TASKS
 from pipeline.annotations.simulated import qualities, rate
 from pipeline.annotations.tasks import escalated, tasks_of, wanted_at_first
@@ -177,20 +178,30 @@ def test_ratings_come_back_from_every_kind_of_file(desk: Path, ending: str) -> N
     [
         (row("r000a", "x", helpfulness=7), "helpfulness", "is not a whole number from 0 to 4"),
         (row("r000a", "x", coherence=-1), "coherence", "is not a whole number from 0 to 4"),
-        (row("r000a", "x", verbosity=2.5), "verbosity", "is not a whole number from 0 to 4"),
-        (row("r000a", "x", complexity="high"), "complexity", "is not a whole number from 0 to 4"),
-        (row("r000a", "x", correctness=True), "correctness", "is not a whole number from 0 to 4"),
+        (row("r000a", "x", verbosity=2.5), "verbosity", "is a number with a fraction, not a whole number from 0 to 4"),
+        (row("r000a", "x", complexity="high"), "complexity", "is a text, not a whole number from 0 to 4"),
+        (row("r000a", "x", correctness=True), "correctness", "is true or false, not a whole number from 0 to 4"),
         (row("r000a", "x", confidence=9), "confidence", "is not a whole number from 1 to 3"),
         (row("r000a", "x", helpfulness=None), "helpfulness", "is missing"),
         (row("r000a", None), "annotator_id", "is missing"),  # type: ignore[arg-type]
-        (row("r000a", "  "), "annotator_id", "is missing"),
+        (row("r000a", "  "), "annotator_id", "is blank"),
         (row(None, "x"), "response_id", "is missing"),  # type: ignore[arg-type]
         (row("elsewhere", "x"), "response_id", "names no response of these tasks"),
         (row("r000a", "x", prompt_id="p001"), "prompt_id", "names another prompt than the response's"),
-        (row("r000a", "ann0"), "annotator_id", "names an annotator who has rated this response already"),
         (row("r000a", "ann9"), "response_id", "names a response that has all the ratings that were asked for"),
-        (row("r000a", "x", response_id=["r000a"]), "response_id", "is a list or an object, not one value"),
-        (row("r000a", "x", lead_time_s=[1, 2]), "lead_time_s", "is a list or an object, not one value"),
+        (row("r000a", "x", response_id=["r000a"]), "response_id", "is not a text"),
+        (row("r000a", "x", lead_time_s=[1, 2]), "lead_time_s", "is no time in seconds"),
+        (row("r000a", "x", lead_time_s=-5), "lead_time_s", "is negative, and no time can be"),
+        (
+            row("r000a", "x", annotated_at="yesterday"),
+            "annotated_at",
+            "is no time in ISO 8601, no date, and no seconds since 1970",
+        ),
+        (
+            row("r000a", "x", safe="perhaps"),
+            "safe",
+            "is none of true, yes, safe, pass, 1 and false, no, unsafe, fail, 0",
+        ),
         (row("r000a", "x", comment="cut \ud83d"), "comment", "holds half of a character (a lone surrogate)"),
         (row("r000a", "x", flags=["\ud83d"]), "flags", "holds half of a character (a lone surrogate)"),
     ],
@@ -224,6 +235,89 @@ def test_a_broken_file_is_set_aside_and_loses_nothing_else(desk: Path, name: str
     annotations, quarantine = collect(desk)
     assert len(annotations) == 12
     assert quarantine["file"].to_pylist() == [name]
+
+
+def test_a_person_counts_once_for_a_response_with_the_last_rating(desk: Path) -> None:
+    drop(desk, "a.jsonl", whole(tasks(2)))
+    drop(desk, "b.jsonl", [row("r000a", " ANN0 ", helpfulness=0)])
+    annotations, quarantine = collect(desk)
+    rated = {(r["response_id"], r["annotator_id"]): r["helpfulness"] for r in annotations.to_pylist()}
+    assert len(rated) == len(annotations) == 12
+    assert (rated["r000a", "ann0"], rated["r000a", "ann1"]) == (0, 3)
+    entries = quarantine.to_pylist()
+    assert [(e["file"], e["line"], e["reason"]) for e in entries] == [
+        ("a.jsonl", 1, RATED_AGAIN),
+        ("ratings", None, "annotator_id: one person is taken for ann0, ANN0, and called ann0"),
+    ]
+
+
+def test_one_person_spelled_in_three_ways_is_one_and_three_people_are_three(desk: Path) -> None:
+    responses = [r for t in tasks(2).to_pylist() for r in (t["response_1_id"], t["response_2_id"])]
+    drop(desk, "1.csv", [row(r, name) for r in responses for name in ("1.0", "Anna")])  # type: ignore[arg-type]
+    drop(desk, "2.jsonl", [row(r, name) for r in responses for name in (1, "anna ", "ANNA")])  # type: ignore[arg-type]
+    with pytest.raises(NotFinishedError, match="4 of 4 responses lack 4 ratings"):
+        collect(desk)
+    drop(desk, "3.jsonl", [row(r, 2) for r in responses])  # type: ignore[arg-type]
+    annotations, quarantine = collect(desk)
+    assert set(annotations["annotator_id"].to_pylist()) == {"1.0", "Anna", "2"}
+    assert "annotator_id: one person is taken for 1.0, 1, and called 1.0" in quarantine["reason"].to_pylist()
+
+
+def test_what_people_write_of_a_response_is_understood(desk: Path) -> None:
+    words = ["safe", "unsafe", "Unsafe", "yes", "no", "1.0", "0", "TRUE", "fail", "", "false", "pass"]
+    flags = ["pii", "pii|code", "", "pii; code", '["pii"]', *[""] * 7]
+    times = ["31.2", "0:31", "31s", "", "31,2", "nan", *[""] * 6]
+    moments = ["2024-05-01 10:00:00", "05/06/2024", "13/06/2024 10:00", "1714557600", "1714557600000", *[""] * 7]
+    rows = [
+        r | {"safe": safe, "flags": flag, "lead_time_s": time, "annotated_at": at}
+        for r, safe, flag, time, at in zip(whole(tasks(2)), words, flags, times, moments, strict=True)
+    ]
+    drop(desk, "a.csv", rows)
+    annotations, quarantine = collect(desk)
+    assert len(quarantine) == 0
+    found = annotations.to_pylist()
+    assert [r["safe"] for r in found] == [True, False, False, True, False, True, False, True, False, None, False, True]
+    assert [r["flags"] for r in found[:6]] == [["pii"], ["pii", "code"], [], ["pii", "code"], ["pii"], []]
+    assert [r["lead_time_s"] for r in found[:6]] == pytest.approx([31.2, 31, 31, None, 31.2, None])
+    assert [r["annotated_at"] and r["annotated_at"].isoformat()[:16] for r in found[:6]] == [
+        "2024-05-01T10:00", "2024-06-05T00:00", "2024-06-13T10:00", "2024-05-01T10:00", "2024-05-01T10:00", None
+    ]  # fmt: skip
+
+
+def test_dates_that_may_be_read_two_ways_are_set_aside(desk: Path) -> None:
+    drop(desk, "a.csv", [r | {"annotated_at": ""} for r in whole(tasks(2))])
+    drop(desk, "b.csv", [row("r000a", "x", annotated_at="05/06/2024")])
+    _, quarantine = collect(desk)
+    assert "may be read two ways (05/06)" in quarantine["reason"][0].as_py()
+
+
+def test_a_file_that_is_not_read_is_named(desk: Path) -> None:
+    drop(desk, "a.jsonl", whole(tasks(2)))
+    (desk / "ratings" / "ratings.docx").write_bytes(b"PK")
+    (desk / "ratings" / ".~lock.a.csv#").write_text("")
+    annotations, quarantine = collect(desk)
+    assert len(annotations) == 12
+    assert quarantine["file"].to_pylist() == ["ratings.docx"]
+    assert "its name ends in none of .jsonl," in quarantine["reason"][0].as_py()
+
+
+def test_a_label_studio_export_is_read(desk: Path) -> None:
+    export = [
+        {
+            "data": {"prompt_id": t["prompt_id"], "response_1_id": t["response_1_id"], "response_2_id": t["response_2_id"]},
+            "annotations": [
+                {"completed_by": n, "created_at": "2026-01-02T03:04:05Z", "result": [
+                    {"from_name": f"{a}_{position}", "value": {"choices": ["3"]}} for a in ATTRIBUTES for position in (1, 2)
+                ]}
+                for n in range(3)
+            ],
+        }
+        for t in tasks(2).to_pylist()
+    ]  # fmt: skip
+    (desk / "ratings" / "export.json").write_text(json.dumps(export))
+    annotations, _ = collect(desk)
+    assert set(annotations["annotator_id"].to_pylist()) == {f"label-studio-{n}" for n in range(3)}
+    assert set(annotations["desk"].to_pylist()) == {"files"}
 
 
 def test_unfinished_work_says_what_is_missing_and_where_it_is_expected(desk: Path) -> None:

@@ -177,9 +177,9 @@ def test_replicas_that_never_stand_end_with_the_reason(
     """A model folder without weights: each replica dies at its start."""
     whole = resolve(load_profile("tiny").checkpoints["smollm2_135m_instruct"], checkpoint_cache)
     folder = shutil.copytree(whole, tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors"))
-    spec = generation(tmp_path, tmp_path, 2, Checkpoint(folder=str(folder), licence="none"), deaths=2)
+    spec = generation(tmp_path, tmp_path, 2, Checkpoint(folder=str(folder), licence="none"), deaths=1)
     said = failure(run(ray_cluster.jobs, spec))
-    assert "RuntimeError: 2 replicas died in a row before anything was answered; the last one w" in said
+    assert "RuntimeError: replicas that died in a row before anything was answered: 1; the last one w" in said
     assert "Cannot find any model weights" in said
 
 

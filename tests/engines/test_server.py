@@ -1,4 +1,4 @@
-"""vLLM's own OpenAI-compatible server on loopback, with the real SmolLM2-135M-Instruct: killed in the middle, and started again."""
+"""vLLM's own OpenAI-compatible server on loopback, with the real SmolLM2-135M-Instruct, killed in the middle."""
 
 import contextlib
 import os
@@ -68,9 +68,10 @@ class VLLMServer:
         self.process.wait()
 
 
-def test_a_real_server_that_is_killed_in_the_middle_and_started_again_answers_all(
+def test_what_a_real_server_answered_before_it_was_killed_is_kept_and_the_rest_is_told(
     tmp_path: Path, checkpoint_cache: Path
 ) -> None:
+    """That a server which comes back is asked for the rest is tested with a double (`test_engines`)."""
     folder = resolve(load_profile("tiny").checkpoints["smollm2_135m_instruct"], checkpoint_cache)
     served = VLLMServer(folder, tmp_path / "server.log")
     try:
@@ -90,17 +91,18 @@ def test_a_real_server_that_is_killed_in_the_middle_and_started_again_answers_al
             while len(finished.keys()) < 10:
                 time.sleep(0.2)
             served.kill()
-            served.start()
 
         killer = threading.Thread(target=kill_at_half)
         killer.start()
-        server = Server(base_url=f"http://127.0.0.1:{served.port}/v1", model="smol", concurrency=8)
+        server = Server(base_url=f"http://127.0.0.1:{served.port}/v1", model="smol", concurrency=8, patience_s=3)
         tally = finish(requests, [OpenAIEngine(server, said.append)], finished, said.append, every=5)
         killer.join()
         answers = finished.read().to_pylist()
-        assert tally.answered == 40
-        assert sorted(a["request_key"] for a in answers) == sorted(r.key for r in requests)
-        assert len({a["text"] for a in answers}) == 40
+        assert 10 <= tally.answered < 40
+        assert tally.answered + len(tally.refused) == 40
+        assert all(reason.startswith("no answer came within 3 s") for reason in tally.refused.values())
+        assert {a["request_key"] for a in answers} == {r.key for r in requests} - set(tally.refused)
+        assert len({a["text"] for a in answers}) == tally.answered
         assert all(a["output_tokens"] > 0 and a["prompt_tokens"] > 0 for a in answers)
         assert any("tried again" in line for line in said), "the kill was noticed"
     finally:
