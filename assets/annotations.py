@@ -11,6 +11,7 @@ from assets.published import Published, work
 from pipeline.annotations import agreement as agreeing
 from pipeline.annotations import consensus, expectations, panel, schema, shown, tasks
 from pipeline.annotations.files import NotFinishedError
+from pipeline.annotations.held import held_back
 from pipeline.annotations.rater import RatingsSpec
 from pipeline.engines.spec import EngineSpec
 from pipeline.forms.rows import ANNOTATIONS, LABELS, QUARANTINE
@@ -57,7 +58,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         "initial_annotations",
         schema=ANNOTATIONS,
         rules=expectations.INITIAL,
-        version="2",
+        version="3",
         modules=asking,
         parts=raters,
         deps=("annotation_tasks",),
@@ -103,7 +104,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         "annotations",
         schema=ANNOTATIONS,
         rules=expectations.ANNOTATIONS,
-        version="2",
+        version="3",
         modules=asking,
         parts=(*raters, wanted.extra),
         deps=("annotation_tasks", "initial_annotations", "escalation_tasks"),
@@ -157,21 +158,23 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         "agreed_tasks",
         schema=schema.AGREED,
         rules=expectations.AGREED,
-        version="2",
-        modules=("pipeline.annotations.consensus", "pipeline.annotations.schema"),
-        parts=(wanted.max_spread,),
-        deps=("consensus_annotations",),
+        version="3",
+        modules=("pipeline.annotations.consensus", "pipeline.annotations.held", "pipeline.annotations.schema"),
+        parts=(wanted.max_spread, *wanted.hold_back),
+        deps=("consensus_annotations", "annotations"),
     ).asset
     def agreed_tasks(context: dg.AssetExecutionContext, storage: Storage) -> Made:
-        """Labels of the tasks that annotators agree on. A task is dropped where the ratings of either response spread too widely."""
+        """Labels of the tasks that annotators agree on, but where the ratings of a response spread too widely, or a flag holds the task back."""
         store, delivery = storage.store(), context.partition_key
         labels, kept = (store.read("consensus_annotations", delivery, name) for name in (DATA, KEPT))
         made = store.manifest("consensus_annotations", delivery)
+        held = held_back(store.read("annotations", delivery), wanted.hold_back)
+        labels = labels.filter(pc.invert(pc.is_in(labels["prompt_id"], held)))
         table, before = consensus.labels_of_agreed(labels, kept, wanted.max_spread), len(pc.unique(labels["prompt_id"]))
         return Made(
             schema.with_raters(table, kept),
             views=expectations.agreed_views(table, wanted.max_spread, before),
-            shown=shown.agreed(table, before, people),
+            shown={**shown.agreed(table, before, people), "tasks held back by a flag": len(held)},
             info={"annotations": made and made.info.get("annotations")},
         )
 

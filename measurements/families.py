@@ -7,7 +7,7 @@ training     a recipe of ratings ends with less loss than the training mean has,
 layers       the same of the first two layers, in float32 with gradient checkpointing
 adapters     the same with LoRA; the merged model scores as the adapted one
 probe        a probe of the frozen states
-alone        a conversation's score is the same alone and among longer ones, to 1e-5 in float32
+alone        a conversation's score is the same alone and among longer ones, in float32, to rounding (1e-4)
 fold         the model of one output scores as the weighted sum of the outputs
 transformers plain `AutoModelForSequenceClassification` gives our rewards, and so our order, with the chat template that was saved
 TRL          its reward trainer, given the folder, orders pairs as we do
@@ -128,7 +128,7 @@ def as_evaluated(figures: dict[str, Any]) -> bool:
 def alone(folder: Path) -> bool:
     """Whether a conversation's score is the same alone and among longer ones."""
     model, ids = load_scorer(folder), encoded(folder)
-    return close(scored(folder), np.concatenate([score(model, [row]) for row in ids]), 1e-5)
+    return close(scored(folder), np.concatenate([score(model, [row]) for row in ids]))
 
 
 def plainly_read(folder: Path) -> npt.NDArray[np.float64]:

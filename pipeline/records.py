@@ -1,9 +1,10 @@
 """Files of records, read as a stream: JSON lines, CSV and Parquet, the first two packed (gzip, Zstandard) or not.
 
 What can't be read is told with its place, and the rest goes on. Memory stays flat: a file is read in pieces, and a line of more than
-LONGEST bytes is no record.
+LONGEST bytes is no record. CSV is read as spreadsheets write it, see `dialect_of`.
 """
 
+import codecs
 import csv
 import io
 import json
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,18 @@ import pyarrow.parquet as pq
 
 PIECE = 1 << 22
 LONGEST = 1 << 26
-ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv", ".csv.gz", ".csv.zst", ".parquet")
+ENDINGS = (
+    ".jsonl",
+    ".jsonl.gz",
+    ".jsonl.zst",
+    ".csv",
+    ".csv.gz",
+    ".csv.zst",
+    ".tsv",
+    ".tsv.gz",
+    ".tsv.zst",
+    ".parquet",
+)
 BOM = b"\xef\xbb\xbf"
 """The mark with which some programs begin UTF-8."""
 
@@ -222,6 +234,48 @@ class Part:
     unreadable: Sequence[tuple[int | None, Unreadable]] = ()
 
 
+class Dialect(NamedTuple):
+    """How a CSV file is written: its encoding, and what stands between cells."""
+
+    encoding: str
+    delimiter: str
+
+    @property
+    def said(self) -> str:
+        """How a person would say it."""
+        between = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "upright bars"}[self.delimiter]
+        encoding = {"utf-8": "UTF-8", "utf-16": "UTF-16", "cp1252": "Windows-1252"}.get(
+            self.encoding, self.encoding.upper()
+        )
+        return f"the file is read as {encoding} with {between} between cells"
+
+
+USUAL = Dialect("utf-8", ",")
+
+
+def dialect_of(path: Path) -> Dialect:
+    """How a CSV file is written, by its first 256 KiB.
+
+    UTF-16 by its mark or its zeros; else UTF-8, unless no letter beyond ASCII is UTF-8: such a file is Windows-1252, as Excel writes it in the
+    west. Between cells stands whichever of comma, semicolon, tab and | parts the header into most names.
+    """
+    with Bytes(path) as stream:
+        start = io.BufferedReader(stream, PIECE).read(1 << 18)
+    zeros = start[:200].count(0)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    elif zeros > len(start[:200]) / 4:
+        encoding = "utf-16-le" if start[1::2][:100].count(0) > start[::2][:100].count(0) else "utf-16-be"
+    else:
+        text = start.decode("utf-8", "replace").rstrip("\ufffd")  # a letter may be cut at the end
+        encoding = (
+            "cp1252" if "\ufffd" in text and not any(c > "\x7f" for c in text if c not in "\ufffd\ufeff") else "utf-8"
+        )
+    header = start.decode(encoding, "replace").removeprefix("\ufeff").split("\n", 1)[0]
+    parted = {mark: len(next(csv.reader([header], delimiter=mark), [])) for mark in ",;\t|"}
+    return Dialect(encoding, max(parted, key=parted.__getitem__))
+
+
 def csv_parts(path: Path, seen: Callable[[int], None] = lambda _: None) -> Iterator[Part]:
     """A CSV file as tables of text: null where a cell is empty, "" where it is an empty text in quotes.
 
@@ -229,22 +283,25 @@ def csv_parts(path: Path, seen: Callable[[int], None] = lambda _: None) -> Itera
     """
     import pyarrow.csv as pa_csv
 
-    names = _header(path)
+    dialect = dialect_of(path)
+    names = _header(path, dialect)
     refused: list[str] = []
 
     def refuse(row: Any) -> str:
         refused.append(row.text)
         return "skip"
 
-    lines = _Lines(path, len(names))
+    lines = _Lines(path, dialect, len(names))
     with Bytes(path, seen) as stream:
         try:
             reader = pa_csv.open_csv(
                 io.BufferedReader(stream, PIECE),
                 read_options=pa_csv.ReadOptions(
-                    block_size=PIECE, use_threads=False
+                    block_size=PIECE, use_threads=False, encoding=dialect.encoding
                 ),  # it reads ahead in one all the same
-                parse_options=pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse),
+                parse_options=pa_csv.ParseOptions(
+                    delimiter=dialect.delimiter, newlines_in_values=True, invalid_row_handler=refuse
+                ),
                 convert_options=pa_csv.ConvertOptions(
                     column_types={name: pa.binary() for name in names},
                     strings_can_be_null=True,
@@ -254,7 +311,7 @@ def csv_parts(path: Path, seen: Callable[[int], None] = lambda _: None) -> Itera
             )
             for batch in reader:
                 yield _csv_part(pa.table(batch), lines, refused)
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowInvalid, UnicodeError) as error:
             if "Empty CSV" not in str(error):  # a header alone
                 yield Part(pa.table({}), list, [(None, Unreadable(f"the file can't be read on: {error}", cut=True))])
         if refused:
@@ -263,10 +320,15 @@ def csv_parts(path: Path, seen: Callable[[int], None] = lambda _: None) -> Itera
             yield Part(pa.table({}), list, [(None, Unreadable(f"the file breaks off: {stream.cut}", cut=True))])
 
 
-def _header(path: Path) -> list[str]:
-    with Bytes(path) as stream, io.TextIOWrapper(io.BufferedReader(stream), "utf-8-sig", "replace", newline="") as text:
+def _text_of(stream: Bytes, dialect: Dialect) -> io.TextIOWrapper:
+    encoding = "utf-8-sig" if dialect.encoding == "utf-8" else dialect.encoding
+    return io.TextIOWrapper(io.BufferedReader(stream), encoding, "replace", newline="")
+
+
+def _header(path: Path, dialect: Dialect) -> list[str]:
+    with Bytes(path) as stream, _text_of(stream, dialect) as text:
         try:
-            names = next(csv.reader(text, strict=True), [])
+            names = next(csv.reader(text, strict=True, delimiter=dialect.delimiter), [])
         except csv.Error as error:
             raise FileError(f"{path}: its first line is not a CSV header: {error}") from None
     if not names:
@@ -315,8 +377,8 @@ class _Lines:
     The first reading may have refused rows of later parts already: then the second one is ahead of the good rows that were handed out.
     """
 
-    def __init__(self, path: Path, cells: int) -> None:
-        self.cells, self._path = cells, path
+    def __init__(self, path: Path, dialect: Dialect, cells: int) -> None:
+        self.cells, self._path, self._dialect = cells, path, dialect
         self._rows = self._read()
         self._given = 0  # rows handed out by the first reading
         self._start = 0  # number of the first good row whose line is in `_good`
@@ -352,11 +414,8 @@ class _Lines:
         return False
 
     def _read(self) -> Iterator[tuple[int, int]]:
-        with (
-            Bytes(self._path) as stream,
-            io.TextIOWrapper(io.BufferedReader(stream), "utf-8-sig", "replace", newline="") as text,
-        ):
-            reader = csv.reader(text)
+        with Bytes(self._path) as stream, _text_of(stream, self._dialect) as text:
+            reader = csv.reader(text, delimiter=self._dialect.delimiter)
             next(reader, None)
             before = reader.line_num
             try:

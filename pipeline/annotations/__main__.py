@@ -22,6 +22,7 @@ from rich.table import Table
 from pipeline.annotations import published
 from pipeline.annotations.agreement import STAGES, agreement
 from pipeline.annotations.consensus import Ratings, Totals, labels_of_stream
+from pipeline.annotations.held import without_held
 from pipeline.annotations.people import People, one_vote
 from pipeline.annotations.schema import rated_by
 from pipeline.forms import label_studio
@@ -135,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
         "Write the same rows to another kind of file, or turn annotations into the form label_studio and back.",
     )
     converted.add_argument(
-        "output", type=Path, metavar="OUT", help=f"file to write, whose name ends in {', '.join(formats.ENDINGS)}"
+        "output", type=Path, metavar="OUT", help=f"file to write, whose name ends in {', '.join(formats.WRITTEN)}"
     )
     converted.add_argument(
         "--to",
@@ -158,6 +159,7 @@ def _consensus(options: argparse.Namespace) -> None:
             rows = formats.write(options.output, "helpsteer", published.helpsteer_rows(tables, *rules))
         elif form in ("annotations", label_studio.NAME):
             voted = one_vote(in_whole_prompts(_whole_first(tables)), people, options.input.name, quarantine)
+            voted = without_held(voted, options.input.name, quarantine)
             rows = formats.write(options.output, "labels", labels_of_stream(voted, *rules, options.responses))
         else:
             raise CommandError(
@@ -235,7 +237,7 @@ def _cell(row: dict[str, Any], figure: str) -> str:
 def _convert(options: argparse.Namespace) -> None:
     form = options.form or formats.form_of(options.input)
     rows_of = "annotations" if form == label_studio.NAME else form
-    to_json = ending_of(options.output, formats.ENDINGS) in (".json", ".json.gz")
+    to_json = ending_of(options.output, formats.WRITTEN) in (".json", ".json.gz")
     to = options.to or (label_studio.NAME if to_json else rows_of)
     if rows_of != ("annotations" if to == label_studio.NAME else to):
         more = (
@@ -281,7 +283,10 @@ def _reading(options: argparse.Namespace, form: str) -> Iterator[tuple[Iterator[
             f"The form {form} has no such fields, so they are left out: {', '.join(quarantine.ignored)}", markup=False
         )
     where = f" in {options.quarantine}" if part else ""
-    for title, counts in (("Rows at fault, set aside", quarantine.counts), ("Rows left out", quarantine.left_out)):
+    for title, counts in (
+        ("Rows at fault, set aside", quarantine.counts),
+        ("Left out, and decided", quarantine.left_out),
+    ):
         if counts:
             table = Table("reason", "rows", title=f"{title}{where}", title_justify="left")
             for reason, n in counts.most_common(20):

@@ -125,7 +125,8 @@ def _frames(path: Path, aside: Quarantine) -> Iterator[pd.DataFrame]:
             )
         return
     try:
-        name = label_studio.NAME if path.name.lower().endswith((".json", ".json.gz")) else DESK.name
+        of_json = path.name.lower().endswith((".json", ".json.gz"))
+        name = label_studio.NAME if of_json and formats.form_of(path) == label_studio.NAME else DESK.name
         for table, numbers in formats.numbered(path, name, DESK, aside):
             yield table.to_pandas(types_mapper=_NULLABLE.get).assign(_file=path.name, _line=numbers())
     except FileError as error:

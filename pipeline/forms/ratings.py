@@ -17,12 +17,13 @@ import io
 import itertools
 import json
 import math
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -37,23 +38,29 @@ from pipeline.forms import label_studio
 from pipeline.forms.helpsteer import DISAGREEMENTS, HELPSTEER, PREFERENCE
 from pipeline.forms.rows import ANNOTATIONS, LABELS, QUARANTINE
 from pipeline.records import (
+    BOM,
+    USUAL,
     Bytes,
+    Dialect,
     FileError,
     Part,
     Unreadable,
+    any_records,
     csv_parts,
+    dialect_of,
     ending_of,
     json_lines,
     line_blocks,
     parquet_parts,
-    records,
     storable,
     unstorable,
 )
 from pipeline.store import replacing
 from pipeline.vocabulary import ATTRIBUTES
 
-ENDINGS = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".parquet", ".json", ".json.gz")
+WRITTEN = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".parquet", ".json", ".json.gz")
+ENDINGS = (*WRITTEN, ".tsv", ".tsv.gz")
+"""Of files that are read."""
 SHOWN = 2000
 """Characters of a row that the quarantine keeps."""
 
@@ -159,12 +166,13 @@ class Quarantine:
 
 def form_of(path: Path) -> str:
     """The form of a file, told by the fields of its first record. Raises FileError where it is none that is known."""
-    if ending_of(path, ENDINGS).startswith(".json") and not ending_of(path, ENDINGS).startswith(".jsonl"):
+    ending_of(path, ENDINGS)
+    first = next((r for _, r in any_records(path) if isinstance(r, Mapping)), None)
+    if first is not None and "data" in first and path.name.lower().endswith((".json", ".json.gz")):
         return label_studio.NAME
-    first = next((r for _, r in records(path) if isinstance(r, Mapping)), None)
     if first is None:
         raise FileError(f"{path}: holds no record by which its form could be recognised; name the form with --form")
-    fields = set(first)
+    fields = {*first, *map(snake, first)}
     if "preference_strength" in fields:
         return "preference"
     if {"prompt", "response"} <= fields:
@@ -202,10 +210,8 @@ def numbered(
     """As `read`, with the number of each row in the file. name: of the file's form, by which it is read; form: what its rows must be."""
     ending, reader = ending_of(path, ENDINGS), Reader(path, form, quarantine)
     if name == label_studio.NAME:
-        found = label_studio.records(path, seen)
-        while rows := list(itertools.islice(found, 8192)):
-            yield reader.records(rows)
-    elif ending.startswith(".jsonl"):
+        yield from reader.in_blocks(label_studio.records(path, seen))
+    elif ending.startswith(".jsonl") and not _is_list(path):
         with Bytes(path, seen) as stream:
             for first, block in line_blocks(stream):
                 if isinstance(block, Unreadable):
@@ -216,13 +222,35 @@ def numbered(
                         yield reader.records(json_lines(first, block))
                     else:
                         yield table, partial(_lines_of, first, block)
-    elif ending in (".json", ".json.gz"):
-        raise FileError(
-            f"{path}: a .json file is read only as {label_studio.NAME}; name a file with one record a line .jsonl"
-        )
+    elif ending.startswith(".json"):
+        yield from reader.in_blocks(any_records(path))
     else:
+        if ending != ".parquet":
+            dialect = dialect_of(path)
+            if dialect not in (USUAL, Dialect("utf-8", "\t")):
+                quarantine.add(path.name, None, None, dialect.said, None, fault=False)
         parts = parquet_parts(path, seen) if ending == ".parquet" else csv_parts(path, seen)
         yield from _checked(parts, reader)
+
+
+def _is_list(path: Path) -> bool:
+    """Whether a file of JSON is one list of records, whatever its name says."""
+    with Bytes(path) as stream:
+        start = (stream.read(1 << 16) or b"").removeprefix(BOM).lstrip()
+    if not start.startswith(b"["):
+        return False
+    try:
+        line = json.loads(start.partition(b"\n")[0])
+    except (ValueError, RecursionError):
+        return True  # it goes on in the next line
+    return any(isinstance(item, Mapping) for item in line)
+
+
+@lru_cache(maxsize=4096)
+def snake(name: Any) -> str:
+    """The name of a column as it is called here: "Response ID", " response-id" and "responseId" are response_id."""
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", str(name).strip())
+    return re.sub(r"[\s_-]+", "_", parted).lower()
 
 
 def _lines_of(first: int, block: bytes) -> list[int | None]:
@@ -238,10 +266,16 @@ class Reader:
     form: Form
     quarantine: Quarantine
 
+    def in_blocks(self, rows: Iterator[tuple[int | None, Any]]) -> Iterator[tuple[pa.Table, Numbers]]:
+        """Records some thousands at a time, see `records`."""
+        while block := list(itertools.islice(rows, 8192)):
+            yield self.records(block)
+
     def records(self, rows: Iterable[tuple[int | None, Any]], cells: bool = False) -> tuple[pa.Table, Numbers]:
         """Records as a table in the form's schema, and their numbers; the others go to the quarantine. cells: values are the text of CSV cells."""
         good, numbers = list[dict[str, Any]](), list[int | None]()
-        for number, record in rows:
+        for number, given in rows:
+            record = self._called(given) if isinstance(given, Mapping) else given
             if isinstance(record, Unreadable):
                 self.quarantine.add(self.path.name, number, None, record.reason, record.text, fault=not record.left_out)
                 continue
@@ -254,11 +288,28 @@ class Reader:
                 self.quarantine.ignored |= dict.fromkeys(str(n) for n in record if n not in self.form.schema.names)
         return pa.Table.from_pylist(good, schema=self.form.schema), lambda: numbers
 
+    def names(self, found: Collection[Any]) -> dict[Any, str]:
+        """What columns that aren't called as the form's are taken for, where that is plain: no other column may be meant."""
+        wanted, meant = set(self.form.schema.names), Counter(map(snake, found))
+        strange = [name for name in found if name not in wanted]
+        return {n: snake(n) for n in strange if snake(n) in wanted and meant[snake(n)] == 1}
+
+    def _called(self, record: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        """A record by the form's names."""
+        if self._known.issuperset(record):
+            return record
+        names = self.names(record)
+        return {names.get(name, name): value for name, value in record.items()}
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.form.schema.names)
+
     @cached_property
     def _day_first(self) -> bool | None:
         """Whether days come first in the dates of this file, all of which are looked at once."""
         moments = [f.name for f in self.form.schema if pa.types.is_timestamp(f.type)]
-        found = (record for _, record in records(self.path) if isinstance(record, Mapping))
+        found = (self._called(record) for _, record in any_records(self.path) if isinstance(record, Mapping))
         return cell.days_come_first(record.get(name) for record in found for name in moments)
 
 
@@ -269,18 +320,18 @@ def _checked(parts: Iterable[Part], reader: Reader) -> Iterator[tuple[pa.Table, 
             quarantine.add(path.name, line, None, bad.reason, bad.text)
         if not len(part.table):
             continue
-        missing = [
-            name for name in form.schema.names if form.fields[name].required and name not in part.table.column_names
-        ]
+        called = reader.names(part.table.column_names)
+        whole = part.table.rename_columns([called.get(n, n) for n in part.table.column_names])
+        missing = [name for name in form.schema.names if form.fields[name].required and name not in whole.column_names]
         if missing:
             raise FileError(
                 f"{path}: has no column {', '.join(missing)}; its columns are {', '.join(part.table.column_names)}"
             )
-        quarantine.ignored |= dict.fromkeys(n for n in part.table.column_names if n not in form.schema.names)
-        table = typed(part.table, form)
+        quarantine.ignored |= dict.fromkeys(n for n in whole.column_names if n not in form.schema.names)
+        table = typed(whole, form)
         if table is None:
-            rows = zip(part.numbers(), part.table.to_pylist(), strict=True)
-            yield reader.records(rows, cells=path.name.lower().endswith((".csv", ".csv.gz")))
+            rows = zip(part.numbers(), whole.to_pylist(), strict=True)
+            yield reader.records(rows, cells=not path.name.lower().endswith(".parquet"))
         else:
             yield table, part.numbers
 
@@ -299,8 +350,10 @@ def _parsed(block: bytes, form: Form, quarantine: Quarantine) -> pa.Table | None
     lines = sum(1 for line in block.split(b"\n") if line.strip())
     if len(table) != lines:
         return None
-    quarantine.ignored |= dict.fromkeys(n for n in table.column_names if n not in form.schema.names)
-    return typed(table, form)
+    made = typed(table, form)
+    if made is not None:
+        quarantine.ignored |= dict.fromkeys(n for n in table.column_names if n not in form.schema.names)
+    return made
 
 
 def typed(table: pa.Table, form: Form) -> pa.Table | None:
@@ -489,7 +542,7 @@ def write(path: Path, form: str, tables: Iterable[pa.Table]) -> int:
 
     The file appears whole or not at all. The same rows give the same bytes. Raises FileError for an ending that isn't known.
     """
-    ending = ending_of(path, ENDINGS)
+    ending = ending_of(path, WRITTEN)
     if (form == label_studio.NAME) != (ending in (".json", ".json.gz")):
         raise FileError(
             f"{path}: rows of the form {form} can't be written to a {ending} file; only {label_studio.NAME} is "

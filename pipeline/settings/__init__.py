@@ -6,6 +6,7 @@ A module a section; `profile` has the whole, `reading` takes it from YAML. Every
 """
 
 from pipeline.settings.annotations import (
+    HELD_BACK,
     RATERS,
     Annotations,
     Desk,
@@ -61,6 +62,7 @@ from pipeline.settings.training_data import (
 __all__ = [
     "COLLECTED",
     "ENGINE_POOL",
+    "HELD_BACK",
     "PROFILES",
     "PROJECT",
     "PUBLISHED_BENCHMARKS",

@@ -138,6 +138,10 @@ else:
     ]
 
 
+HELD_BACK = ("pii", "personal data", "skip")
+"""Flags that say of a task that it holds personal data, or is not to be rated."""
+
+
 class Annotations(Section):
     """Who rates, how often, and what is kept (HelpSteer2, section 2.1 and its preprocessing)."""
 
@@ -153,6 +157,9 @@ class Annotations(Section):
     )
     max_spread: int = Field(
         2, ge=0, le=4, description="largest spread of kept helpfulness ratings that a task may have"
+    )
+    hold_back: tuple[str, ...] = Field(
+        HELD_BACK, description="flags of annotators for which a task is not taken, whoever set them on either response"
     )
 
     @model_validator(mode="after")

@@ -303,7 +303,7 @@ def test_csv_rows_that_are_refused_while_others_are_told_are_told_with_the_next(
         return real(self, *asked)
 
     monkeypatch.setattr(records._Lines, "refused", meanwhile)
-    lines, good = records._Lines(tmp_path / "a.csv", 2), pa.table({"a": [b"1"], "b": [b"2"]})
+    lines, good = records._Lines(tmp_path / "a.csv", records.USUAL, 2), pa.table({"a": [b"1"], "b": [b"2"]})
     first = records._csv_part(good, lines, refused)
     assert [(number, row.text) for number, row in first.unreadable] == [(3, "1,2,3")]
     monkeypatch.setattr(records._Lines, "refused", real)
@@ -324,7 +324,7 @@ CELLS = b"q,r,1,2,3,4,0\n"
         (HEADER + b'"two\nlines",r,1,2,3,4,0\n' + b"q,r,7,2,3,4,0\n" + CELLS, 2, 4, "helpfulness", "helpfulness is not a whole number from 0 to 4"),
         (HEADER + CELLS + b"q,r,high,2,3,4,0\n" + CELLS, 2, 3, "helpfulness", "helpfulness is a text, not a whole number from 0 to 4"),
         (HEADER + CELLS + b"q,r,,2,3,4,0\n" + CELLS, 2, 3, "helpfulness", "helpfulness is missing"),
-        (HEADER + CELLS + b"\xff,r,1,2,3,4,0\n" + CELLS, 2, 3, None, "field prompt is not UTF-8"),
+        (HEADER + CELLS + b"\xff,r,1,2,3,4,0\n" + "é,r,1,2,3,4,0\n".encode(), 2, 3, None, "field prompt is not UTF-8"),
         (HEADER + CELLS + CELLS + b'"q,r,1,2,3,4,0\n', 2, 4, None, "the row has not the 7 cells of the header"),
     ],
 )  # fmt: skip
@@ -345,7 +345,7 @@ def test_a_bad_row_of_a_csv_file_is_set_aside(
         ("a.csv", b"prompt,answer\nq,r\n", "has no column response, helpfulness"),
         ("a.parquet", b"PAR1 cut off", "is not a whole Parquet file"),
         ("a.xlsx", b"PK", "its name must end in one of"),
-        ("a.json", b"[]", "a .json file is read only as label_studio"),
+        ("a.json", b"[]", "is not a JSON list of records, or is an empty one"),
     ],
 )
 def test_a_file_that_cannot_be_used_at_all_is_an_error_that_names_it(
