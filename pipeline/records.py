@@ -100,8 +100,9 @@ class Bytes(io.RawIOBase):
         return n
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and let go of what was read of it."""
         self._file.close()
+        self._left, self._rest = memoryview(b""), iter(())
         super().close()
 
     def _pieces(self) -> Iterator[bytes]:

@@ -221,7 +221,7 @@ def numbered(
                     if table is None:
                         yield reader.records(json_lines(first, block))
                     else:
-                        yield table, partial(_lines_of, first, block)
+                        yield table, _lines_of(first, block)
     elif ending.startswith(".json"):
         yield from reader.in_blocks(any_records(path))
     else:
@@ -253,9 +253,12 @@ def snake(name: Any) -> str:
     return re.sub(r"[\s_-]+", "_", parted).lower()
 
 
-def _lines_of(first: int, block: bytes) -> list[int | None]:
-    """Numbers of a block's lines that aren't blank."""
-    return [number for number, line in enumerate(block.split(b"\n"), start=first) if line.strip()]
+def _lines_of(first: int, block: bytes) -> Numbers:
+    """Numbers of a block's lines that aren't blank; the block itself is not held on to."""
+    lines = block.split(b"\n")
+    if all(map(bytes.strip, lines[:-1])):
+        return partial(range, first, first + len(lines) - (not lines[-1].strip()))
+    return partial(list, [number for number, line in enumerate(lines, start=first) if line.strip()])
 
 
 @dataclass(frozen=True)

@@ -175,7 +175,7 @@ def test_the_data_set_loads_as_helpsteer2_does_and_keeps_no_wide_spread(store: S
 def test_outside_code_reproduces_the_published_scores(store: Store) -> None:
     folder = store.path("reward_model", "smollm2_regression").path
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForSequenceClassification.from_pretrained(folder)
-    data, ours = {r["response_id"]: r for r in store.read("helpsteer_dataset").to_pylist()}, load_scorer(folder)
+    data, ours = {r["response_id"]: r for r in store.read("helpsteer_dataset").to_pylist()}, load_scorer(Path(folder))
     for row in store.read("reward_model", "smollm2_regression", "development_predictions.parquet").to_pylist()[:6]:
         example = data[row["response_id"]]
         messages = [*example["messages"], {"role": "assistant", "content": example["response"]}]
