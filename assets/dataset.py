@@ -30,7 +30,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         STAGE,
         schema.DATASET,
         expectations.DATASET,
-        "5",
+        "6",
         modules=("pipeline.dataset.deliveries", "pipeline.dataset.croissant"),
         parts=(profile.dataset.model_copy(update={"push": None}), profile.annotations, *licences),
         deps=("agreed_tasks", "annotations", "consensus_annotations", "response_pairs", "annotation_agreement"),

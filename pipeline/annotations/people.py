@@ -58,7 +58,9 @@ def _key(name: str) -> str:
 
 
 def stands(annotations: pa.Table) -> npt.NDArray[np.bool_]:
-    """Which rows count: of a person's ratings of a response the last by `annotated_at`, where that is known of both, else the last by order.
+    """Which rows count: of a person's ratings of a response the last by `annotated_at`, of those of one time, or of none, the last by order.
+
+    One without a time is earlier than one that has it.
 
     annotations: prompt_id, response_id, annotator_id and annotated_at.
     """

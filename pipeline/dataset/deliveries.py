@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.annotations.held import held_back
 from pipeline.annotations.schema import rated_by
 from pipeline.dataset import build
 from pipeline.dataset.card import data_card
 from pipeline.dataset.disagreements import disagreement_rows
 from pipeline.dataset.preference import preference_rows
 from pipeline.dataset.removals import removals
-from pipeline.dataset.schema import DATASET, LEFT_OUT, PROVENANCE
+from pipeline.dataset.schema import DATASET, HELD, LEFT_OUT, PROVENANCE
 from pipeline.dataset.statistics import statistics
 from pipeline.forms.helpsteer import DISAGREEMENTS, whole
 from pipeline.settings import Profile
@@ -84,6 +85,9 @@ def read_deliveries(store: Store, profile: Profile) -> Delivered:
         build.rows_of(store.read("agreed_tasks", key), store.read("response_pairs", key), key, share)
         for key in deliveries
     ]
+    held = [_held(store.read("annotations", key), key, profile.annotations.hold_back) for key in deliveries]
+    left_out = pa.concat_tables([LEFT_OUT.empty_table(), *(bad for _, bad in parts)])
+    held = [build.without(table, whole(left_out["prompt_id"])) for table in held]
 
     def every(asset: str, name: str = DATA) -> pa.Table:
         return pa.concat_tables([store.read(asset, key, name) for key in deliveries])
@@ -93,11 +97,20 @@ def read_deliveries(store: Store, profile: Profile) -> Delivered:
         kept=every("consensus_annotations", "kept.parquet"),
         pairs=every("response_pairs"),
         rows=build.in_order(pa.concat_tables([DATASET.empty_table(), *(rows for rows, _ in parts)])),
-        left_out=pa.concat_tables([LEFT_OUT.empty_table(), *(bad for _, bad in parts)]),
+        left_out=pa.concat_tables([left_out, *held]),
         unanswered=len(pc.unique(every("response_pairs", "left_out.parquet")["prompt_id"])),
         agreement={key: store.read("annotation_agreement", key) for key in deliveries},
         sources=_sources(store, deliveries, profile),
     )
+
+
+def _held(annotations: pa.Table, delivery: str, flags: Sequence[str]) -> pa.Table:
+    """Prompts of a delivery that a flag holds back, in the schema LEFT_OUT: they are in no file, the one of all ratings included."""
+    rows = [
+        {"prompt_id": prompt, "delivery": delivery, "reason": HELD}
+        for prompt in held_back(annotations, flags).to_pylist()
+    ]
+    return pa.Table.from_pylist(rows, schema=LEFT_OUT)
 
 
 def collect(given: Delivered, profile: Profile) -> Collection:

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.dataset.schema import REMOVALS
+from pipeline.dataset.schema import HELD, REMOVALS
 from pipeline.settings import Annotations
 from pipeline.vocabulary import ATTRIBUTES
 
@@ -24,7 +24,8 @@ def removals(
     DATASET; left_out: schema LEFT_OUT; pairs: schema RESPONSE_PAIRS; unanswered: prompts that never got two responses; dropped: pairs
     without a preference row (`preference_rows`).
     """
-    annotated, forged, kept = _count(annotations["prompt_id"]), len(left_out), _count(table["prompt_id"])
+    annotated, out, kept = _count(annotations["prompt_id"]), len(left_out), _count(table["prompt_id"])
+    held = pc.sum(pc.equal(left_out["reason"], HELD), min_count=0).as_py()
     answered = _count(pairs["prompt_id"])
     steps = [
         (
@@ -33,15 +34,17 @@ def removals(
             unanswered,
             "a response is missing, was refused, or is blank; or the task stood there twice",
         ),
-        ("annotated prompts", annotated, forged, "a text contains the turn markup of this format; in no file"),
+        ("annotated prompts", annotated, out - held, "a text contains the turn markup of this format; in no file"),
     ]
+    if held:
+        steps.append(("annotated prompts", annotated - out + held, held, f"{HELD}; in no file"))
     if answered > annotated:
         steps.insert(1, ("answered prompts", answered, answered - annotated, "a response could not be rated"))
     for attribute in ATTRIBUTES:
         all_, left = (len(t) - t[attribute].null_count for t in (annotations, kept_ratings))
         steps.append((f"ratings of {attribute}", all_, all_ - left, f"not among the {rules.keep} that agree most"))
     wide = f"kept helpfulness ratings of a response differ by more than {rules.max_spread}"
-    steps.append(("tasks", annotated - forged, annotated - forged - kept, wide))
+    steps.append(("tasks", annotated - out, annotated - out - kept, wide))
     left = kept
     for reason in sorted(set(dropped["reason"].to_pylist())):
         gone = pc.sum(pc.equal(dropped["reason"], reason)).as_py()

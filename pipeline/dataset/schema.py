@@ -30,6 +30,7 @@ DATASET = pa.schema(
 
 PROVENANCE = pa.schema([f for f in DATASET if f.name not in ("messages", "response", *ATTRIBUTES)])
 
+HELD = "an annotator's flag holds the task back"
 LEFT_OUT = pa.schema([("prompt_id", pa.string()), ("delivery", pa.string()), ("reason", pa.string())])
 
 FILES = {

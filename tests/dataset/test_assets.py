@@ -215,6 +215,34 @@ def test_a_prompt_in_two_deliveries_is_refused_and_what_was_published_stays(tmp_
     assert made.manifest("helpsteer_dataset") == before
 
 
+def test_a_task_that_a_flag_holds_back_is_in_no_file(tmp_path: Path) -> None:
+    made, held = store_at(tmp_path / "store", profile()), "first-005"
+    annotations, agreed = made.read("annotations", "first"), made.read("agreed_tasks", "first")
+    flags: list[list[str]] = [[] for _ in range(len(annotations))]
+    flags[annotations["prompt_id"].to_pylist().index(held)] = ["Personal data"]
+    place = annotations.column_names.index("flags")
+    flagged = annotations.set_column(place, annotations.schema.field("flags"), pa.array(flags, pa.list_(pa.string())))
+    kept = agreed.filter(pa.array([p != held for p in agreed["prompt_id"].to_pylist()]))
+    for asset, table in (("annotations", flagged), ("agreed_tasks", kept)):
+        staged = made.staging(asset, "first")
+        write_table(table, staged / DATA)
+        made.publish(asset, "first", staged, len(table))
+    assert materialize(made, profile()).success
+    reasons = {
+        r["prompt_id"]: r["reason"] for r in made.read("helpsteer_dataset", None, "left_out.parquet").to_pylist()
+    }
+    assert reasons[held] == "an annotator's flag holds the task back"
+    folder = made.path("helpsteer_dataset")
+    texts = " ".join(
+        str(pq.read_table(str(path)).to_pylist())
+        for path in Path(str(folder)).rglob("*.parquet")
+        if path.name != "left_out.parquet"
+    )
+    assert "Question 5 of first" not in texts
+    assert "Question 6 of first" in texts
+    assert "an annotator's flag holds the task back; in no file" in (Path(str(folder)) / "README.md").read_text()
+
+
 # -------------------------------------------------------------------------------------------------------------------------- the push
 
 
