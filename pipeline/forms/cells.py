@@ -13,7 +13,7 @@ NO_VALUE = frozenset({"", "nan", "na", "n/a", "none", "null", "-"})
 """Words for nothing, as spreadsheets and pandas leave them in fields that may be empty; in any case."""
 _YES = frozenset({"true", "yes", "y", "t", "1", "safe", "pass", "ok"})
 _NO = frozenset({"false", "no", "n", "f", "0", "unsafe", "fail", "not safe"})
-_CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{2}(?:[.,]\d+)?)")
+_CLOCK = re.compile(r"(?:(\d{1,3}):)?(\d{1,2}):(\d{2}(?:[.,]\d+)?)")
 _SECONDS = re.compile(r"([+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:e[+-]?\d+)?)\s*(?:s|sec|secs|seconds?)?", re.I)
 _DATE = re.compile(r"(\d{1,2})([/.-])(\d{1,2})\2(\d{4})(.*)")
 _EPOCH = re.compile(r"\d{9,10}(\.\d+)?|\d{12,13}")

@@ -12,6 +12,7 @@ from pipeline.benchmarks.loading import FORMS, NAMED, BenchmarkError, Form, Load
 from pipeline.benchmarks.schema import ITEMS
 from pipeline.dataset.schema import DATASET
 from pipeline.settings import BuiltinBenchmark, CollectedBenchmark, FileBenchmark, HubBenchmark
+from tests.benchmarks.made import JUDGED
 
 NOTHING = DATASET.empty_table()
 PAIR = {"id": 1, "subset": "s", "prompt": "q", "chosen": "a", "rejected": "b"}
@@ -25,14 +26,6 @@ TIED = {
     "total_completions": 3,
 }
 STYLES = {"id": "x", "prompt": "q", "chosen": ["a", "b", "c"], "rejected": ["d", "e", "f"], "domain": "safety-refuse"}
-JUDGED = {
-    "pair_id": "x",
-    "source": "mmlu-pro-law",
-    "question": "q",
-    "response_A": "a",
-    "response_B": "b",
-    "label": "B>A",
-}
 RECORDS = {"pairs": PAIR, "rewardbench2": BEST_OF, "rm_bench": STYLES, "judgebench": JUDGED}
 
 

@@ -15,6 +15,7 @@ from pipeline.benchmarks.loading import BenchmarkError, Loaded, load, named, pro
 from pipeline.benchmarks.schema import ITEMS
 from pipeline.dataset.schema import DATASET
 from pipeline.records import FileError
+from tests.benchmarks.made import JUDGED
 from tests.helpers import items_of
 
 ASKED = [{"role": "user", "content": "one?"}]
@@ -195,16 +196,8 @@ def test_the_domain_in_a_files_name(file: str, domain: str | None) -> None:
 
 
 def test_a_wrong_form_says_what_is_missing_and_which_would_fit(tmp_path: Path) -> None:
-    judged = {
-        "pair_id": "x",
-        "source": "mmlu-pro-law",
-        "question": "q",
-        "response_A": "a",
-        "response_B": "b",
-        "label": "B>A",
-    }
     with pytest.raises(BenchmarkError) as error:
-        read(lines(tmp_path / "a.jsonl", judged))
+        read(lines(tmp_path / "a.jsonl", JUDGED))
     assert "Its fields are pair_id, source, question, response_A, response_B, label" in str(error.value)
     assert (
         "the form pairs also needs prompt, chosen, rejected. They fit the form judgebench: give it as judgebench:FILE"
