@@ -34,8 +34,8 @@ from pipeline.vocabulary import ATTRIBUTES
 
 IN_MEMORY = 1_000_000
 """Annotations that are read whole, so that they may be in any order; of more, a prompt's rows must stand together."""
-console = Console(highlight=False, soft_wrap=True)
-notes = Console(stderr=True, highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, emoji=False)
+notes = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 class CommandError(Exception):

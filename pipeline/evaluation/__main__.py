@@ -44,8 +44,8 @@ PREFERENCES = "development_preferences.parquet"
 RULE = Decontamination()
 """When a prompt counts as one that was trained on: the profiles' rule as it comes."""
 UNCHECKED = "Nothing says which prompts the model was trained on, so nobody has looked whether items are among them (--trained-on FILE)."
-console = Console(highlight=False, soft_wrap=True)
-notes = Console(stderr=True, highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, emoji=False)
+notes = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def main(arguments: list[str] | None = None) -> int:

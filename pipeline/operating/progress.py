@@ -11,7 +11,7 @@ import psutil
 from rich.console import Console
 from rich.markup import escape
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, emoji=False)
 """What the commands here print to."""
 
 

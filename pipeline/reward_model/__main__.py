@@ -43,8 +43,8 @@ from pipeline.store import replacing, write_table
 from pipeline.vocabulary import ATTRIBUTES, RATINGS_NOTES, RatedBy
 from pipeline.worker import Progress
 
-console = Console(highlight=False, soft_wrap=True)
-notes = Console(stderr=True, highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, emoji=False)
+notes = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def main(arguments: list[str] | None = None) -> int:

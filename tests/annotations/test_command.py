@@ -187,3 +187,15 @@ def test_a_persons_last_rating_counts_and_what_is_no_rating_is_told(
         "last rating counts",
     ):
         assert reason in said.replace(" │ │ │ ", " "), said
+
+
+def test_the_hundredth_line_is_named_by_its_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not by an emoji, which :100: is in rich's markup."""
+    rated = {"prompt_id": "p", "response_id": "r", **dict.fromkeys(ATTRIBUTES, 3)}
+    lines = [
+        json.dumps(rated | {"annotator_id": f"a{n}"} | ({"helpfulness": 7} if n == 99 else {})) for n in range(120)
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines) + "\n")
+    assert main(["consensus", str(tmp_path / "a.jsonl"), str(tmp_path / "out.jsonl")]) == 1
+    assert "a.jsonl:100: helpfulness is not a whole number from 0 to 4" in capsys.readouterr().err
+    assert not (tmp_path / "out.jsonl").exists()
