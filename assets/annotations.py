@@ -164,7 +164,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         deps=("consensus_annotations", "annotations"),
     ).asset
     def agreed_tasks(context: dg.AssetExecutionContext, storage: Storage) -> Made:
-        """Labels of the tasks that annotators agree on, but where the ratings of a response spread too widely, or a flag holds the task back."""
+        """Labels of the tasks that annotators agree on. A task is dropped where ratings spread too widely, or a flag holds it back."""
         store, delivery = storage.store(), context.partition_key
         labels, kept = (store.read("consensus_annotations", delivery, name) for name in (DATA, KEPT))
         made = store.manifest("consensus_annotations", delivery)
