@@ -10,7 +10,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Annotated, ClassVar, Self, TypeVar
 
 from dagster_pipes import open_dagster_pipes
@@ -61,22 +62,27 @@ S = TypeVar("S", bound=Spec)
 class Progress:
     """Says how far the work is, and how long the rest will take: at once, then at most every `every` seconds, then at the end."""
 
-    def __init__(self, log: Log, what: str, total: int, every: float = 5.0) -> None:
+    def __init__(
+        self, log: Log, what: str, total: int, every: float = 5.0, lengths: Sequence[int] | None = None
+    ) -> None:
+        """lengths: of the things in tokens, where the longest are done first."""
         self._log, self._what, self._total, self._every = log, what, total, every
+        self._work = list(accumulate(sorted(lengths, reverse=True))) if lengths else None
         self._start = self._said = time.monotonic()
         self._first = True
 
     def update(self, done: int, share: float | None = None, *, note: str = "", left: float | None = None) -> None:
         """Say that `done` of the total are done, where the time has come.
 
-        share: of the work, 0 to 1, where things differ in size (the longest conversations are scored first); left: seconds of work ahead,
-        where they are known better than by what the share done so far took.
+        share: of the work, 0 to 1, where it isn't that of the things or their lengths; left: seconds of work ahead, where they are known better
+        than by what the share done so far took.
         """
         now = time.monotonic()
         if not self._first and done < self._total and now - self._said < self._every:
             return
         self._first, self._said = False, now
-        share = done / self._total if share is None else share
+        if share is None:
+            share = self._work[done - 1] / self._work[-1] if self._work and done else done / self._total
         if left is None and share:
             left = (now - self._start) * (1 - share) / share
         ahead = f", {left:.0f} s left" if left and done < self._total else ""

@@ -13,8 +13,8 @@ from pipeline.models.classifier import head_of
 
 Encoded = Sequence[Sequence[int]]
 Floats = npt.NDArray[np.float64]
-Update = Callable[[int, float], None]
-"""Is told how many conversations are done, and which share of all tokens, padding included: the longest come first."""
+Update = Callable[[int], None]
+"""Is told how many conversations are done; the longest come first."""
 
 
 def pad(rows: Encoded, padding: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -100,7 +100,6 @@ def over_batches(
     rank, processes = (distributed.get_rank(), distributed.get_world_size()) if shared else (0, 1)
     found, done = np.full((len(encoded), width), np.nan), 0
     planned = list(batches([len(row) for row in encoded], tokens))
-    sizes = np.cumsum([len(rows) * len(encoded[rows[0]]) for rows in planned])
     for start in range(0, len(planned), processes):
         rows = planned[min(start + rank, len(planned) - 1)]
         ids, mask = pad([encoded[row] for row in rows], padding)
@@ -113,5 +112,5 @@ def over_batches(
             found[its_rows] = values
         done += sum(len(its_rows) for its_rows, _ in parts)
         if update:
-            update(min(done, len(encoded)), float(sizes[min(start + processes, len(planned)) - 1] / sizes[-1]))
+            update(min(done, len(encoded)))
     return found

@@ -54,9 +54,13 @@ class NextUserTurn:
     def score(self, conversations: Sequence[Sequence[Message]], nexts: Sequence[str], log: Log) -> Scores:
         """See `Scorer.score`. Of a conversation that is too long the beginning is not read."""
         rows = [self._encode(c, n) for c, n in zip(conversations, nexts, strict=True)]
-        progress, found, done = Progress(log, f"scored by {self.name}", len(rows)), np.zeros(len(rows)), 0
-        read, tokens = 0, sum(len(ids) for ids, _ in rows)
-        for members in batches([len(ids) for ids, _ in rows], TOKENS_A_BATCH):
+        lengths = [len(ids) for ids, _ in rows]
+        progress, found, done = (
+            Progress(log, f"scored by {self.name}", len(rows), lengths=lengths),
+            np.zeros(len(rows)),
+            0,
+        )
+        for members in batches(lengths, TOKENS_A_BATCH):
             ids, mask = pad([rows[m][0] for m in members], 0)  # never looked at
             asked, _ = pad([rows[m][1] for m in members], 0)
             first = max(
@@ -72,8 +76,8 @@ class NextUserTurn:
             target = ids[:, first:].to(logits.device)
             each = logits.gather(2, target[:, :, None])[:, :, 0] - logits.logsumexp(dim=2)
             found[members] = (each * asked[:, first:].to(each.device)).sum(dim=1).cpu().numpy()
-            done, read = done + len(members), read + sum(len(rows[m][0]) for m in members)
-            progress.update(done, read / tokens)
+            done += len(members)
+            progress.update(done)
         return found
 
     def _encode(self, conversation: Sequence[Message], following: str) -> tuple[list[int], list[int]]:
@@ -109,7 +113,8 @@ class RewardModel:
         """See `Scorer.score`; what the user says next is not looked at."""
         encoded = [encode(self._tokenizer, list(c[:-1]), c[-1]["content"], self._max).ids for c in conversations]
         set_padding(self._model.config, self._tokenizer, encoded)
-        outputs: Scores = score(self._model, encoded, Progress(log, f"scored by {self.name}", len(encoded)).update)
+        progress = Progress(log, f"scored by {self.name}", len(encoded), lengths=list(map(len, encoded)))
+        outputs: Scores = score(self._model, encoded, progress.update)
         return outputs[:, 0]
 
 

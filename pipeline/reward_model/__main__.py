@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_args
@@ -407,7 +408,9 @@ def _score(options: argparse.Namespace) -> None:
     names = outputs_of(model.config)
     texts = zip(table["messages"].to_pylist(), table["response"].to_pylist(), strict=True)
     encoded, refused = encode_each(tokenizer, texts, options.max_tokens or longest_read(tokenizer, model.config))
-    say = Progress(lambda message: notes.print(message, markup=False), "conversations scored", len(encoded))
+    lengths = [len(conversation.ids) for conversation in encoded.values()]
+    tell = partial(notes.print, markup=False)
+    say = Progress(tell, "conversations scored", len(encoded), lengths=lengths)
     places, scores = list(encoded), np.full((len(table), len(names)), np.nan)
     scores[places] = score(model, [conversation.ids for conversation in encoded.values()], say.update)
     for reason, those in refused.items():

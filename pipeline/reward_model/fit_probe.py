@@ -203,7 +203,7 @@ def fit_probe(
     examples, held_out = train.examples(recipe), development.examples(recipe)
     rows, held_out_rows = examples.units[:, 0], held_out.units[:, 0]
     encoded = [*train.encoded, *development.encoded]
-    say = Progress(log, "conversations read for the probe", len(encoded))
+    say = Progress(log, "conversations read for the probe", len(encoded), lengths=list(map(len, encoded)))
     states = states_of(backbone, layers, encoded, say.update, recipe.precision)
     states, held_out_states = states[: len(train.encoded)][rows], states[len(train.encoded) :]
     fitted = fit(states, examples.targets, train.folds(recipe), layers)

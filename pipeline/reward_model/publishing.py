@@ -33,7 +33,8 @@ def publish(spec: TrainingSpec, train: Side, development: Side, made: Made, out:
     from pipeline.reward_model.figures import figures_of
 
     published, recipe = load_scorer(out), spec.recipe
-    progress = Progress(log, "development conversations predicted", len(development.encoded))
+    lengths = list(map(len, development.encoded))
+    progress = Progress(log, "development conversations predicted", len(lengths), lengths=lengths)
     predictions = score(published, development.encoded, progress.update, precision=recipe.precision)
     last = recipe.stages[-1]
     published_loss = figures_of(last, predictions, development.examples(last))["loss"]

@@ -115,7 +115,9 @@ def _ridge_start(model: Any, stage: Recipe, train: Side, log: Log) -> Any:
     from pipeline.models.scoring import last_states
     from pipeline.reward_model.ridge import ridge_head
 
-    say = Progress(log, "conversations read for the head's start", len(train.encoded))
+    say = Progress(
+        log, "conversations read for the head's start", len(train.encoded), lengths=list(map(len, train.encoded))
+    )
     states = last_states(model, train.encoded, say.update, stage.precision, shared="RANK" in os.environ)
     examples, folds = train.examples(stage), train.folds(stage)
     if not stage.pairs:

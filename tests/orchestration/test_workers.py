@@ -11,7 +11,7 @@ from upath import UPath
 import pipeline
 from pipeline.prompts.worker import TopicsSpec
 from pipeline.settings import Topics
-from pipeline.worker import Spec
+from pipeline.worker import Progress, Spec
 
 PLACE = Path(pipeline.__file__).parent
 
@@ -68,3 +68,13 @@ def test_a_spec_reads_what_it_was_sent_as_it_was_and_does_not_change() -> None:
     assert TopicsSpec.read(sent) == spec
     with pytest.raises(ValidationError):
         spec.seed = 2
+
+
+def test_the_time_ahead_is_told_by_how_long_things_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, said = iter([0.0, 9.0, 20.0, 30.0]), list[str]()
+    monkeypatch.setattr("pipeline.worker.time.monotonic", lambda: next(now))
+    progress = Progress(said.append, "things", 4, lengths=[2, 90, 8, 8])
+    progress.update(1)  # the longest is done, after 9 seconds
+    progress.update(3, note="fast")
+    progress.update(4)
+    assert said == ["things: 1/4, 2 s left", "things: 3/4, fast, 0 s left", "things: 4/4"]

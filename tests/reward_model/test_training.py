@@ -15,7 +15,7 @@ from upath import UPath
 
 from pipeline.dataset.schema import DATASET
 from pipeline.models.loading import load_scorer
-from pipeline.models.scoring import over_batches, score
+from pipeline.models.scoring import score
 from pipeline.reward_model import training
 from pipeline.reward_model.schema import PREFERRED, RATED
 from pipeline.reward_model.spec import TrainingSpec
@@ -244,13 +244,3 @@ def test_the_rest_of_a_training_takes_what_its_tokens_and_evaluations_take() -> 
     assert pace.left(2, 2) == pytest.approx(650 * 30 / 400 + 3 * 7)  # the evaluation of step 2 is still to come
     assert pace.left(5, 2) == pytest.approx(7)
     assert pace.left(5, 5) == pytest.approx(7)
-
-
-def test_the_share_of_conversations_scored_is_one_of_tokens() -> None:
-    said = list[tuple[int, float]]()
-
-    def compute(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        return torch.zeros(len(ids), 1)
-
-    over_batches([[1] * 2, [1] * 90, [1] * 8, [1] * 7], 0, 1, compute, lambda *told: said.append(told), tokens=20)
-    assert said == [(1, pytest.approx(90 / 108)), (3, pytest.approx(106 / 108)), (4, 1.0)]
