@@ -1,4 +1,4 @@
-"""Files of records, read as a stream: JSON lines, CSV and Parquet, the first two packed (gzip, Zstandard) or not.
+"""Files of records, read as a stream: JSON lines, CSV and Parquet, the first two packed (gzip, Zstandard) or not; and spreadsheets.
 
 What can't be read is told with its place, and the rest goes on. Memory stays flat: a file is read in pieces, and a line of more than
 LONGEST bytes is no record. CSV is read as spreadsheets write it, see `dialect_of`.
@@ -11,6 +11,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date, time, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -21,6 +22,8 @@ import pyarrow.parquet as pq
 
 PIECE = 1 << 22
 LONGEST = 1 << 26
+SHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
+"""Of workbooks, as Excel and LibreOffice write them."""
 ENDINGS = (
     ".jsonl",
     ".jsonl.gz",
@@ -32,6 +35,7 @@ ENDINGS = (
     ".tsv.gz",
     ".tsv.zst",
     ".parquet",
+    *SHEETS,
 )
 BOM = b"\xef\xbb\xbf"
 """The mark with which some programs begin UTF-8."""
@@ -428,6 +432,84 @@ class _Lines:
                 return
 
 
+def text_parts(path: Path, ending: str, seen: Callable[[int], None] = lambda _: None) -> Iterator[Part]:
+    """A CSV file or a workbook as tables of text, by the ending of its name; see `csv_parts` and `sheet_parts`."""
+    return sheet_parts(path, seen) if ending in SHEETS else csv_parts(path, seen)
+
+
+EXACT = 15
+"""Digits of a number that a spreadsheet keeps (IEEE 754's double precision, as Excel shows it)."""
+
+
+def sheet_parts(path: Path, seen: Callable[[int], None] = lambda _: None) -> Iterator[Part]:
+    """The one sheet of a workbook that has rows, as a table of text, as `csv_parts` gives it; its first row names the columns.
+
+    A cell has the value that was last computed. A row with a number of more than EXACT digits is unreadable: a spreadsheet has rounded it.
+    Raises FileError where the file is no workbook, where several sheets have rows, and where no row names the columns.
+    """
+    from python_calamine import CalamineError, CalamineWorkbook
+
+    try:
+        with CalamineWorkbook.from_path(path) as book:
+            sheets = {name: book.get_sheet_by_name(name) for name in book.sheet_names}
+            filled = {name: sheet for name, sheet in sheets.items() if sheet.height}
+            if len(filled) != 1:
+                raise FileError(
+                    f"{path}: {len(filled)} of its sheets have rows ({', '.join(filled) or 'none'}); save the one that is meant as a file of its own"
+                )
+            (sheet,) = filled.values()
+            first = (sheet.start or (0, 0))[0] + 1
+            rows = sheet.to_python(skip_empty_area=True)
+    except (CalamineError, OSError, ValueError) as error:
+        if isinstance(error, FileError):
+            raise
+        raise FileError(f"{path}: can't be read as a workbook: {error}") from None
+    seen(path.stat().st_size)
+    yield _sheet_part(path, rows, first)
+
+
+def _sheet_part(path: Path, rows: list[list[Any]], first: int) -> Part:
+    names = [str(_cell_text(cell) or "").strip() for cell in rows[0]]
+    used = [n for n, name in enumerate(names) if name]
+    unnamed = [n for n in range(len(names)) if not names[n] and any(row[n] not in ("", None) for row in rows[1:])]
+    if unnamed or not used:
+        raise FileError(
+            f"{path}: row {first} must name the columns, and column {unnamed[0] + 1 if unnamed else 1} has no name"
+        )
+    twice = next((names[n] for n in used if names.count(names[n]) > 1), None)
+    if twice is not None:
+        raise FileError(f"{path}: column {twice!r} appears twice")
+    kept, numbers, unreadable = list[list[str | None]](), list[int | None](), list[tuple[int | None, Unreadable]]()
+    for number, row in enumerate(rows[1:], start=first + 1):
+        cells = [_cell_text(row[n]) for n in used]
+        rounded = next((n for n in used if isinstance(row[n], int | float) and abs(row[n]) >= 10**EXACT), None)
+        if rounded is not None:
+            why = f"column {names[rounded]} is a number of more than {EXACT} digits, which spreadsheets round; make the column text at its source"
+            unreadable.append(
+                (number, Unreadable(why, json.dumps(dict(zip([names[n] for n in used], cells, strict=True)))))
+            )
+        elif any(cell is not None for cell in cells):
+            kept.append(cells)
+            numbers.append(number)
+    columns = {names[n]: pa.array([cells[at] for cells in kept], pa.string()) for at, n in enumerate(used)}
+    return Part(pa.table(columns), lambda: numbers, unreadable)
+
+
+def _cell_text(value: Any) -> str | None:
+    """A cell of a workbook as a cell of CSV has it; None for an empty one."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else repr(value)
+    if isinstance(value, timedelta):
+        return str(value.total_seconds())
+    if isinstance(value, date | time):
+        return value.isoformat()
+    return storable(str(value))
+
+
 FEW = 1000
 """Rows of a Parquet file that are in memory at a time where they are given one by one."""
 
@@ -458,7 +540,7 @@ def records(path: Path) -> Iterator[tuple[int | None, Any]]:
         case ".jsonl" | ".jsonl.gz" | ".jsonl.zst":
             yield from _json_lines_of(path)
         case ending:
-            for part in parquet_parts(path, rows=FEW) if ending == ".parquet" else csv_parts(path):
+            for part in parquet_parts(path, rows=FEW) if ending == ".parquet" else text_parts(path, ending):
                 yield from part.unreadable
                 yield from zip(part.numbers(), _contents(part.table), strict=True)
 

@@ -23,11 +23,13 @@ from pipeline.annotations import published
 from pipeline.annotations.agreement import STAGES, agreement
 from pipeline.annotations.consensus import Ratings, Totals, labels_of_stream
 from pipeline.annotations.held import without_held
+from pipeline.annotations.imported import Used, decisions
 from pipeline.annotations.people import People, one_vote
 from pipeline.annotations.schema import rated_by
-from pipeline.forms import label_studio
+from pipeline.forms import exports, label_studio
 from pipeline.forms import ratings as formats
-from pipeline.forms.ratings import FORMS, Quarantine
+from pipeline.forms.ratings import FORMS, READ, Habits, Quarantine
+from pipeline.forms.renamed import parsed_columns
 from pipeline.forms.streams import in_whole_prompts
 from pipeline.records import FileError, ending_of
 from pipeline.vocabulary import ATTRIBUTES
@@ -57,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m pipeline.annotations", description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     forms = [*FORMS, label_studio.NAME]
+    read = [*forms, *exports.TOOLS]
 
     def command(name: str, run: Callable[[argparse.Namespace], None], says: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=says, description=says)
@@ -64,7 +67,21 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument(
             "input", type=Path, metavar="IN", help=f"file to read, whose name ends in {', '.join(formats.ENDINGS)}"
         )
-        added.add_argument("--form", choices=forms, help="form of the rows in IN (default: recognised by their fields)")
+        added.add_argument("--form", choices=read, help="form of the rows in IN (default: recognised by their fields)")
+        added.add_argument(
+            "--columns",
+            nargs="+",
+            default=[],
+            metavar="FIELD=COLUMN",
+            help="fields that IN calls otherwise, and what it calls them: response_id=item",
+        )
+        added.add_argument(
+            "--scale",
+            nargs="+",
+            default=[],
+            metavar="SAID=LEVEL",
+            help="what stands in IN for each level from 0 to 4: 1=0 2=1 3=2 4=3 5=4; for one attribute alone verbosity.short=0",
+        )
         added.add_argument(
             "--quarantine",
             type=Path,
@@ -150,16 +167,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _consensus(options: argparse.Namespace) -> None:
-    form, totals = options.form or formats.form_of(options.input), Totals()
+    habits, totals = _habits(options), Totals()
+    form = options.form or formats.form_of(options.input, habits.columns)
     rules = (totals, options.keep, options.rule, options.max_spread)
     if form == "disagreements" and options.responses not in (None, 2):
         raise CommandError("--responses: a task of the form disagreements has two responses")
-    with _reading(options, form) as (tables, quarantine, people):
+    with _reading(options, form, habits) as (tables, quarantine, people, used):
         if form == "disagreements":
             rows = formats.write(options.output, "helpsteer", published.helpsteer_rows(tables, *rules))
-        elif form in ("annotations", label_studio.NAME):
+        elif form in READ:
             voted = one_vote(in_whole_prompts(_whole_first(tables)), people, options.input.name, quarantine)
-            voted = without_held(voted, options.input.name, quarantine)
+            voted = map(used.note, without_held(voted, options.input.name, quarantine))
             rows = formats.write(options.output, "labels", labels_of_stream(voted, *rules, options.responses))
         else:
             raise CommandError(
@@ -179,14 +197,15 @@ def _counts(before: int, after: int) -> list[str]:
 
 
 def _agreement(options: argparse.Namespace) -> None:
-    form = options.form or formats.form_of(options.input)
-    raters = set[str]()
-    with _reading(options, form) as (tables, quarantine, people):
+    habits, raters = _habits(options), set[str]()
+    form = options.form or formats.form_of(options.input, habits.columns)
+    with _reading(options, form, habits) as (tables, quarantine, people, used):
         if form == "disagreements":
             levels, prompt = published.ratings_of_stream(tables)
-        elif form in ("annotations", label_studio.NAME):
+        elif form in READ:
             parts, offset = [], 0
-            for table in one_vote(in_whole_prompts(_whole_first(tables)), people, options.input.name, quarantine):
+            voted = one_vote(in_whole_prompts(_whole_first(tables)), people, options.input.name, quarantine)
+            for table in map(used.note, voted):
                 ratings = Ratings.of(table)
                 parts.append((ratings.levels, ratings.prompt + offset))
                 offset += int(ratings.prompt.max(initial=-1)) + 1
@@ -235,8 +254,9 @@ def _cell(row: dict[str, Any], figure: str) -> str:
 
 
 def _convert(options: argparse.Namespace) -> None:
-    form = options.form or formats.form_of(options.input)
-    rows_of = "annotations" if form == label_studio.NAME else form
+    habits = _habits(options)
+    form = options.form or formats.form_of(options.input, habits.columns)
+    rows_of = "annotations" if form in READ else form
     to_json = ending_of(options.output, formats.WRITTEN) in (".json", ".json.gz")
     to = options.to or (label_studio.NAME if to_json else rows_of)
     if rows_of != ("annotations" if to == label_studio.NAME else to):
@@ -246,7 +266,7 @@ def _convert(options: argparse.Namespace) -> None:
             else ""
         )
         raise CommandError(f"{options.input}: rows of the form {form} can't be written in the form {to}{more}")
-    with _reading(options, form) as (tables, _, _):
+    with _reading(options, form, habits) as (tables, *_):
         whole = _whole_first(tables) if to == label_studio.NAME else tables
         rows = formats.write(options.output, to, whole)
     console.print(f"{options.output}: {rows:,} rows of {to}", markup=False)
@@ -255,13 +275,28 @@ def _convert(options: argparse.Namespace) -> None:
 # -------------------------------------------------------------------------------------------------------------------------- reading
 
 
-@contextmanager
-def _reading(options: argparse.Namespace, form: str) -> Iterator[tuple[Iterator[pa.Table], Quarantine, People]]:
-    """The rows of IN, with a progress bar, and what takes note of rows set aside and of people; an error where nobody asked to set aside.
+def _habits(options: argparse.Namespace) -> Habits:
+    """What IN calls fields, and its scales. Raises FileError where an argument can't be that."""
+    scale: dict[str, dict[str, int]] = {}
+    for part in options.scale:
+        said, _, level = part.rpartition("=")
+        attribute, dot, word = said.partition(".")
+        if not said or level not in ("0", "1", "2", "3", "4"):
+            raise FileError(f"--scale {part}: is not SAID=LEVEL with a level from 0 to 4")
+        of = attribute if dot and attribute in ATTRIBUTES else "all"
+        scale.setdefault(of, {})[said if of == "all" else word] = int(level)
+    return Habits(parsed_columns(options.columns, {*FORMS["annotations"].schema.names, *exports.IDS}), scale)
 
-    At the end, what was set aside and who is one person.
+
+@contextmanager
+def _reading(
+    options: argparse.Namespace, form: str, habits: Habits
+) -> Iterator[tuple[Iterator[pa.Table], Quarantine, People, Used]]:
+    """The rows of IN, with a progress bar, and what takes note of rows set aside, people and ratings; an error where nobody asked for that.
+
+    At the end, what was decided, and who is one person.
     """
-    people = People()
+    people, used = People(), Used()
     with ExitStack() as stack:
         part = options.quarantine and options.quarantine.with_name(f".{options.quarantine.name}.{os.getpid()}")
         if part:
@@ -273,8 +308,8 @@ def _reading(options: argparse.Namespace, form: str) -> Iterator[tuple[Iterator[
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
         progress = stack.enter_context(Progress(*columns, console=notes, transient=True))
         bar = progress.add_task(options.input.name, total=options.input.stat().st_size)
-        tables = formats.read(options.input, form, quarantine, lambda n: progress.advance(bar, n))
-        yield _unless_bad(tables, quarantine, options), quarantine, people
+        tables = formats.read(options.input, form, quarantine, lambda n: progress.advance(bar, n), habits)
+        yield _unless_bad(tables, quarantine, options), quarantine, people, used
         if part:
             file.flush()
             part.replace(options.quarantine)
@@ -282,16 +317,14 @@ def _reading(options: argparse.Namespace, form: str) -> Iterator[tuple[Iterator[
         notes.print(
             f"The form {form} has no such fields, so they are left out: {', '.join(quarantine.ignored)}", markup=False
         )
-    where = f" in {options.quarantine}" if part else ""
-    for title, counts in (
-        ("Rows at fault, set aside", quarantine.counts),
-        ("Left out, and decided", quarantine.left_out),
+    where = f"; rows set aside are in {options.quarantine}" if part and quarantine.counts else ""
+    aside = quarantine.counts + quarantine.left_out
+    table = Table("what was decided", "rows", title=f"{options.input.name} as {form}{where}", title_justify="left")
+    for what, n in zip(
+        *(decisions(quarantine.read, aside, used, habits)[c].to_pylist() for c in ("what", "rows")), strict=True
     ):
-        if counts:
-            table = Table("reason", "rows", title=f"{title}{where}", title_justify="left")
-            for reason, n in counts.most_common(20):
-                table.add_row(escape(reason), f"{n:,}")
-            notes.print(table)
+        table.add_row(escape(what), f"{n:,}")
+    notes.print(table)
     for name, spelled in people.spelled.items():
         notes.print(f"One person is taken for all of these ids: {', '.join(spelled)}; called {name}", markup=False)
 

@@ -1,12 +1,11 @@
 """Desk `files`: tasks go out as a JSONL file, ratings come back as files in a folder, of all kinds that `forms.ratings` reads.
 
-A file's rows have the columns response_id, annotator_id and the five attributes; prompt_id, safe, confidence, flags, comment, lead_time_s and
-annotated_at may be there. Or it is Label Studio's export. A row that can't be used goes to the quarantine with file, line, field and reason;
-the rest goes on.
+A file's rows have the columns response_id, annotator_id and the five attributes, or what the profile calls them; prompt_id, safe, confidence,
+flags, comment, lead_time_s and annotated_at may be there. Or it is the export of an annotation tool. A row that can't be used goes to the
+quarantine with file, line, field and reason; the rest goes on.
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,8 @@ import pandas as pd
 import pyarrow as pa
 
 from pipeline.annotations.people import RATED_AGAIN, People, stands
-from pipeline.forms import label_studio
 from pipeline.forms import ratings as formats
-from pipeline.forms.ratings import FORMS, Quarantine
+from pipeline.forms.ratings import FORMS, READ, USUAL_HABITS, Habits, Quarantine
 from pipeline.forms.rows import ANNOTATIONS
 from pipeline.records import FileError
 from pipeline.vocabulary import ATTRIBUTES
@@ -73,7 +71,9 @@ def _asked(asked: dict[str, dict[str, Any]], response: str) -> dict[str, Any]:
     return {"ratings_wanted": row["ratings"] if row else 0, "not_by": row["seen_by"] if row else []}
 
 
-def read_ratings(wanted: pa.Table, round_: int, folder: Path) -> tuple[pa.Table, pa.Table]:
+def read_ratings(
+    wanted: pa.Table, round_: int, folder: Path, habits: Habits = USUAL_HABITS
+) -> tuple[pa.Table, pa.Table]:
     """Ratings in a folder for WANTED: annotations in the schema ANNOTATIONS, and the quarantine in the schema QUARANTINE.
 
     Files are read as `python -m pipeline.annotations` reads them. Raises `NotFinishedError` while a response has fewer ratings than wanted,
@@ -81,7 +81,7 @@ def read_ratings(wanted: pa.Table, round_: int, folder: Path) -> tuple[pa.Table,
     """
     frames, aside, place = list[pd.DataFrame](), Quarantine(), folder / RATINGS
     for path in sorted(p for p in place.glob("*") if p.is_file()) if place.is_dir() else []:
-        frames += _frames(path, aside)
+        frames += _frames(path, aside, habits)
     frame = (
         pd.concat(frames, ignore_index=True)
         if frames
@@ -112,7 +112,7 @@ def read_ratings(wanted: pa.Table, round_: int, folder: Path) -> tuple[pa.Table,
     return _annotations(good, wanted, round_), aside.table()
 
 
-def _frames(path: Path, aside: Quarantine) -> Iterator[pd.DataFrame]:
+def _frames(path: Path, aside: Quarantine, habits: Habits) -> list[pd.DataFrame]:
     """Rows of a file in the columns of ANNOTATIONS, each with its `_file` and `_line`; what can't be read is set aside, a whole file too."""
     if not path.name.lower().endswith(formats.ENDINGS):
         if not path.name.startswith((".", "~")):
@@ -123,14 +123,24 @@ def _frames(path: Path, aside: Quarantine) -> Iterator[pd.DataFrame]:
                 f"the file is not read: its name ends in none of {', '.join(formats.ENDINGS)}",
                 None,
             )
-        return
+        return []
     try:
-        of_json = path.name.lower().endswith((".json", ".json.gz"))
-        name = label_studio.NAME if of_json and formats.form_of(path) == label_studio.NAME else DESK.name
-        for table, numbers in formats.numbered(path, name, DESK, aside):
-            yield table.to_pandas(types_mapper=_NULLABLE.get).assign(_file=path.name, _line=numbers())
+        return [
+            table.to_pandas(types_mapper=_NULLABLE.get).assign(_file=path.name, _line=numbers())
+            for table, numbers in formats.numbered(path, _form_of(path, habits), DESK, aside, habits=habits)
+        ]
     except FileError as error:
         aside.add(path.name, None, None, f"the file can't be read: {error}", None)
+        return []
+
+
+def _form_of(path: Path, habits: Habits) -> str:
+    """The form of a file that holds ratings: an export's, else that of annotations."""
+    try:
+        form = formats.form_of(path, habits.columns)
+    except FileError:
+        return DESK.name
+    return form if form in READ else DESK.name
 
 
 def _usable(frame: pd.DataFrame, wanted: pa.Table, aside: Quarantine) -> pd.DataFrame:

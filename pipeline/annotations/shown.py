@@ -1,5 +1,6 @@
 """What people are shown of ratings: how many, by whom, how far apart, and how well they agree."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +9,9 @@ import pyarrow.compute as pc
 
 from pipeline import plots
 from pipeline.annotations.agreement import FIGURES
-from pipeline.settings import Profile
+from pipeline.annotations.imported import Used, decisions
+from pipeline.forms.ratings import USUAL_HABITS, Habits
+from pipeline.settings import FilesDesk, Profile
 from pipeline.shown import ENGINE, Markdown, Rows, Shown, counts, labelled, level_counts, whole
 from pipeline.vocabulary import ATTRIBUTES
 
@@ -28,7 +31,10 @@ def tasks(table: pa.Table) -> dict[str, Shown]:
 def ratings(
     table: pa.Table, quarantine: pa.Table, profile: Profile, runs: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Shown]:
-    """Of ANNOTATIONS: who rated, how often each level was given, and what was set aside. runs: figures of engines, by checkpoint."""
+    """Of ANNOTATIONS: who rated, how often each level was given, and what was decided of the rows. runs: figures of engines, by checkpoint."""
+    aside = quarantine.filter(pc.or_(pc.is_valid(quarantine["row"]), pc.is_valid(quarantine["line"])))
+    used, reasons = Used(), Counter(aside["reason"].to_pylist())
+    used.note(table)
     levels: dict[str, list[int]] = {a: level_counts(table[a]) for a in ATTRIBUTES}
     return {
         "annotators": len(pc.unique(table["annotator_id"])),
@@ -37,9 +43,16 @@ def ratings(
             {"engines": {checkpoint: labelled(figures, ENGINE) for checkpoint, figures in runs.items()}} if runs else {}
         ),
         "ratings": plots.grouped_bars(LEVELS, levels, f"Ratings by {profile.rated_by}", "ratings"),
+        "what was decided of the rows": whole(decisions(len(table) + len(aside), reasons, used, _habits(profile))),
         "rows in quarantine": len(quarantine),
         "rows in quarantine by reason": counts(quarantine["reason"], "reason"),
     }
+
+
+def _habits(profile: Profile) -> Habits:
+    """What the files of a desk call things, where the profile says it."""
+    desk = profile.annotations.desk
+    return Habits(desk.columns, desk.scale) if isinstance(desk, FilesDesk) else USUAL_HABITS
 
 
 def ratings_per_response(table: pa.Table) -> str:

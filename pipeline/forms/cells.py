@@ -16,6 +16,8 @@ _NO = frozenset({"false", "no", "n", "f", "0", "unsafe", "fail", "not safe"})
 _CLOCK = re.compile(r"(?:(\d{1,3}):)?(\d{1,2}):(\d{2}(?:[.,]\d+)?)")
 _SECONDS = re.compile(r"([+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:e[+-]?\d+)?)\s*(?:s|sec|secs|seconds?)?", re.I)
 _DATE = re.compile(r"(\d{1,2})([/.-])(\d{1,2})\2(\d{4})(.*)")
+ROUNDED = r"^\s*\d[.,]\d+[Ee]\+\d{2}\s*$"
+"""An id that a spreadsheet took for a number and rounded: 1.23457E+17. Several ids may have become one."""
 _EPOCH = re.compile(r"\d{9,10}(\.\d+)?|\d{12,13}")
 
 
@@ -27,6 +29,10 @@ def identity_of(value: Any) -> str:
         if not value.is_integer():
             raise ValueError("is a number with a fraction, not a text")
         value = int(value)
+    if re.match(ROUNDED, str(value)):
+        raise ValueError(
+            "is a number that a spreadsheet has rounded, by which several ids may be one; make the column text where it comes from"
+        )
     return str(value).strip()
 
 

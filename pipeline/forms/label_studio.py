@@ -86,12 +86,12 @@ def _of_annotation(annotation: Mapping[str, Any], data: Mapping[str, Any]) -> It
             )
             continue
         name, position = control.groups()
-        rows.setdefault(position, {})[name] = _value(result.get("value"), name)
+        rows.setdefault(position, {})[name] = answer_of(result.get("value"), name)
     for position in sorted(rows):
         yield {
             "prompt_id": data["prompt_id"],
             "response_id": data[f"response_{position}_id"],
-            "annotator_id": _pseudonym(annotation.get("completed_by")),
+            "annotator_id": pseudonym(annotation.get("completed_by")),
             "round": known.get("round", 1),
             "flags": None,
             **rows[position],
@@ -102,7 +102,7 @@ def _of_annotation(annotation: Mapping[str, Any], data: Mapping[str, Any]) -> It
         }
 
 
-def _value(value: Any, name: str) -> Any:
+def answer_of(value: Any, name: str) -> Any:
     """What a control says. Something that it can't say comes back as it is: the form's rules then name it."""
     if not isinstance(value, Mapping):
         return value
@@ -120,7 +120,8 @@ def _value(value: Any, name: str) -> Any:
     return int(only) if re.fullmatch(r"\d{1,3}", only) else only
 
 
-def _pseudonym(account: Any) -> Any:
+def pseudonym(account: Any) -> Any:
+    """What an account is called here: by its number, or by a hash of its e-mail address. Anything else comes back as it is."""
     number = account.get("id") if isinstance(account, Mapping) else account
     if isinstance(number, str) and "@" in number:
         return f"label-studio-{hashlib.sha256(number.strip().lower().encode('utf-8', 'replace')).hexdigest()[:16]}"
@@ -134,7 +135,7 @@ def _nameless(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     kept = {k: v for k, v in value.items() if k not in _OF_PEOPLE}
-    who = {"completed_by": _pseudonym(value["completed_by"])} if "completed_by" in value else {}
+    who = {"completed_by": pseudonym(value["completed_by"])} if "completed_by" in value else {}
     return {k: _nameless(v) for k, v in kept.items()} | who
 
 

@@ -7,9 +7,10 @@
 | `helpsteer` | nvidia/HelpSteer2's train and validation rows: a response with five labels | JSONL, CSV, Parquet |
 | `preference` | nvidia/HelpSteer2's: two responses and which is better | JSONL, CSV, Parquet |
 | `label_studio` | Label Studio's JSON export; read into rows of `annotations` | JSON |
+| those of `forms.exports` | exports of annotation tools; read into rows of `annotations` | JSON, JSONL, CSV |
 
-JSONL and CSV may be gzipped. In CSV an empty cell is null, "" in quotes is an empty text, and lists are JSON. A field that a form doesn't
-have is left out, and named once.
+Workbooks (.xlsx, .ods and their like) are read as CSV is. JSONL and CSV may be gzipped. In CSV an empty cell is null, "" in quotes is an empty
+text, and lists are JSON. A field that a form doesn't have is left out, and named once.
 """
 
 import gzip
@@ -21,7 +22,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -34,11 +35,13 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from pipeline.forms import cells as cell
-from pipeline.forms import label_studio
+from pipeline.forms import exports, label_studio
 from pipeline.forms.helpsteer import DISAGREEMENTS, HELPSTEER, PREFERENCE
+from pipeline.forms.renamed import renamed
 from pipeline.forms.rows import ANNOTATIONS, LABELS, QUARANTINE
 from pipeline.records import (
     BOM,
+    SHEETS,
     USUAL,
     Bytes,
     Dialect,
@@ -46,20 +49,20 @@ from pipeline.records import (
     Part,
     Unreadable,
     any_records,
-    csv_parts,
     dialect_of,
     ending_of,
     json_lines,
     line_blocks,
     parquet_parts,
     storable,
+    text_parts,
     unstorable,
 )
 from pipeline.store import replacing
 from pipeline.vocabulary import ATTRIBUTES
 
 WRITTEN = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".parquet", ".json", ".json.gz")
-ENDINGS = (*WRITTEN, ".tsv", ".tsv.gz")
+ENDINGS = (*WRITTEN, ".jsonl.zst", ".csv.zst", ".json.zst", ".tsv", ".tsv.gz", ".tsv.zst", *SHEETS)
 """Of files that are read."""
 SHOWN = 2000
 """Characters of a row that the quarantine keeps."""
@@ -144,6 +147,7 @@ class Quarantine:
     faults_alone: bool = False
     counts: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
+    read: int = 0  # rows of files, those among them that were set aside
     rows: list[dict[str, Any]] = field(default_factory=list)
     ignored: dict[str, None] = field(default_factory=dict)  # fields that the form doesn't have
 
@@ -156,22 +160,60 @@ class Quarantine:
         if fault or not self.faults_alone:
             (self.sink or self.rows.append)(entry)
 
+    def add_read(self, file: str, line: int | None, name: str | None, bad: Unreadable) -> None:
+        """Set a row aside as it is read."""
+        self.read += 1
+        self.add(file, line, name, bad.reason, bad.text, fault=not bad.left_out)
+
     def table(self) -> pa.Table:
         """The rows in the schema QUARANTINE."""
         return pa.Table.from_pylist(self.rows, schema=QUARANTINE)
 
 
+@dataclass(frozen=True)
+class Habits:
+    """How a file differs from a form, as its owner says.
+
+    columns: names of fields of the form, or of `exports.IDS`, and what the file calls them. scale: by attribute, or for `all`, what stands for
+    each level in the file, and the level, 0 to 4; without one the levels stand themselves.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    scale: Mapping[Any, Mapping[str, int]] = field(default_factory=dict)
+
+    @cached_property
+    def levels(self) -> dict[str, dict[str, int]]:
+        """By attribute, the level of each word or number of its scale."""
+        said = {a: self.scale.get(a, self.scale.get("all")) for a in ATTRIBUTES}
+        return {a: {_word(word): level for word, level in scale.items()} for a, scale in said.items() if scale}
+
+
+USUAL_HABITS = Habits()
+
+
+def _word(said: Any) -> str:
+    """A level of a scale as it is compared: in any case, and 1.0 as 1."""
+    word = " ".join(str(said).split()).casefold()
+    return word.removesuffix(".0") if word.removesuffix(".0").isdigit() else word
+
+
 # -------------------------------------------------------------------------------------------------------------------------- reading
 
+READ = ("annotations", label_studio.NAME, *exports.TOOLS)
+"""Forms that are read into rows of `annotations`."""
 
-def form_of(path: Path) -> str:
-    """The form of a file, told by the fields of its first record. Raises FileError where it is none that is known."""
+
+def form_of(path: Path, columns: Mapping[str, str] | None = None) -> str:
+    """The form of a file, told by the fields of its first record under the names of `columns`. Raises FileError where it is none that is known."""
     ending_of(path, ENDINGS)
     first = next((r for _, r in any_records(path) if isinstance(r, Mapping)), None)
-    if first is not None and "data" in first and path.name.lower().endswith((".json", ".json.gz")):
+    if first is not None and isinstance(first.get("data"), Mapping) and "annotations" in first:
         return label_studio.NAME
     if first is None:
         raise FileError(f"{path}: holds no record by which its form could be recognised; name the form with --form")
+    if tool := exports.tool_of(first):
+        return tool
+    first = renamed(first, columns or {})
     fields = {*first, *map(snake, first)}
     if "preference_strength" in fields:
         return "preference"
@@ -184,7 +226,8 @@ def form_of(path: Path) -> str:
         return "annotations"
     raise FileError(
         f"{path}: its form can't be recognised by the fields of its first record ({', '.join(map(str, first))}); name "
-        f"it with --form: {', '.join(FORMS)}, {label_studio.NAME}"
+        f"it with --form: {', '.join(FORMS)}, {label_studio.NAME}, {', '.join(exports.TOOLS)}; or say with --columns FIELD=COLUMN what "
+        "it calls the fields response_id and annotator_id"
     )
 
 
@@ -193,44 +236,69 @@ Numbers = Callable[[], Sequence[int | None]]
 
 
 def read(
-    path: Path, form: str, quarantine: Quarantine, seen: Callable[[int], None] = lambda _: None
+    path: Path,
+    form: str,
+    quarantine: Quarantine,
+    seen: Callable[[int], None] = lambda _: None,
+    habits: Habits = USUAL_HABITS,
 ) -> Iterator[pa.Table]:
     """The rows of a file as tables in the form's schema, in order; what can't be used goes to the quarantine.
 
     seen: called with the bytes of the file that were taken, for progress. Raises FileError where nothing can be read: another ending, no
-    whole Parquet file, a field that is missing in a whole CSV or Parquet file.
+    whole Parquet file, a field that is missing in a whole CSV or Parquet file; and, after its tables, where the ratings are plainly on
+    another scale than 0 to 4.
     """
-    wanted = FORMS["annotations"] if form == label_studio.NAME else FORMS[form]
-    return (table for table, _ in numbered(path, form, wanted, quarantine, seen))
+    wanted = FORMS["annotations"] if form in READ else FORMS[form]
+    return (table for table, _ in numbered(path, form, wanted, quarantine, seen, habits))
 
 
 def numbered(
-    path: Path, name: str, form: Form, quarantine: Quarantine, seen: Callable[[int], None] = lambda _: None
+    path: Path,
+    name: str,
+    form: Form,
+    quarantine: Quarantine,
+    seen: Callable[[int], None] = lambda _: None,
+    habits: Habits = USUAL_HABITS,
 ) -> Iterator[tuple[pa.Table, Numbers]]:
     """As `read`, with the number of each row in the file. name: of the file's form, by which it is read; form: what its rows must be."""
-    ending, reader = ending_of(path, ENDINGS), Reader(path, form, quarantine)
+    reader = Reader(path, form, quarantine, habits)
+    for table, numbers in _tables(reader, name, seen):
+        reader.spread.note(table)
+        quarantine.read += len(table)
+        yield table, numbers
+    if said := reader.spread.other_scale:
+        raise FileError(
+            f"{path}: its ratings are on another scale than 0 to 4: {said}. Say which level each stands for: --scale 1=0 2=1 3=2 4=3 5=4, or "
+            "`scale` in a profile"
+        )
+
+
+def _tables(reader: "Reader", name: str, seen: Callable[[int], None]) -> Iterator[tuple[pa.Table, Numbers]]:
+    path, quarantine, columns = reader.path, reader.quarantine, reader.habits.columns
+    ending = ending_of(path, ENDINGS)
     if name == label_studio.NAME:
         yield from reader.in_blocks(label_studio.records(path, seen))
+    elif name in exports.TOOLS:
+        yield from reader.named.in_blocks(exports.records(path, name, columns))
     elif ending.startswith(".jsonl") and not _is_list(path):
         with Bytes(path, seen) as stream:
             for first, block in line_blocks(stream):
                 if isinstance(block, Unreadable):
-                    quarantine.add(path.name, first, None, block.reason, block.text)
+                    quarantine.add_read(path.name, first, None, block)
                 else:
-                    table = _parsed(block, form, quarantine)
+                    table = _parsed(block, reader)
                     if table is None:
                         yield reader.records(json_lines(first, block))
                     else:
                         yield table, _lines_of(first, block)
     elif ending.startswith(".json"):
         yield from reader.in_blocks(any_records(path))
+    elif ending == ".parquet":
+        yield from _checked(parquet_parts(path, seen), reader)
     else:
-        if ending != ".parquet":
-            dialect = dialect_of(path)
-            if dialect not in (USUAL, Dialect("utf-8", "\t")):
-                quarantine.add(path.name, None, None, dialect.said, None, fault=False)
-        parts = parquet_parts(path, seen) if ending == ".parquet" else csv_parts(path, seen)
-        yield from _checked(parts, reader)
+        if ending not in SHEETS and (dialect := dialect_of(path)) not in (USUAL, Dialect("utf-8", "\t")):
+            quarantine.add(path.name, None, None, dialect.said, None, fault=False)
+        yield from _checked(text_parts(path, ending, seen), reader)
 
 
 def _is_list(path: Path) -> bool:
@@ -268,6 +336,13 @@ class Reader:
     path: Path
     form: Form
     quarantine: Quarantine
+    habits: Habits = USUAL_HABITS
+    spread: "_Spread" = field(default_factory=lambda: _Spread())
+
+    @property
+    def named(self) -> "Reader":
+        """The same reader for records whose fields have the form's names already."""
+        return replace(self, habits=replace(self.habits, columns={}))
 
     def in_blocks(self, rows: Iterator[tuple[int | None, Any]]) -> Iterator[tuple[pa.Table, Numbers]]:
         """Records some thousands at a time, see `records`."""
@@ -280,12 +355,14 @@ class Reader:
         for number, given in rows:
             record = self._called(given) if isinstance(given, Mapping) else given
             if isinstance(record, Unreadable):
-                self.quarantine.add(self.path.name, number, None, record.reason, record.text, fault=not record.left_out)
+                self.quarantine.add_read(self.path.name, number, None, record)
                 continue
             try:
-                good.append(_row(record, self.form, cells, lambda: self._day_first))
+                good.append(_row(self._on_scale(record), self.form, cells, lambda: self._day_first))
                 numbers.append(number)
             except FieldError as error:
+                self.spread.note_fault(record, error.name)
+                self.quarantine.read += 1
                 self.quarantine.add(self.path.name, number, error.name or None, str(error).strip(), record)
             if isinstance(record, Mapping):
                 self.quarantine.ignored |= dict.fromkeys(str(n) for n in record if n not in self.form.schema.names)
@@ -299,10 +376,28 @@ class Reader:
 
     def _called(self, record: Mapping[Any, Any]) -> Mapping[Any, Any]:
         """A record by the form's names."""
+        if self.habits.columns:
+            record = renamed(record, self.habits.columns)
         if self._known.issuperset(record):
             return record
         names = self.names(record)
         return {names.get(name, name): value for name, value in record.items()}
+
+    def _on_scale(self, record: Any) -> Any:
+        """A record with its ratings as levels. Raises FieldError for one that is not of the scale that is stated."""
+        if not self.habits.scale or not isinstance(record, Mapping):
+            return record
+        levels = dict[str, int]()
+        for attribute, scale in self.habits.levels.items():
+            said = record.get(attribute)
+            if said in (None, ""):
+                continue
+            if _word(said) not in scale:
+                raise FieldError(
+                    attribute, f"is {_word(said)[:40]!r}, none of the scale that is stated: {', '.join(scale)}"
+                )
+            levels[attribute] = scale[_word(said)]
+        return {**record, **levels}
 
     @cached_property
     def _known(self) -> frozenset[str]:
@@ -316,33 +411,88 @@ class Reader:
         return cell.days_come_first(record.get(name) for record in found for name in moments)
 
 
+OVER, OVER_SHARE, OVER_SHARE_WITHOUT_0 = 3, 0.2, 0.02
+"""From so many ratings above 4, and from such a share of all, a file is taken for one on another scale; from less where no rating is 0."""
+
+
+@dataclass
+class _Spread:
+    """What ratings a file has: how many, how many above 4, the highest, and whether any is 0."""
+
+    ratings: int = 0
+    over: int = 0
+    highest: int = 4
+    has_0: bool = False
+
+    def note(self, table: pa.Table) -> None:
+        """Take note of ratings that are levels."""
+        for name in ATTRIBUTES:
+            if name in table.column_names and pa.types.is_integer(table[name].type):
+                self.ratings += len(table) - table[name].null_count
+                self.has_0 = self.has_0 or pc.min(table[name]).as_py() == 0
+
+    def note_fault(self, record: Any, name: str) -> None:
+        """Take note of a rating that is none."""
+        said = _word(record.get(name)) if name in ATTRIBUTES else ""
+        if said.isdigit() and len(said) <= 3 and int(said) > 4:
+            self.over, self.highest = self.over + 1, max(self.highest, int(said))
+
+    @property
+    def other_scale(self) -> str | None:
+        """Why the ratings are on another scale than 0 to 4; None where they aren't."""
+        share = self.over / max(self.ratings + self.over, 1)
+        if self.over < OVER or share < (OVER_SHARE if self.has_0 else OVER_SHARE_WITHOUT_0):
+            return None
+        return f"{self.over:,} are above 4, up to {self.highest}" + ("" if self.has_0 else ", and none is 0")
+
+
 def _checked(parts: Iterable[Part], reader: Reader) -> Iterator[tuple[pa.Table, Numbers]]:
     path, form, quarantine = reader.path, reader.form, reader.quarantine
     for part in parts:
         for line, bad in part.unreadable:
-            quarantine.add(path.name, line, None, bad.reason, bad.text)
+            quarantine.add_read(path.name, line, None, bad)
         if not len(part.table):
             continue
-        called = reader.names(part.table.column_names)
-        whole = part.table.rename_columns([called.get(n, n) for n in part.table.column_names])
+        whole = _by_form(part.table, reader)
         missing = [name for name in form.schema.names if form.fields[name].required and name not in whole.column_names]
         if missing:
             raise FileError(
                 f"{path}: has no column {', '.join(missing)}; its columns are {', '.join(part.table.column_names)}"
             )
         quarantine.ignored |= dict.fromkeys(n for n in whole.column_names if n not in form.schema.names)
-        table = typed(whole, form)
+        table = None if reader.habits.scale else typed(whole, form)
         if table is None:
             rows = zip(part.numbers(), whole.to_pylist(), strict=True)
-            yield reader.records(rows, cells=not path.name.lower().endswith(".parquet"))
+            yield reader.named.records(rows, cells=not path.name.lower().endswith(".parquet"))
         else:
             yield table, part.numbers
 
 
-def _parsed(block: bytes, form: Form, quarantine: Quarantine) -> pa.Table | None:
+def _by_form(table: pa.Table, reader: Reader) -> pa.Table:
+    """A table with its columns under the form's names. Raises FileError where a column that is mapped is not there."""
+    names, columns = table.column_names, reader.habits.columns
+    lacking = [theirs for theirs in columns.values() if theirs not in names and theirs.partition(".")[0] not in names]
+    if lacking:
+        raise FileError(
+            f"{reader.path}: has no column {', '.join(lacking)}, which `columns` names; its columns are {', '.join(names)}"
+        )
+    mapped = {theirs: ours for ours, theirs in columns.items()}
+    if len(mapped) == len(columns) and mapped.keys() <= set(names):
+        kept = [n for n in names if n in mapped or n not in columns]
+        table = table.select(kept).rename_columns([mapped.get(n, n) for n in kept])
+    else:  # a name that leads into a field, or is taken twice
+        table = pa.Table.from_pylist([renamed(row, columns) for row in table.to_pylist()])
+    called = reader.names(table.column_names)
+    return table.rename_columns([called.get(n, n) for n in table.column_names])
+
+
+def _parsed(block: bytes, reader: Reader) -> pa.Table | None:
     """A block of JSON lines in one go, or None where any of it isn't as it should be: then it is read one by one."""
     import pyarrow.json as pa_json
 
+    form, quarantine = reader.form, reader.quarantine
+    if reader.habits.columns or reader.habits.scale:
+        return None
     expected = pa.schema([f.with_type(pa.string()) if pa.types.is_timestamp(f.type) else f for f in form.schema])
     options = pa_json.ParseOptions(explicit_schema=expected, unexpected_field_behavior="infer")
     try:
@@ -371,6 +521,8 @@ def typed(table: pa.Table, form: Form) -> pa.Table | None:
             continue
         column = _cast(table[wanted.name], wanted.type)
         if column is None or not _fits(column, rule):
+            return None
+        if rule.trimmed and pc.any(pc.match_substring_regex(column, cell.ROUNDED)).as_py():
             return None
         columns.append(pc.utf8_trim_whitespace(column) if rule.trimmed else column)
     result = pa.table(columns, schema=form.schema)

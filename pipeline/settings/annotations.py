@@ -4,11 +4,15 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import Field, JsonValue, create_model, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, create_model, model_validator
 
 from pipeline.settings.checkpoints import Sampling
-from pipeline.settings.section import Name, Section, Share
-from pipeline.vocabulary import RATINGS_NOTES, RatedBy
+from pipeline.settings.section import Columns, Name, Section, Share
+from pipeline.vocabulary import RATINGS_NOTES, Attribute, RatedBy
+
+Level = Annotated[int, Field(ge=0, le=4)]
+Scale = dict[Annotated[str, BeforeValidator(str)], Level]
+"""What stands for each level, and the level; a number may stand as it is."""
 
 OWN_DESKS: dict[str, RatedBy] = {}
 """Desks of one's own, by kind: who rates there. Each is the class `Desk` of the module `resources.desks.KIND` (docs/extending.md)."""
@@ -64,6 +68,14 @@ class FilesDesk(DeskSection):
     kind: Literal["files"]
     rated_by: ClassVar[RatedBy] = "people"
     folder: str = Field(description="folder that tasks are written to and ratings are read from")
+    columns: Columns = Field(
+        {}, description="field of a rating: the name that it has in the files; others are as they are called"
+    )
+    scale: dict[Attribute | Literal["all"], Scale] = Field(
+        {},
+        description="by attribute, or for `all`: what stands in the files for each level, and the level, 0 to 4; for ratings from 1 to 5 "
+        "`all: {1: 0, 2: 1, 3: 2, 4: 3, 5: 4}`",
+    )
 
 
 class HelpSteer2Desk(DeskSection):

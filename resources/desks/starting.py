@@ -19,8 +19,8 @@ def desk_of(profile: Profile) -> AnnotationDesk:
     match profile.annotations.desk:
         case SimulatedDesk() as desk:
             return SimulatedAnnotators(**desk.model_dump(exclude={"kind"}), seed=profile.seed)
-        case FilesDesk(folder=folder):
-            return DropFolder(folder=folder)
+        case FilesDesk() as desk:
+            return DropFolder(**desk.model_dump(exclude={"kind"}))
         case HelpSteer2Desk() as desk:
             return RecordedRatings(**desk.model_dump(exclude={"kind"}))
         case ModelsDesk(panel=members):
