@@ -469,9 +469,11 @@ def sheet_parts(path: Path, seen: Callable[[int], None] = lambda _: None) -> Ite
 
 
 def _sheet_part(path: Path, rows: list[list[Any]], first: int) -> Part:
-    names = [str(_cell_text(cell) or "").strip() for cell in rows[0]]
-    used = [n for n, name in enumerate(names) if name]
-    unnamed = [n for n in range(len(names)) if not names[n] and any(row[n] not in ("", None) for row in rows[1:])]
+    names = [_cell_text(cell) or "" for cell in rows[0]]
+    used = [n for n, name in enumerate(names) if name.strip()]
+    unnamed = [
+        n for n in range(len(names)) if not names[n].strip() and any(row[n] not in ("", None) for row in rows[1:])
+    ]
     if unnamed or not used:
         raise FileError(
             f"{path}: row {first} must name the columns, and column {unnamed[0] + 1 if unnamed else 1} has no name"

@@ -52,6 +52,8 @@ class Tool:
     title: str
     knows: Callable[[Mapping[str, Any]], bool]
     said: Callable[[Mapping[str, Any], Path], Iterator[_Said | Unreadable]]
+    doubt: Callable[[Mapping[str, Any]], str | None] = lambda record: None
+    """What its export doesn't say, where a record shows that; told once a file."""
 
 
 def tool_of(record: Mapping[str, Any]) -> str | None:
@@ -64,10 +66,14 @@ def records(path: Path, name: str, columns: Mapping[str, str]) -> Iterator[tuple
 
     columns: the form's names of fields, or one of IDS, and what the file calls them. Raises FileError where the file can't be read.
     """
+    tool, told = TOOLS[name], False
     for number, given in any_records(path):
         if isinstance(given, Mapping):
             record = renamed({key: _decoded(value) for key, value in given.items()}, columns)
-            yield from ((number, row) for row in _rows(record, TOOLS[name], path))
+            if not told and (doubt := tool.doubt(record)):
+                told = True
+                yield None, Unreadable(doubt, left_out=True)
+            yield from ((number, row) for row in _rows(record, tool, path))
         elif isinstance(given, Unreadable):
             yield number, given
         else:
@@ -127,7 +133,7 @@ def _named(record: Mapping[str, Any], name: str) -> Any:
 
 def _answer(value: Any, name: str) -> Any:
     """An answer as the form has it. What can't be one comes back as it is: the form's rules then name it."""
-    if isinstance(value, list) and len(value) == 1 and name != "flags":
+    if isinstance(value, list) and len(value) == 1 and (name != "flags" or isinstance(value[0], Mapping)):
         (value,) = value
     if isinstance(value, Mapping):
         return label_studio.answer_of(value, name)
@@ -176,6 +182,14 @@ def _of_argilla(record: Mapping[str, Any], path: Path) -> Iterator[_Said | Unrea
             yield Unreadable(why, f"{question}: {value}", left_out=True)
     for who, answers in people.items():
         yield _Said(who, answers, record.get("updated_at"))
+
+
+def _argilla_doubt(record: Mapping[str, Any]) -> str | None:
+    given = record.get("responses")
+    answers = [a for of in given.values() for a in of or []] if isinstance(given, Mapping) else []
+    if not answers or any("status" in answer for answer in answers):
+        return None
+    return "this export doesn't say which responses are drafts or discarded, so all are taken for ratings; Argilla's to_datasets says it"
 
 
 def _argilla_answers(record: Mapping[str, Any]) -> Iterator[tuple[Any, Any, str, Any]]:
@@ -255,6 +269,7 @@ TOOLS = {
             {"responses", "fields"} <= record.keys() or any(name.endswith(".responses.users") for name in record)
         ),
         _of_argilla,
+        _argilla_doubt,
     ),
     "potato": Tool(
         "Potato",

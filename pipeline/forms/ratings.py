@@ -412,38 +412,41 @@ class Reader:
 
 
 OVER, OVER_SHARE, OVER_SHARE_WITHOUT_0 = 3, 0.2, 0.02
-"""From so many ratings above 4, and from such a share of all, a file is taken for one on another scale; from less where no rating is 0."""
+"""From so many rows with a rating above 4, and from such a share of all, a file is taken for one on another scale; from less where no rating is 0."""
 
 
 @dataclass
 class _Spread:
-    """What ratings a file has: how many, how many above 4, the highest, and whether any is 0."""
+    """What ratings a file has: how many rows, in how many one is above 4, the highest, and whether any is 0."""
 
-    ratings: int = 0
+    rows: int = 0
     over: int = 0
     highest: int = 4
     has_0: bool = False
 
     def note(self, table: pa.Table) -> None:
-        """Take note of ratings that are levels."""
-        for name in ATTRIBUTES:
+        """Take note of rows whose ratings are levels."""
+        self.rows += len(table)
+        for name in () if self.has_0 else ATTRIBUTES:
             if name in table.column_names and pa.types.is_integer(table[name].type):
-                self.ratings += len(table) - table[name].null_count
                 self.has_0 = self.has_0 or pc.min(table[name]).as_py() == 0
 
     def note_fault(self, record: Any, name: str) -> None:
-        """Take note of a rating that is none."""
-        said = _word(record.get(name)) if name in ATTRIBUTES else ""
-        if said.isdigit() and len(said) <= 3 and int(said) > 4:
-            self.over, self.highest = self.over + 1, max(self.highest, int(said))
+        """Take note of a row whose field `name` is at fault, where that is a rating."""
+        if name not in ATTRIBUTES:
+            return
+        words = [_word(record.get(a)) for a in ATTRIBUTES]
+        numbers = [int(word) for word in words if word.isdigit() and len(word) <= 3]
+        self.rows, self.over = self.rows + 1, self.over + any(n > 4 for n in numbers)
+        self.highest, self.has_0 = max([self.highest, *numbers]), self.has_0 or 0 in numbers
 
     @property
     def other_scale(self) -> str | None:
         """Why the ratings are on another scale than 0 to 4; None where they aren't."""
-        share = self.over / max(self.ratings + self.over, 1)
+        share = self.over / max(self.rows, 1)
         if self.over < OVER or share < (OVER_SHARE if self.has_0 else OVER_SHARE_WITHOUT_0):
             return None
-        return f"{self.over:,} are above 4, up to {self.highest}" + ("" if self.has_0 else ", and none is 0")
+        return f"{self.over:,} rows have one above 4, up to {self.highest}" + ("" if self.has_0 else ", and none is 0")
 
 
 def _checked(parts: Iterable[Part], reader: Reader) -> Iterator[tuple[pa.Table, Numbers]]:
@@ -602,7 +605,7 @@ def _row(record: Any, form: Form, cells: bool, day_first: Callable[[], bool | No
                 value = cell.moment_of(value, day_first)
             elif rule.trimmed:
                 value = cell.identity_of(value)
-            elif cells and not pa.types.is_string(wanted.type):
+            elif cells and isinstance(value, str) and not pa.types.is_string(wanted.type):
                 value = _of_cell(value)
         except ValueError as error:
             raise FieldError(wanted.name, str(error)) from None
