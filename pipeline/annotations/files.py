@@ -99,7 +99,8 @@ def read_ratings(
     else:
         (folder / ASIDE).unlink(missing_ok=True)
     if lacking:
-        named = "".join(f"\n- {e['file']}:{e['line'] or ''}: {e['reason']}" for e in aside.rows[:NAMED])
+        first = sorted(aside.rows, key=lambda e: e["line"] is not None)  # what concerns a whole file
+        named = "".join(f"\n- {e['file']}:{e['line'] or ''}: {e['reason']}" for e in first[:NAMED])
         where = (
             f"{len(aside.rows)} rows are in quarantine ({folder / ASIDE})" if aside.rows else "no row is in quarantine"
         )
@@ -178,7 +179,7 @@ def _usable(frame: pd.DataFrame, wanted: pa.Table, aside: Quarantine) -> pd.Data
     last = pd.Series(stands(pa.table({c: pa.Array.from_pandas(v) for c, v in columns.items()})), rest.index)
     bad |= _set_aside(frame, (~last).reindex(frame.index, fill_value=False), RATED_AGAIN, aside, fault=False)
     number = frame.loc[~bad].groupby("response_id").cumcount().reindex(frame.index, fill_value=0)
-    most = frame["response_id"].map(dict(zip(names, wanted["ratings"].to_pylist(), strict=True)))
+    most = frame["response_id"].map(dict(zip(names, wanted["ratings"].to_pylist(), strict=True))).astype(float)
     bad |= _set_aside(
         frame,
         ~bad & (number >= most),

@@ -112,14 +112,11 @@ def _rows(record: Mapping[str, Any], tool: Tool, path: Path) -> Iterator[Any]:
         for side, answers in sorted(sides.items()):
             response = f"response_{side}_id" if side else "response_id"
             ids = {"prompt_id": _named(record, "prompt_id"), "response_id": _named(record, response)}
-            if None in ids.values():
-                lacking = " and ".join(
-                    n for n, v in (("prompt_id", ids["prompt_id"]), (response, ids["response_id"])) if v is None
-                )
+            if ids["response_id"] is None:
                 fields = ", ".join(map(str, record))[:200]
                 yield Unreadable(
-                    f"{tool.title}'s record has no {lacking}; its fields are {fields}. Say which has it: --columns {lacking.split()[0]}=FIELD, "
-                    "or `columns` in a profile"
+                    f"{tool.title}'s record has no {response}; its fields are {fields}. Say which has it: --columns {response}=FIELD, or `columns` "
+                    "in a profile"
                 )
                 continue
             yield {**ids, "annotator_id": who, **answers, "annotated_at": said.at, "lead_time_s": said.seconds}

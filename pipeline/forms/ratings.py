@@ -522,7 +522,9 @@ def typed(table: pa.Table, form: Form) -> pa.Table | None:
                 return None
             columns.append(pa.chunked_array([pa.nulls(len(table), wanted.type)]))
             continue
-        column = _cast(table[wanted.name], wanted.type)
+        column = (
+            _understood(table[wanted.name], wanted.type, rule) if rule.said else _cast(table[wanted.name], wanted.type)
+        )
         if column is None or not _fits(column, rule):
             return None
         if rule.trimmed and pc.any(pc.match_substring_regex(column, cell.ROUNDED)).as_py():
@@ -534,6 +536,25 @@ def typed(table: pa.Table, form: Form) -> pa.Table | None:
         if not rated.all():
             return None
     return result
+
+
+WORDS = 1000
+"""Different texts of a column that are understood once each; where there are more, rows are read one by one."""
+
+
+def _understood(column: pa.ChunkedArray, wanted: pa.DataType, rule: Field) -> pa.ChunkedArray | None:
+    """A column of what people say, as `rule.said` understands it; None where it doesn't, or where that must be done row by row."""
+    if not pa.types.is_string(column.type):
+        return _cast(column, wanted)
+    if len(words := column.unique()) > WORDS or rule.said is None:
+        return None
+    known = [word for word in words.to_pylist() if word is not None and word.strip().lower() not in cell.NO_VALUE]
+    try:
+        meant = pa.array([None, *(rule.said(word) for word in known)], wanted)
+    except (ValueError, pa.ArrowInvalid, pa.ArrowTypeError):
+        return None
+    places = pc.add(pc.fill_null(pc.index_in(column, pa.array(known, pa.string())), -1), 1)
+    return pa.chunked_array([meant.take(places.combine_chunks())], wanted)
 
 
 def _cast(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray | None:
@@ -552,6 +573,11 @@ def _cast(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray | Non
         return None  # true is no 1, and 7 is no text
     try:
         return column.cast(wanted)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        pass
+    try:  # without a time zone: in UTC
+        naive = column.cast(pa.timestamp("us")) if text and pa.types.is_timestamp(wanted) else None
+        return naive and pc.assume_timezone(naive, "UTC").cast(wanted)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return None
 

@@ -220,6 +220,39 @@ def test_alpha_is_crowd_kits(metric: str, rows: list[list[int]]) -> None:
     assert krippendorff_alpha(rows, metric) == pytest.approx(alpha_krippendorff(answers, distance), abs=1e-9)
 
 
+def test_names_of_systems_that_come_back_with_every_dialogue_name_other_responses() -> None:
+    """374 dialogues, three systems, five people: kappa as scikit-learn's, alpha as crowd-kit's, of tasks with names of their own."""
+    from crowdkit.metrics.data import alpha_krippendorff
+
+    draw = np.random.default_rng(8)
+    own = draw.integers(0, 5, (374, 3))
+    levels = np.clip(own[:, :, None, None] + draw.integers(-1, 2, (374, 3, 5, len(ATTRIBUTES))), 0, 4)
+    rows = [
+        {"prompt_id": f"d{d}", "response_id": f"system {s}", "annotator_id": f"u{u}", "simulated": False}
+        | dict(zip(ATTRIBUTES, levels[d, s, u].tolist(), strict=True))
+        for d, s, u in np.ndindex(374, 3, 5)
+    ]
+    ratings = Ratings.of(pa.Table.from_pylist(rows, schema=ANNOTATIONS))
+    table = agreement(ratings.levels, ratings.prompt, 3, "per_attribute", 2, 1, "people", permutations=1, draws=20)
+    found = {r["attribute"]: r for r in table.to_pylist() if r["stage"] == "all"}
+    for n, attribute in enumerate(ATTRIBUTES):
+        each = levels[:, :, :, n].reshape(-1, 5)
+        first, second = expanded(each.tolist())
+        assert found[attribute]["kappa"] == pytest.approx(
+            cohen_kappa_score(first, second, weights="quadratic"), abs=1e-12
+        )
+    answers = pd.DataFrame(
+        {
+            "task": np.repeat(np.arange(374 * 3), 5),
+            "worker": np.tile(np.arange(5), 374 * 3),
+            "label": levels[..., 0].reshape(-1),
+        }
+    )
+    wanted = alpha_krippendorff(answers, lambda a, b: float((a - b) ** 2))
+    assert found["helpfulness"]["alpha_interval"] == pytest.approx(wanted, abs=1e-9)
+    assert found["helpfulness"]["responses"] == 374 * 3
+
+
 # ---------------------------------------------------------------------------------------------------------------------------- doubt
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from openpyxl import Workbook
 
 from pipeline.annotations.consensus import spreads
 from pipeline.annotations.files import NotFinishedError, read_ratings, write_tasks
@@ -15,6 +16,7 @@ from pipeline.annotations.people import RATED_AGAIN
 from pipeline.annotations.schema import TASKS
 from pipeline.annotations.simulated import qualities, rate
 from pipeline.annotations.tasks import escalated, tasks_of, wanted_at_first
+from pipeline.forms.ratings import Habits
 from pipeline.forms.rows import ANNOTATIONS
 from pipeline.responses.schema import RESPONSE_PAIRS
 from pipeline.settings import SimulatedDesk
@@ -318,6 +320,37 @@ def test_a_label_studio_export_is_read(desk: Path) -> None:
     annotations, _ = collect(desk)
     assert set(annotations["annotator_id"].to_pylist()) == {f"label-studio-{n}" for n in range(3)}
     assert set(annotations["desk"].to_pylist()) == {"files"}
+
+
+def test_a_teams_own_names_and_scale_are_read_by_the_profiles_table(desk: Path) -> None:
+    book = Workbook()
+    assert book.active is not None
+    given = [r | dict.fromkeys(ATTRIBUTES, 5) for r in whole(tasks(2))]
+    book.active.append(["Item", "Rater", *ATTRIBUTES])
+    for r in given:
+        book.active.append([r["response_id"], r["annotator_id"], *(r[a] for a in ATTRIBUTES)])
+    book.save(desk / "ratings" / "team.xlsx")
+    wanted = wanted_at_first(tasks(2), 3)
+    habits = Habits({"response_id": "Item", "annotator_id": "Rater"}, {"all": {str(n + 1): n for n in range(5)}})
+    annotations, quarantine = read_ratings(wanted, 1, desk, habits)
+    assert (len(annotations), len(quarantine)) == (12, 0)
+    assert set(annotations["helpfulness"].to_pylist()) == {4}
+    with pytest.raises(NotFinishedError, match="has no column response_id, annotator_id"):
+        read_ratings(wanted, 1, desk)
+    with pytest.raises(NotFinishedError, match="another scale than 0 to 4: 12 rows have one above 4"):
+        read_ratings(wanted, 1, desk, Habits(habits.columns))
+
+
+def test_an_export_of_a_tool_is_read_without_the_prompt_which_is_known(desk: Path) -> None:
+    lines = [
+        {"_task_hash": 1, "answer": "accept", "_annotator_id": r["annotator_id"], "meta": {"response_id": r["response_id"]},
+         "accept": [f"{a}:3" for a in ATTRIBUTES]}
+        for r in whole(tasks(2))
+    ]  # fmt: skip
+    drop(desk, "prodigy.jsonl", lines)
+    annotations, quarantine = collect(desk)
+    assert (len(annotations), len(quarantine)) == (12, 0)
+    assert set(annotations["annotator_id"].to_pylist()) == {"ann0", "ann1", "ann2"}
 
 
 def test_unfinished_work_says_what_is_missing_and_where_it_is_expected(desk: Path) -> None:

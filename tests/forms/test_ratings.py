@@ -345,7 +345,7 @@ def test_a_bad_row_of_a_csv_file_is_set_aside(
         ("a.csv", b"prompt,answer\nq,r\n", "has no column response, helpfulness"),
         ("a.parquet", b"PAR1 cut off", "is not a whole Parquet file"),
         ("a.xlsx", b"PK", "can't be read as a workbook"),
-            ("a.txt", b"q", "its name must end in one of"),
+        ("a.txt", b"q", "its name must end in one of"),
         ("a.json", b"[]", "is not a JSON list of records, or is an empty one"),
     ],
 )
