@@ -35,5 +35,7 @@ def parsed_columns(said: Collection[str], known: Collection[str]) -> dict[str, s
         if not theirs:
             raise FileError(f"--columns {ours}: is not FIELD=COLUMN, a field of the form and what the file calls it")
         if ours not in known:
-            raise FileError(f"--columns {ours}={theirs}: the form has no field {ours}; it has {', '.join(sorted(known))}")
+            raise FileError(
+                f"--columns {ours}={theirs}: the form has no field {ours}; it has {', '.join(sorted(known))}"
+            )
     return mapping

@@ -16,7 +16,10 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$", max_len
 Share = Annotated[float, Field(ge=0, le=1)]
 """A share of a whole, 0 to 1."""
 
-Columns = Annotated[dict[str, str], Field(description="field of the form: the name that it has in the file; others are as they are called")]
+Columns = Annotated[
+    dict[str, str],
+    Field(description="field of the form: the name that it has in the file; others are as they are called"),
+]
 """Other names of fields in a team's file, as `pipeline.forms.renamed` takes them."""
 
 ENGINE_POOL = "engine"
