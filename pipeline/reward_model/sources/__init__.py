@@ -7,7 +7,7 @@
 | `helpsteer` | five labels, 0 to 4 | from helpfulness, every pair of a prompt's responses |
 | `oasst` | labels times 4, rounded (method F2) or not | from the ranks of sibling replies; strength 1 |
 | `hh_rlhf` | none | chosen and rejected; strength 1 |
-| `file` | as `helpsteer2` | as `helpsteer2` |
+| `file` | labels or means, 0 to 4, such as there are | people's, in several forms (`sources.files`); else from helpfulness |
 
 Files are read as a stream; a record that can't be used is set aside with its line, field and reason. A source's own validation split is
 never trained on: it is counted, and its prompts are kept to be looked for among the others. Texts are data: nothing in them is run.
@@ -18,15 +18,21 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.records import FileError
-from pipeline.reward_model.sources import helpsteer, hh_rlhf, oasst
+from pipeline.reward_model.sources import files, helpsteer, hh_rlhf, oasst
 from pipeline.reward_model.sources.collected import COLUMNS, collected
-from pipeline.reward_model.sources.reading import folder_of
+from pipeline.reward_model.sources.reading import folder_of, there
 from pipeline.reward_model.sources.tables import (
+    BEYOND_LIMIT,
     DELETED,
     OTHER_LANGUAGE,
+    PARTED,
     PREFERRED_ROWS,
     RATED_ROWS,
+    REFUSED,
+    REPLIES,
     SAME_TEXT,
+    SPAM,
+    SYNTHETIC,
     TIES,
     UNRATED,
     VALIDATION_PAIRS,
@@ -50,12 +56,18 @@ from pipeline.settings import (
 )
 
 __all__ = [
+    "BEYOND_LIMIT",
     "COLUMNS",
     "DELETED",
     "OTHER_LANGUAGE",
+    "PARTED",
     "PREFERRED_ROWS",
     "RATED_ROWS",
+    "REFUSED",
+    "REPLIES",
     "SAME_TEXT",
+    "SPAM",
+    "SYNTHETIC",
     "TIES",
     "UNRATED",
     "VALIDATION_PAIRS",
@@ -71,10 +83,17 @@ __all__ = [
 
 
 def source_of(recipe: Recipe, profile: Profile, data: pa.Table) -> Source:
-    """What a recipe learns from: this store's data set (`data`, with COLUMNS), or what the profile names. Raises as `read` does."""
+    """What a recipe learns from: this store's data set (`data`, with COLUMNS), or what the profile names.
+
+    Raises as `read` does, and ValueError where files have no rating of an attribute that the recipe learns from.
+    """
     if recipe.data == COLLECTED:
         return collected(data, recipe.labels, profile.dataset.licence)
-    return read(recipe.data, profile.training_data[recipe.data], recipe.labels)
+    published = profile.training_data[recipe.data]
+    source = read(recipe.data, published, recipe.labels)
+    if isinstance(published, FileData):
+        files.check_rated(source.rated, recipe)
+    return source
 
 
 def read(name: str, data: TrainingData, labels: LabelKind) -> Source:
@@ -104,7 +123,7 @@ def read(name: str, data: TrainingData, labels: LabelKind) -> Source:
             rows, preferences = (PROJECT / Path(p).expanduser() if p else None for p in (data.path, data.preferences))
             if preferences and not preferences.is_file():
                 raise FileError(f"{preferences}: there is no such file, though training data {name} names it")
-            helpsteer.fill(source, rows, None, preferences, data.limit)
+            files.fill(source, there(rows) if rows else None, preferences, labels, data.limit, data.columns)
         case OasstData():
             oasst.fill(source, folder_of(data, ["data/*.parquet"]), data, labels)
         case HHData():

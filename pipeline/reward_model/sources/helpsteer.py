@@ -1,6 +1,7 @@
 """nvidia/HelpSteer2 and nvidia/HelpSteer, in the form in which they are published, as training data."""
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +29,26 @@ from pipeline.vocabulary import ATTRIBUTES, MESSAGES
 
 ROWS, PREFERENCES = "train.jsonl.gz", "preference/preference.jsonl.gz"
 VALIDATION = "validation.jsonl.gz"
+FORMS = {
+    "helpsteer": "prompt, response and ratings",
+    "preference": "prompt, response_1, response_2 and preference_strength",
+}
+"""What people are told of the forms."""
 
 
-def fill(
-    source: Source, rows: Path | None, validation: Path | None, preferences: Path | None, limit: int | None
-) -> None:
+def fill(source: Source, rows: Path, validation: Path, preferences: Path | None, limit: int | None) -> None:
     """Files in HelpSteer2's form (method E). People's preferences where their file is there, else those that the ratings give."""
     prompts = Prompts(limit)
-    if rows:
-        parts = [_rated_rows(t, prompts) for t in ratings.read(there(rows), "helpsteer", source.quarantine)]
-        source.rated = pa.concat_tables([RATED_ROWS.empty_table(), *parts])
+    parts = [_rated_rows(table, prompts) for table in _read(source, there(rows), "helpsteer")]
+    source.rated = pa.concat_tables([RATED_ROWS.empty_table(), *parts])
     held_out: list[Any] = []
-    if validation and validation.is_file():
-        for table in ratings.read(validation, "helpsteer", source.quarantine):
+    if validation.is_file():
+        for table in _read(source, validation, "helpsteer"):
             source.counts[VALIDATION_ROWS] += len(table)
             held_out += [messages_of(p) for p in pc.unique(table["prompt"]).to_pylist()]
     if preferences and preferences.is_file():
         pairs = [PREFERRED_ROWS.empty_table()]
-        for table in ratings.read(preferences, "preference", source.quarantine):
+        for table in _read(source, preferences, "preference"):
             val = table.filter(pc.equal(table["split"], "val"))
             source.counts[VALIDATION_PAIRS] += len(val)
             held_out += [messages_of(p) for p in pc.unique(val["prompt"]).to_pylist()]
@@ -55,6 +58,14 @@ def fill(
     else:
         source.preferred = preferences_of(source.rated, source.rated["helpfulness"], source.counts)
     source.validation = pa.array(held_out, MESSAGES)
+    source.read = source.forms.total() + source.quarantine.counts.total()
+
+
+def _read(source: Source, path: Path, form: str) -> Iterator[pa.Table]:
+    """Tables of a file, counted."""
+    for table in ratings.read(path, form, source.quarantine):
+        source.forms[FORMS[form]] += len(table)
+        yield table
 
 
 def _contexts(prompts: pa.ChunkedArray) -> tuple[list[str], pa.Array]:

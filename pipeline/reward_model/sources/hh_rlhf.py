@@ -1,15 +1,17 @@
 """Anthropic/hh-rlhf, in the form in which it is published, as training data."""
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from pipeline.forms.conversations import parted
 from pipeline.forms.ratings import FieldError
+from pipeline.forms.transcripts import transcript_of
 from pipeline.reward_model.sources.reading import filled_text, there, usable
 from pipeline.reward_model.sources.tables import (
+    PARTED,
     PREFERRED_ROWS,
     VALIDATION_PAIRS,
     Prompts,
@@ -21,56 +23,53 @@ from pipeline.reward_model.sources.tables import (
 from pipeline.settings import HHData
 from pipeline.vocabulary import MESSAGES
 
-_TURN = re.compile(r"\n\n(Human|Assistant):")
+FORM = "two transcripts"
 
 
 def fill(source: Source, folder: Path, data: HHData) -> None:
     """Anthropic's pairs (arXiv 2204.05862, and the card): a line has two transcripts, `chosen` and `rejected`, of one conversation.
 
-    They must differ in the last answer alone. The published test split is left out. `red-team-attempts` are no preferences, says the card.
+    The prompt is what they share; it must end with the human's turn, and the assistant's next turns are the answers. Where the transcripts
+    go on after those, the rest is left out, and the pair counted. The published test split is left out. `red-team-attempts` are no
+    preferences, says the card.
     """
     prompts, held_out = Prompts(data.limit), list[list[dict[str, str]]]()
 
-    def pairs(split: str) -> Iterator[dict[str, Any]]:
+    def pairs(split: str) -> Iterator[tuple[dict[str, Any], bool]]:
         for subset in data.subsets:
             path = folder / subset / f"{split}.jsonl.gz"
             if split == "test" and not path.is_file():
                 continue
-            for line, record in usable(there(path), source.quarantine):
+            for line, record in usable(there(path), source):
                 try:
                     yield _pair(record)
                 except FieldError as error:
                     source.quarantine.add(f"{subset}/{path.name}", line, error.name, str(error), record)
+                else:
+                    source.forms[FORM] += 1
 
-    for pair in pairs("test"):
+    def taken() -> Iterator[dict[str, Any]]:
+        for pair, later in pairs("train"):
+            if prompts.take(pair["prompt_id"]):
+                source.counts[PARTED] += later
+                yield pair
+
+    for pair, _ in pairs("test"):
         source.counts[VALIDATION_PAIRS] += 1
         held_out.append(pair["messages"])
-    taken = (pair for pair in pairs("train") if prompts.take(pair["prompt_id"]))
-    source.preferred = different(tables_of(taken, PREFERRED_ROWS), source.counts)
+    source.preferred = different(tables_of(taken(), PREFERRED_ROWS), source.counts)
     source.validation = pa.array(held_out, MESSAGES)
 
 
-def _pair(record: Mapping[str, Any]) -> dict[str, Any]:
-    chosen, rejected = (_transcript(record, name) for name in ("chosen", "rejected"))
-    if chosen[:-1] != rejected[:-1]:
-        raise FieldError("rejected", "differs from chosen before the last answer")
-    return {
-        "prompt_id": context_id(chosen[:-1]),
-        "messages": chosen[:-1],
-        "chosen": chosen[-1]["content"],
-        "rejected": rejected[-1]["content"],
+def _pair(record: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """A pair, and whether its transcripts go on after its answers."""
+    one, other = (transcript_of(filled_text(record, name), name) for name in ("chosen", "rejected"))
+    messages, chosen, rejected, later = parted(one, other)
+    row = {
+        "prompt_id": context_id(messages),
+        "messages": messages,
+        "chosen": chosen,
+        "rejected": rejected,
         "strength": 1.0,
     }
-
-
-def _transcript(record: Mapping[str, Any], name: str) -> list[dict[str, str]]:
-    """A transcript's turns. Raises FieldError where the human doesn't begin, turns aren't taken, one is blank, or no answer is last."""
-    before, *parts = _TURN.split(filled_text(record, name))
-    roles, texts = parts[::2], [text.strip() for text in parts[1::2]]
-    if before.strip() or not roles:
-        raise FieldError(name, "does not begin with Human:")
-    if roles != ["Human", "Assistant"] * (len(roles) // 2):
-        raise FieldError(name, "doesn't alternate between Human and Assistant, with an answer at the end")
-    if not all(texts):
-        raise FieldError(name, "has a blank turn")
-    return [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]
+    return row, later

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,10 @@ from pipeline.reward_model.sources.tables import (
     OTHER_LANGUAGE,
     PREFERRED_ROWS,
     RATED_ROWS,
+    REFUSED,
+    REPLIES,
+    SPAM,
+    SYNTHETIC,
     TIES,
     VALIDATION_ROWS,
     LabelKind,
@@ -29,6 +33,8 @@ from pipeline.reward_model.sources.tables import (
 )
 from pipeline.settings import OasstData
 from pipeline.vocabulary import MESSAGES
+
+FORM = "messages of trees"
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,8 @@ def fill(source: Source, folder: Path, data: OasstData, labels: LabelKind) -> No
     Labels are means over people from 0 to 1; times 4 they are on our scale, rounded as NeMo-Aligner rounds them (method F2). Which label
     stands for which attribute is the profile's to say: NeMo-Aligner trains `quality` as an output of its own, so that `helpfulness` from
     `quality`, the default, is ours. Siblings have ranks, 0 the most preferred; ranks say no more than which is better.
+    Messages that the setting `leave_out` names are left out, with all replies to them: by default what is deleted, what reviewers refused
+    (`review_result` false), what is labelled as spam by more than half, and what is marked as synthetic.
     The published validation split are the files named `validation*`; the flat files of messages have none.
     """
     files = sorted(folder.glob("data/*.parquet")) or sorted(folder.glob("*.messages.jsonl*"))
@@ -56,14 +64,14 @@ def fill(source: Source, folder: Path, data: OasstData, labels: LabelKind) -> No
         raise FileError(
             f"{folder}: has neither data/*.parquet nor *.messages.jsonl.gz, OpenAssistant/oasst1's flat messages"
         )
-    messages: dict[str, _Message] = {}
+    messages, gone = dict[str, _Message](), set[str]()
     for path in files:
-        for line, record in usable(path, source.quarantine):
+        for line, record in usable(path, source):
+            source.forms[FORM] += 1
             try:
-                if record.get("deleted"):
-                    source.counts[DELETED] += 1
-                elif data.language and record.get("lang") != data.language:
-                    source.counts[OTHER_LANGUAGE] += 1
+                if why := _left_out(record, data):
+                    source.counts[why] += 1
+                    gone.add(str(record.get("message_id")))
                 else:
                     key = filled_text(record, "message_id")
                     if key in messages:
@@ -78,10 +86,13 @@ def fill(source: Source, folder: Path, data: OasstData, labels: LabelKind) -> No
     prompts, rated, preferred, held_out = Prompts(data.limit), [], [], []
     for parent, siblings in replies.items():
         try:
-            context = _context(messages, parent)
+            context = _context(messages, gone, parent)
         except FieldError as error:
             for m in siblings:
                 source.quarantine.add(m.file, m.line, error.name, str(error), {"text": m.text})
+            continue
+        if context is None:
+            source.counts[REPLIES] += len(siblings)
             continue
         if siblings[0].validation:
             source.counts[VALIDATION_ROWS] += len(siblings)
@@ -95,6 +106,21 @@ def fill(source: Source, folder: Path, data: OasstData, labels: LabelKind) -> No
     source.rated, source.preferred = tables_of(iter(rated), RATED_ROWS), tables_of(iter(preferred), PREFERRED_ROWS)
     source.preferred = different(source.preferred, source.counts)
     source.validation = pa.array(held_out, MESSAGES)
+
+
+def _left_out(record: Mapping[str, Any], data: OasstData) -> str | None:
+    """Why a message is left out, as it is counted; None where it isn't."""
+    spam = _labels(record.get("labels")).get("spam", 0) if "spam" in data.leave_out else 0
+    holds = {
+        "deleted": (DELETED, bool(record.get("deleted"))),
+        "refused": (REFUSED, record.get("review_result") is False),
+        "synthetic": (SYNTHETIC, bool(record.get("synthetic"))),
+        "spam": (SPAM, spam > data.spam_above),
+    }
+    why = next((said for name, (said, true) in holds.items() if true and name in data.leave_out), None)
+    if why is None and data.language and record.get("lang") != data.language:
+        return OTHER_LANGUAGE
+    return why
 
 
 def _message(path: Path, line: int | None, record: Mapping[str, Any]) -> _Message:
@@ -142,14 +168,19 @@ def _labels(given: Any) -> dict[str, float]:
     return values
 
 
-def _context(messages: Mapping[str, _Message], parent: str) -> list[dict[str, str]]:
-    """The conversation up to a message. Raises FieldError where it isn't whole, or the roles don't take turns."""
+def _context(messages: Mapping[str, _Message], gone: Set[str], parent: str) -> list[dict[str, str]] | None:
+    """The conversation up to a message; None where one of it was left out (`gone`, ids).
+
+    Raises FieldError where it isn't whole, or the roles don't take turns.
+    """
     turns: list[dict[str, str]] = []
     key: str | None = parent
     if not parent:
         raise FieldError("parent_id", "is missing, though an assistant's message needs one")
     while key is not None:
         message = messages.get(key)
+        if message is None and key in gone:
+            return None
         if message is None:
             raise FieldError("parent_id", "names a message that is not there")
         role = ("user", "assistant")[len(turns) % 2]

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.forms.ratings import FieldError, Quarantine
+from pipeline.forms.ratings import FieldError
 from pipeline.hub import HubError, fetch
 from pipeline.records import FileError, Unreadable, records, unstorable
+from pipeline.reward_model.sources.tables import Source
 from pipeline.settings import PROJECT, HelpSteer2Data, HelpSteerData, HHData, OasstData
 
 
@@ -44,9 +45,11 @@ def filled_text(record: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def usable(path: Path, quarantine: Quarantine) -> Iterator[tuple[int | None, Mapping[str, Any]]]:
-    """A file's records with their lines; what is no record is set aside."""
+def usable(path: Path, source: Source) -> Iterator[tuple[int | None, Mapping[str, Any]]]:
+    """A file's records with their lines, counted; what is no record is set aside."""
+    quarantine = source.quarantine
     for line, record in records(path):
+        source.read += 1
         if isinstance(record, Unreadable):
             quarantine.add(path.name, line, None, record.reason, record.text)
         elif not isinstance(record, Mapping):

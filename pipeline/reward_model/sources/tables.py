@@ -25,7 +25,15 @@ PREFERRED_ROWS = pa.schema([f for f in PREFERRED if f.name != "split"])
 
 TIES, SAME_TEXT, UNRATED = "ties dropped", "pairs of equal texts dropped", "pairs without helpfulness dropped"
 VALIDATION_ROWS, VALIDATION_PAIRS = "validation rows left out", "validation pairs left out"
+PARTED = "pairs whose turns after the answers were left out"
+BEYOND_LIMIT = "rows of prompts beyond the limit left out"
 DELETED, OTHER_LANGUAGE = "deleted messages left out", "messages in another language left out"
+REFUSED, SPAM, SYNTHETIC = (
+    "messages that reviewers refused left out",
+    "messages labelled as spam left out",
+    "synthetic messages left out",
+)
+REPLIES = "replies to messages left out"
 """What is counted."""
 
 BATCH = 4096
@@ -37,6 +45,8 @@ class Source:
 
     rated: schema RATED_ROWS, by prompt in the order of the source; preferred: schema PREFERRED_ROWS; validation: the prompts (lists of role
     and content) of the source's own validation split; quarantine: schema QUARANTINE; counts: what was left out.
+    read: records of the files; forms: those that were of a form, by it; mapped: records that have a column under another name, by the two;
+    rounded: ratings with fractions that were rounded, by attribute.
     """
 
     name: str
@@ -46,6 +56,10 @@ class Source:
     validation: pa.Array = field(default_factory=lambda: pa.array([], MESSAGES))
     quarantine: Quarantine = field(default_factory=Quarantine)
     counts: Counter[str] = field(default_factory=Counter)
+    read: int = 0
+    forms: Counter[str] = field(default_factory=Counter)
+    mapped: Counter[str] = field(default_factory=Counter)
+    rounded: Counter[str] = field(default_factory=Counter)
 
 
 def preferences_of(rows: pa.Table, helpfulness: pa.ChunkedArray, counts: Counter[str]) -> pa.Table:
