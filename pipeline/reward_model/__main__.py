@@ -327,12 +327,12 @@ def _train(options: argparse.Namespace) -> None:
         raise FileError(f"{options.output}: exists already; name a folder that doesn't exist")
     recipe, columns = profile.recipes[name], parsed_columns(options.columns, TRAINING_FIELDS)
     given = rows.to_train(options.input, recipe.labels, columns)
-    check_rated(given.rated, recipe)
     _say(given.source)
+    check_rated(given.rated, recipe)
     rated_by = options.rated_by or given.rated_by
     made = prepare(given.source, recipe, DATASET.empty_table(), {}, profile.decontamination)
     if n := len(made.dropped):
-        notes.print(f"{n} prompts are dropped: they stand among the file's rows of validation and test splits, too")
+        notes.print(f"prompts dropped, as rows of the file's validation and test splits have them: {n}")
     # checkpoints stay beside the folder until it stands: a run that was cut off goes on from them
     kept = options.output.with_name(f".{options.output.name}.checkpoints")
     options.output.parent.mkdir(parents=True, exist_ok=True)

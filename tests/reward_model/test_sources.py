@@ -575,6 +575,31 @@ def test_pairs_alone_are_enough_for_an_objective_that_learns_from_them(tmp_path:
     assert len(store.read("training_data", "theirs", "preferred.parquet")) == 20
 
 
+def test_a_teams_file_is_published_with_what_was_read_of_it(tmp_path: Path) -> None:
+    asked = [[{"role": "user", "content": f"Question {n}?"}] for n in range(20)]
+    rows = [
+        {"context": a, "response1": "Yes.", "response2": "No.", "overall_preference": n % 7 - 3}
+        for n, a in enumerate(asked)
+    ]
+    jsonl(tmp_path / "pairs.jsonl", [*rows, rows[0] | {"overall_preference": 7}])
+    wanted = profile(
+        tmp_path, training_data={"hh": FileData(kind="file", path=str(tmp_path / "pairs.jsonl"), licence="none")}
+    )
+    store, result = materialized(tmp_path, "theirs", wanted)
+    assert result.success
+    assert len(store.read("training_data", "theirs", "preferred.parquet")) == 17
+    (aside,) = store.read("training_data", "theirs", "quarantine.parquet").to_pylist()
+    assert (aside["line"], aside["field"]) == (21, "overall_preference")
+    told = {r.data["what"]: r.data["rows"] for r in metadata(result, "training_data")["what was read"].value.records}
+    assert told == {
+        "rows read": 21,
+        "of the form context, response1, response2 and overall_preference": 20,
+        "set aside: overall_preference is 7, not a number from -3 to 3": 1,
+        "ties dropped": 3,
+        "pairs": 17,
+    }
+
+
 def test_only_what_a_recipe_trains_on_makes_its_data_stale(tmp_path: Path) -> None:
     def version(**changes: Any) -> str | None:
         (made,) = [a for a in reward_model.build(profile(tmp_path, **changes)) if a.key.path == ["training_data"]]
