@@ -19,7 +19,7 @@ from pipeline.records import FileError
 from pipeline.reward_model import rows, sources
 from pipeline.reward_model.shown import read_from
 from pipeline.reward_model.sources import Source, source_of
-from pipeline.settings import FileData, ProfileError, Recipe, digest, load_profile
+from pipeline.settings import FileData, HelpSteer2Data, ProfileError, Recipe, digest, load_profile
 from pipeline.vocabulary import ATTRIBUTES, MESSAGES
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -191,6 +191,20 @@ def test_rated_responses_have_no_place_in_a_file_of_preferences(tmp_path: Path) 
     assert [reason for *_, reason in reasons(source)] == [
         "response is rated, and the file is one of pairs alone: name it as `path`"
     ]
+
+
+def test_published_rows_are_read_as_the_published_data_set_is(shared_data: Path, tmp_path: Path) -> None:
+    path = shared_data / "helpsteer2" / "labelled_1000.jsonl"
+    (tmp_path / "train.jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
+    theirs = sources.read("theirs", HelpSteer2Data(kind="helpsteer2", folder=str(tmp_path)), "rounded")
+    ours = read(path)
+    assert same(ours, theirs)
+    assert (len(ours.rated), ours.read, theirs.read) == (1000, 1000, 1000)
+
+
+def test_real_pairs_are_read_whole(shared_data: Path) -> None:
+    source = read(None, preferences=str(shared_data / "eval" / "rewardbench_part.jsonl"))
+    assert (len(source.preferred), source.quarantine.rows) == (747, [])
 
 
 # ----------------------------------------------------------------------------------------------------------- splits, limits, attributes
