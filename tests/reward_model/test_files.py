@@ -92,7 +92,7 @@ def test_some_attributes_means_and_nulls_are_read(tmp_path: Path) -> None:
     assert reasons(source) == []
 
 
-def test_case_of_pairs_in_three_forms(tmp_path: Path) -> None:
+def test_a_pair_in_seven_forms_is_one(tmp_path: Path) -> None:
     records = [
         {"prompt": "Hi", "chosen": "a", "rejected": "b"},
         {"chosen": [*HI, *said("a")], "rejected": [*HI, *said("b")], "score_chosen": 8.0, "score_rejected": 3.0},
