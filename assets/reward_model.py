@@ -41,7 +41,7 @@ def _training_data(profile: Profile) -> dg.AssetsDefinition:
         STAGE,
         schema.RATED,
         expectations.TRAINING_DATA,
-        "1",
+        "2",
         modules=("pipeline.reward_model.training_data", "pipeline.benchmarks.loading"),
         parts=(
             *(value for r in profile.recipes.values() for value in (r.data, r.labels, r.development_share)),

@@ -76,13 +76,33 @@ def two_responses(record: Mapping[str, Any], prompt: Messages | None) -> tuple[M
     if (before or other) and before != other and ((before and other) or not prompt):
         raise FieldError("rejected", "differs from chosen before the last message")
     whole = before or other
-    if whole and prompt and not _same(whole, prompt):
+    if whole and prompt and not same_prompt(whole, prompt):
         raise FieldError("chosen", "is a conversation with another prompt than the field prompt")
     if not (whole or prompt):
         raise FieldError("prompt", "is missing")
     return whole or asked(prompt or [], "prompt"), chosen, rejected
 
 
-def _same(whole: Messages, prompt: Messages) -> bool:
+def parted(chosen: Messages, rejected: Messages) -> tuple[Messages, str, str, bool]:
+    """Two whole conversations as the turns that they share, each one's answer to them, and whether turns after the answers are left out.
+
+    Raises FieldError where they part at a turn that isn't the assistant's, so that there are no two answers to one prompt.
+    """
+    shared = next((n for n, (one, other) in enumerate(zip(chosen, rejected, strict=False)) if one != other), None)
+    if shared is None:  # one has all the turns of the other: where they are as many, their last answers are the same
+        shared = min(len(chosen), len(rejected)) - (len(chosen) == len(rejected))
+    before = chosen[:shared]
+    if not before or before[-1]["role"] != "user":
+        raise FieldError(
+            "rejected", "parts from chosen at a turn that is not the assistant's: they don't answer the same prompt"
+        )
+    for name, turns in (("chosen", chosen), ("rejected", rejected)):
+        if len(turns) <= shared or turns[shared]["role"] != "assistant":
+            raise FieldError(name, "has no answer of the assistant after the turns that chosen and rejected share")
+    later = max(len(chosen), len(rejected)) > shared + 1
+    return before, chosen[shared]["content"], rejected[shared]["content"], later
+
+
+def same_prompt(whole: Messages, prompt: Messages) -> bool:
     """Whether a conversation has a prompt: all of it, or, where the prompt is one turn or lacks the system's message, what it is answered to."""
     return prompt in (whole, whole[1:]) or (len(prompt) == 1 and whole[-1] == prompt[0])

@@ -1,7 +1,8 @@
 """Plan, train, score and fold reward models on files, without a pipeline.
 
 Run: `python -m pipeline.reward_model plan | train | score | fold`.
-Files have rows of prompt, response and ratings, as nvidia/HelpSteer2's, or of messages, or of chosen and rejected: see `pipeline.reward_model.rows`.
+Files have rows of prompt, response and ratings, as nvidia/HelpSteer2's, or of messages, or pairs of responses in several forms: see
+`pipeline.reward_model.sources.files`.
 """
 
 import argparse
@@ -10,7 +11,7 @@ import json
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,12 +19,13 @@ from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 from upath import UPath
 
 from pipeline.dataset.schema import DATASET
+from pipeline.forms.renamed import parsed_columns
 from pipeline.records import FileError
 from pipeline.reward_model import rows
 from pipeline.reward_model.planning import plan
@@ -36,10 +38,12 @@ from pipeline.reward_model.planning.published import (
     Device,
     published,
 )
-from pipeline.reward_model.sources import Source, preferences_of
+from pipeline.reward_model.shown import read_from
+from pipeline.reward_model.sources import Source
+from pipeline.reward_model.sources.files import check_rated
 from pipeline.reward_model.spec import TrainingSpec
 from pipeline.reward_model.training_data import prepare
-from pipeline.settings import Recipe, load_profile
+from pipeline.settings import TRAINING_FIELDS, load_profile
 from pipeline.store import replacing, write_table
 from pipeline.vocabulary import ATTRIBUTES, RATINGS_NOTES, RatedBy
 from pipeline.worker import Progress
@@ -124,6 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
         description="Train a recipe of a profile on a file of rated responses.",
     )
     command.set_defaults(run=_train)
+    _add_columns(command)
     command.add_argument("input", type=Path, metavar="IN", help=rated)
     command.add_argument(
         "output", type=Path, metavar="FOLDER", help="folder to write the model to; it must not exist yet"
@@ -158,6 +163,7 @@ def main(arguments: list[str] | None = None) -> int:
         description="Write a trained model's predictions for the responses of a file, and print how they agree with its ratings.",
     )
     command.set_defaults(run=_score)
+    _add_columns(command)
     command.add_argument("model", type=Path, metavar="MODEL", help="folder of the trained model")
     command.add_argument("input", type=Path, metavar="IN", help=rated)
     command.add_argument(
@@ -200,6 +206,16 @@ def main(arguments: list[str] | None = None) -> int:
         notes.print(f"{error}", style="red", markup=False)
         return 1
     return 0
+
+
+def _add_columns(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--columns",
+        nargs="+",
+        default=[],
+        metavar="FIELD=COLUMN",
+        help=f"what IN calls fields that it has under other names, such as response=output.text; fields are {', '.join(TRAINING_FIELDS)}",
+    )
 
 
 def _plan(options: argparse.Namespace) -> None:
@@ -309,12 +325,14 @@ def _train(options: argparse.Namespace) -> None:
         raise ValueError(f"profile {profile.name} has no recipe {name}; it has: {', '.join(profile.recipes)}")
     if options.output.exists():
         raise FileError(f"{options.output}: exists already; name a folder that doesn't exist")
-    recipe, given = profile.recipes[name], rows.read(options.input)
-    source = Source(options.input.name, "", _labelled(given.rated, recipe), given.preferred)
-    if not len(given.preferred):
-        source.preferred = preferences_of(given.rated, given.rated["helpfulness"], source.counts)
+    recipe, columns = profile.recipes[name], parsed_columns(options.columns, TRAINING_FIELDS)
+    given = rows.to_train(options.input, recipe.labels, columns)
+    _say(given.source)
+    check_rated(given.rated, recipe)
     rated_by = options.rated_by or given.rated_by
-    made = prepare(source, recipe, DATASET.empty_table(), {}, profile.decontamination)
+    made = prepare(given.source, recipe, DATASET.empty_table(), {}, profile.decontamination)
+    if n := len(made.dropped):
+        notes.print(f"prompts dropped, as rows of the file's validation and test splits have them: {n}")
     # checkpoints stay beside the folder until it stands: a run that was cut off goes on from them
     kept = options.output.with_name(f".{options.output.name}.checkpoints")
     options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -328,7 +346,7 @@ def _train(options: argparse.Namespace) -> None:
             preferred=preferred,
             processes=options.processes,
             tracking=options.tensorboard,
-            data_version=hashlib.sha256(options.input.read_bytes()).hexdigest()[:12],
+            data_version=_version(options.input, columns),
             work=kept,
             cache=Path(profile.store) / ".cache",
             checkpoint=profile.checkpoints[recipe.base],
@@ -343,8 +361,8 @@ def _train(options: argparse.Namespace) -> None:
         )
         figures = work(spec, lambda message: notes.print(message, markup=False))
     shutil.rmtree(kept)
-    columns = (f"step {figures['chosen_step']} of {figures['steps']}, published", "words and surface", "no look at it")
-    shown = Table("", *columns, title="Development responses: loss, pairs in order, Pearson of each attribute")
+    headings = (f"step {figures['chosen_step']} of {figures['steps']}, published", "words and surface", "no look at it")
+    shown = Table("", *headings, title="Development responses: loss, pairs in order, Pearson of each attribute")
     shown.add_row("loss", f"{figures['development_loss']:.4f}", "", f"{figures['baseline_loss']:.4f}")
     for name, *values in _against_text(figures):
         shown.add_row(name, *("-" if value is None else f"{value:.3f}" for value in values))
@@ -352,29 +370,28 @@ def _train(options: argparse.Namespace) -> None:
     console.print(f"{options.output}", markup=False)
 
 
+def _say(source: Source) -> None:
+    """Print what was made of a file, before it is trained on."""
+    shown = Table("", Column("rows", justify="right"), title=f"What was read of {source.name}")
+    for line in read_from(source).to_pylist():
+        shown.add_row(Text(line["what"]), f"{line['rows']:,}")
+    console.print(shown)
+    if source.rounded:
+        notes.print(
+            f"{', '.join(source.rounded)}: has means, which the recipe rounds (labels: rounded); labels: mean takes them as they are"
+        )
+
+
+def _version(file: Path, columns: Mapping[str, str]) -> str:
+    """Hash of a file, and of the names that its columns are taken for: 12 hex digits."""
+    said = json.dumps(columns, sort_keys=True).encode() if columns else b""
+    return hashlib.sha256(file.read_bytes() + said).hexdigest()[:12]
+
+
 def _against_text(figures: dict[str, Any]) -> list[tuple[Any, ...]]:
     """Name and value of a training's figures on development responses, and the same by words and surface alone."""
     values = ([figures[f"{of}pair_accuracy"], *figures[f"{of}pearson"]] for of in ("", "text_"))
     return list(zip(["pairs in order", *ATTRIBUTES], *values, strict=True))
-
-
-def _labelled(rated: pa.Table, recipe: Recipe) -> pa.Table:
-    """Rated rows with the labels that a recipe wants: means as they are, or rounded. Raises ValueError where an attribute has none."""
-    wanted = recipe.attributes if recipe.ratings else ()
-    if len(rated) and (missing := [a for a in wanted if rated[a].null_count == len(rated)]):
-        raise ValueError(
-            f"the file has no rating of {', '.join(missing)}; name those attributes alone in the recipe that it has (attributes: [...])"
-        )
-    if recipe.labels == "mean":
-        return rated
-    means = [a for a in ATTRIBUTES if pc.any(pc.not_equal(rated[a], pc.floor(rated[a])), min_count=0).as_py()]
-    if means:
-        notes.print(
-            f"{', '.join(means)}: has means, which the recipe rounds (labels: rounded); labels: mean takes them as they are"
-        )
-    for a in means:
-        rated = rated.set_column(rated.column_names.index(a), a, pc.floor(pc.add(rated[a], 0.5)))
-    return rated
 
 
 def _writer(path: Path) -> Callable[[pa.Table, Path], None]:
@@ -400,7 +417,7 @@ def _score(options: argparse.Namespace) -> None:
     from pipeline.reward_model.sides import labels_of
 
     write = _writer(options.output)
-    table = rows.read(options.input).rated
+    table = rows.read(options.input, parsed_columns(options.columns, TRAINING_FIELDS), every_split=True).rated
     if not len(table):
         raise FileError(f"{options.input}: holds preferences alone; score takes rows with one response each")
     model = load_scorer(options.model)

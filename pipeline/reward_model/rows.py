@@ -1,144 +1,74 @@
-"""Rows of a file as people bring them: conversations with a response and the ratings that there are, or with two responses, one preferred.
+"""A file as the commands take it: read as a profile's `training_data` of the kind `file` is, but refused where a row can't be used.
 
-| fields | what they are |
-|---|---|
-| `prompt`, `response` | a text, with earlier turns as in nvidia/HelpSteer2's files, or a list of messages; the response, or a list that holds it |
-| `messages` | a list of messages that ends with the response, or, beside `response`, before it |
-| the attributes | a number from 0 to 4, whole or a mean; absent, empty or null: not rated |
-| `chosen`, `rejected` | two responses to `prompt`, or two whole conversations; `strength`, if any, above 0 |
-| `rated_by`, `simulated`, `desk` | who rated, as this project's own tables say it |
-
-In CSV a list is JSON. Other fields are left out.
+Its forms: `pipeline.reward_model.sources.files`.
 """
 
-import math
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pyarrow as pa
 
-from pipeline.forms import helpsteer
-from pipeline.forms.conversations import Messages, asked, messages_of, of_cell, response_of, text_of, two_responses
-from pipeline.forms.ratings import FieldError
-from pipeline.records import FileError, Unreadable, any_records, ending_of
-from pipeline.reward_model.sources import PREFERRED_ROWS, RATED_ROWS, context_id
-from pipeline.vocabulary import ATTRIBUTES, RatedBy
+from pipeline.forms.ratings import Quarantine
+from pipeline.records import FileError
+from pipeline.reward_model.sources import Source, files
+from pipeline.reward_model.sources.tables import LabelKind
+from pipeline.vocabulary import RatedBy
 
-ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv", ".csv.gz", ".parquet", ".json", ".json.gz")
-LEAST_OF_PEOPLE: tuple[RatedBy, ...] = ("simulated annotators", "language models", "people")
-"""Where rows say different things of who rated, the first of these is said of all."""
+ENDINGS = files.ENDINGS
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a file, in the schemas RATED_ROWS (null: not rated) and PREFERRED_ROWS; who rated, if the file says so."""
+    """Rows of a file as a source, and who rated, if the file says so."""
 
-    rated: pa.Table
-    preferred: pa.Table
+    source: Source
     rated_by: RatedBy | None
 
+    @property
+    def rated(self) -> pa.Table:
+        """Rated responses in the schema RATED_ROWS; null: not rated."""
+        return self.source.rated
 
-def read(path: Path) -> Rows:
-    """All rows of a file, in order. Raises FileError with the first row that can't be used, and how many there are."""
-    rated, preferred, said = list[dict[str, Any]](), list[dict[str, Any]](), set[str]()
-    faults, positions = list[str](), Counter[str]()
-    ending_of(path, ENDINGS)
-    for line, record in any_records(path):
-        try:
-            row = _row(record)
-        except FieldError as error:
-            faults.append(f"{path}:{line}: {error}" if line else f"{path}: {error}")
-            continue
-        if by := _rated_by(record):
-            said.add(by)
-        if "chosen" in row:
-            preferred.append(row)
-        else:
-            positions[row["prompt_id"]] += 1
-            position = positions[row["prompt_id"]]
-            rated.append(row | {"position": position, "response_id": f"{row['prompt_id'][:24]}-{position}"})
-    if faults:
-        raise FileError(f"{faults[0]}. Rows that can't be used: {len(faults)}")
-    if not rated and not preferred:
-        raise FileError(f"{path}: holds no row")
-    by = next((who for who in LEAST_OF_PEOPLE if who in said), None)
-    return Rows(
-        pa.Table.from_pylist(rated, schema=RATED_ROWS), pa.Table.from_pylist(preferred, schema=PREFERRED_ROWS), by
-    )
+    @property
+    def preferred(self) -> pa.Table:
+        """Pairs in the schema PREFERRED_ROWS."""
+        return self.source.preferred
 
 
-def _row(record: Any) -> dict[str, Any]:
-    if isinstance(record, Unreadable):
-        raise FieldError("", record.reason)
-    if not isinstance(record, Mapping):
-        raise FieldError("", f"the row is a {type(record).__name__}, not a record")
-    if record.get("chosen") is not None or record.get("rejected") is not None:
-        return _preference(record)
-    messages, response = _answered(record)
-    row: dict[str, Any] = {"prompt_id": context_id(messages), "messages": messages, "response": response}
-    return row | {a: _level(record.get(a), a) for a in ATTRIBUTES}
+def read(path: Path, columns: Mapping[str, str] | None = None, every_split: bool = False) -> Rows:
+    """All rated responses and pairs of a file, in order, with ratings as they are. columns: other names of fields in the file.
+
+    Raises FileError with the first row that can't be used, and how many there are. every_split: also rows of validation and test splits.
+    """
+    source, first = _source(path)
+    reader = files.Reader(source, columns or {}, every_split=every_split)
+    reader.read(path)
+    source.rated, source.preferred = reader.rated.table(), reader.preferred.table()
+    return _checked(path, Rows(source, reader.rated_by), first)
 
 
-def _answered(record: Mapping[str, Any]) -> tuple[Messages, str]:
-    """The conversation and the response of a record."""
-    before = "messages" if record.get("messages") is not None else "prompt"
-    given = of_cell(record.get(before))
-    if given is None:
-        raise FieldError("prompt", "is missing, and so is messages: a row has one of them")
-    messages = helpsteer.messages_of(text_of(given, before)) if isinstance(given, str) else messages_of(given, before)
-    if record.get("response") is not None:
-        return asked(messages, before), response_of(record["response"], "response")[1]
-    if messages[-1]["role"] != "assistant":
-        raise FieldError("response", f"is missing, and {before} does not end with the assistant's message")
-    return asked(messages[:-1], before), messages[-1]["content"]
+def to_train(path: Path, labels: LabelKind, columns: Mapping[str, str] | None = None) -> Rows:
+    """A file as what a recipe with such labels trains on: see `files.fill`. Raises FileError as `read` does."""
+    source, first = _source(path)
+    by = files.fill(source, path, None, labels, None, columns or {})
+    return _checked(path, Rows(source, by), first)
 
 
-def _preference(record: Mapping[str, Any]) -> dict[str, Any]:
-    given, prompt = of_cell(record.get("prompt")), None
-    if given is not None:
-        prompt = (
-            helpsteer.messages_of(text_of(given, "prompt")) if isinstance(given, str) else messages_of(given, "prompt")
-        )
-    messages, chosen, rejected = two_responses(record, prompt)
-    strength = record.get("strength")
-    value = 1.0 if strength in (None, "") else _number(strength, "strength")
-    if value <= 0:
-        raise FieldError("strength", f"is {value:g}, not above 0")
-    return {"prompt_id": context_id(messages), "messages": messages, "chosen": chosen, "rejected": rejected,
-            "strength": value}  # fmt: skip
+def _source(path: Path) -> tuple[Source, list[dict[str, Any]]]:
+    """A source, and where the first row that can't be used will stand."""
+    first = list[dict[str, Any]]()
+    aside = Quarantine(sink=lambda entry: None if first else first.append(entry), faults_alone=True)
+    return Source(path.name, "", quarantine=aside), first
 
 
-def _level(value: Any, name: str) -> float | None:
-    if value is None or value == "":
-        return None
-    if isinstance(value, list) or str(value).startswith("["):
-        raise FieldError(
-            name, "is a list of ratings; make labels of them first: python -m pipeline.annotations consensus IN OUT"
-        )
-    level = _number(value, name)
-    if math.isnan(level):
-        return None
-    if not 0 <= level <= 4:
-        raise FieldError(name, f"is {level:g}, not a number from 0 to 4")
-    return level
-
-
-def _number(value: Any, name: str) -> float:
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return float(value)
-    except (TypeError, ValueError):
-        raise FieldError(name, f"is {str(value)[:40]!r}, not a number") from None
-
-
-def _rated_by(record: Mapping[str, Any]) -> RatedBy | None:
-    said = record.get("rated_by")
-    if said in get_args(RatedBy):
-        return said
-    if record.get("desk") == "simulated" or str(record.get("simulated")).lower() in ("true", "1"):
-        return "simulated annotators"
-    return "language models" if record.get("desk") == "models" else None
+def _checked(path: Path, rows: Rows, first: list[dict[str, Any]]) -> Rows:
+    if first:
+        place = f"{path}:{first[0]['line']}" if first[0]["line"] else f"{path}"
+        faults = rows.source.quarantine.counts.total()
+        raise FileError(f"{place}: {first[0]['reason']}. Rows that can't be used: {faults}")
+    if not len(rows.rated) and not len(rows.preferred):
+        left_out = ", ".join(f"{what}: {n}" for what, n in rows.source.counts.items() if n)
+        raise FileError(f"{path}: holds no row" + (f" that can be used ({left_out})" if left_out else ""))
+    return rows

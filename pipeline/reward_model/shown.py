@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -10,7 +11,8 @@ from pipeline import plots
 from pipeline.reward_model import summary, training_data
 from pipeline.reward_model.sources import Source
 from pipeline.reward_model.training_data import Prepared
-from pipeline.shown import Markdown, Rows, Shown, counts, labelled
+from pipeline.shown import Markdown, Rows, Shown, counts, labelled, whole
+from pipeline.vocabulary import ATTRIBUTES
 
 CUT = ("lost_oldest_turns", "shortened")
 FIGURES = {
@@ -40,6 +42,8 @@ FIGURES = {
     "peak_memory_gib": "peak memory, GiB",
 }
 """Labels of the training worker's figures."""
+REASONS = 20
+"""Reasons for which rows were set aside that are told one by one, the most frequent first."""
 
 
 def data(made: Prepared, source: Source, aside: pa.Table, benchmarks: Sequence[str], rated_by: str) -> dict[str, Shown]:
@@ -49,6 +53,7 @@ def data(made: Prepared, source: Source, aside: pa.Table, benchmarks: Sequence[s
         "source of the data": source.name,
         "licence": source.licence,
         "rated by": rated_by,
+        "what was read": whole(read_from(source)),
         "rows and prompts by split": training_data.counts_of(made),
         "prompts dropped by benchmark": Rows(training_data.dropped_by_benchmark(made.dropped, list(benchmarks)), 60),
         "records set aside by reason": counts(aside["reason"], "reason"),
@@ -56,6 +61,29 @@ def data(made: Prepared, source: Source, aside: pa.Table, benchmarks: Sequence[s
         "samples of preferences": made.preferred,
         "samples of dropped prompts": made.dropped,
     }
+
+
+def read_from(source: Source) -> pa.Table:
+    """What a source's files hold and what is used of it, as people may ask: columns what, rows. It is told before prompts are dropped."""
+    aside, rated = source.quarantine, source.rated
+    told = aside.counts.most_common(REASONS)
+    others = aside.counts.total() - sum(n for _, n in told)
+    unrated = [pc.is_null(rated[a]).to_numpy() for a in ATTRIBUTES]
+    lines = {
+        "rows read": source.read,
+        **{f"of the form {form}": n for form, n in source.forms.items()},
+        **{f"with the column {mapped}": n for mapped, n in source.mapped.items()},
+        **{f"set aside: {reason}": n for reason, n in told},
+        "set aside for other reasons": others,
+        **aside.left_out,
+        **source.counts,
+        **{f"ratings of {a} rounded": n for a, n in source.rounded.items()},
+        "rated responses": len(rated),
+        "rated responses without any rating": int(np.logical_and.reduce(unrated).sum()),
+        "pairs": len(source.preferred),
+    }
+    kept = {what: n for what, n in lines.items() if n}
+    return pa.table({"what": pa.array(kept, pa.string()), "rows": pa.array(kept.values(), pa.int64())})
 
 
 def model(

@@ -50,6 +50,7 @@ from pipeline.settings.responses import Contexts, Generator, NextTurnScorer, Rew
 from pipeline.settings.section import ENGINE_POOL, PROFILES, PROJECT, Name, ProfileError, Section, Share, digest, said
 from pipeline.settings.training_data import (
     COLLECTED,
+    TRAINING_FIELDS,
     Decontamination,
     FileData,
     HelpSteer2Data,
@@ -67,6 +68,7 @@ __all__ = [
     "PROJECT",
     "PUBLISHED_BENCHMARKS",
     "RATERS",
+    "TRAINING_FIELDS",
     "Annotations",
     "Benchmark",
     "BenchmarkForm",

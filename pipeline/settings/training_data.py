@@ -2,10 +2,10 @@
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from pipeline.settings.section import Section
-from pipeline.vocabulary import Attribute
+from pipeline.settings.section import Columns, Section, Share
+from pipeline.vocabulary import ATTRIBUTES, Attribute
 
 COLLECTED = "collected"
 """What a recipe calls this store's own data set."""
@@ -47,6 +47,11 @@ class OasstData(_Published):
     hub: str = "OpenAssistant/oasst1"
     licence: str = "Apache-2.0"
     language: str | None = Field(None, description="value of `lang` that messages must have to be taken; null: any")
+    leave_out: tuple[Literal["deleted", "refused", "spam", "synthetic"], ...] = Field(
+        ("deleted", "refused", "spam", "synthetic"),
+        description="messages that are left out with all replies to them: deleted, refused by reviewers, spam, or marked as synthetic",
+    )
+    spam_above: Share = Field(0.5, description="value of its label `spam` above which a message is spam")
     labels: dict[Attribute, str] = Field(
         {"helpfulness": "quality"},
         min_length=1,
@@ -66,15 +71,37 @@ class HHData(_Published):
     )
 
 
+TRAINING_FIELDS = (
+    *("prompt", "messages", "context", "response", *ATTRIBUTES),
+    *("chosen", "rejected", "strength", "score_chosen", "score_rejected"),
+    *("response_1", "response_2", "preference_strength", "response1", "response2", "overall_preference"),
+    *("split", "rated_by", "simulated", "desk"),
+)
+"""Fields of a team's rows and pairs that are read, whatever their form."""
+
+
 class FileData(Section):
-    """Files in nvidia/HelpSteer2's form: rows, preferences, or both; JSONL, CSV or Parquet."""
+    """A team's files: rated responses, pairs of which one is preferred, or both, in the forms of `pipeline.reward_model.sources.files`."""
 
     kind: Literal["file"]
-    means: ClassVar[bool] = False
-    path: str | None = Field(None, description="file of rows with five ratings; all of them are trained on")
-    preferences: str | None = Field(None, description="file of preferences; those of the split `val` are left out")
+    means: ClassVar[bool] = True
+    path: str | None = Field(
+        None,
+        description="file of rated responses, pairs, or both; rows whose `split` is a validation or test split are left out",
+    )
+    preferences: str | None = Field(
+        None, description="file of pairs; those whose `split` is a validation or test split are left out"
+    )
     licence: str
+    columns: Columns = Field({})
     limit: int | None = Field(None, ge=1, description="largest number of prompts to take, from the first on; null: all")
+
+    @field_validator("columns")
+    @classmethod
+    def _known_fields(cls, columns: dict[str, str]) -> dict[str, str]:
+        if strange := [field for field in columns if field not in TRAINING_FIELDS]:
+            raise ValueError(f"there is no field {strange[0]}; there are: {', '.join(TRAINING_FIELDS)}")
+        return columns
 
     @model_validator(mode="after")
     def _a_file(self) -> Self:

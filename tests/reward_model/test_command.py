@@ -123,6 +123,59 @@ def test_a_file_with_some_attributes_alone_says_which_are_missing(
     assert "rated-by-simulated-annotators" in card
 
 
+def test_what_was_read_is_printed_before_it_trains_and_columns_may_have_other_names(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"response": "reply", "helpfulness": "stars"}
+    given = [{names.get(name, name): value for name, value in row.items()} for row in lines(60)]
+    given += [row | {"split": "test"} for row in given[:4]]
+    (place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given))
+    arguments = [
+        str(place / "rows.jsonl"),
+        str(place / "model"),
+        "--profile",
+        str(place / "mine.yaml"),
+        "--recipe",
+        "little",
+    ]
+    assert main(["train", *arguments]) == 1
+    assert "response is missing, and prompt does not end with" in capsys.readouterr().err
+    columns = ["--columns", "response=reply", "helpfulness=stars"]
+    assert main(["train", *arguments, *columns]) == 0
+    told = capsys.readouterr()
+    for what in (
+        "What was read of rows.jsonl",
+        "rows read",
+        "with the column reply as response",
+        "validation rows left out",
+    ):
+        assert what in told.out
+    assert told.out.index("rows read") < told.out.index("Development responses")
+    assert "prompts dropped, as rows of the file's validation and test splits have them: 2" in told.err
+    assert main(["score", str(place / "model"), str(place / "rows.jsonl"), str(place / "out.csv"), *columns]) == 0
+    assert len(pd.read_csv(place / "out.csv")) == 64
+    for wrong, why in (("reply", "is not FIELD=COLUMN"), ("answer=reply", "the form has no field answer")):
+        assert main(["train", *arguments[:1], str(place / "other"), *arguments[2:], "--columns", wrong]) == 1
+        assert why in capsys.readouterr().err
+
+
+def test_pairs_in_any_form_train_a_recipe_of_preferences(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = lines(60)
+    pairs = [
+        {"context": [{"role": "user", "content": f"four {n}"}], "response1": one["response"], "response2": other["response"],
+         "overall_preference": n % 4 - 2}
+        for n, (one, other) in enumerate(zip(rows[::2], rows[1::2], strict=True))
+    ]  # fmt: skip
+    (place / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    profile = place / "mine.yaml"
+    profile.write_text(profile.read_text().replace("little: {base", "little: {objective: scaled_bt, base"))
+    arguments = [str(place / "pairs.jsonl"), str(place / "model"), "--profile", str(profile), "--recipe", "little"]
+    assert main(["train", *arguments]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"of the form context, response1, response2 and\s+overall_preference", told)
+    assert "ties dropped" in told
+
+
 def test_a_run_that_is_stopped_leaves_no_copy_of_the_data(place: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(place / "tmp")}
     (place / "tmp").mkdir()

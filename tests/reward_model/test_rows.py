@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.records import FileError
-from pipeline.reward_model.rows import _level, read
+from pipeline.reward_model.rows import read
+from pipeline.reward_model.sources.files import level_of
 from pipeline.vocabulary import ATTRIBUTES
 
 ASKED = [{"role": "user", "content": "one?"}]
@@ -126,10 +127,10 @@ def test_who_rated_is_what_the_file_says(tmp_path: Path, records: list[dict[str,
 def test_a_rating_is_a_number_from_0_to_4_however_it_is_written(value: Any) -> None:
     number = None if value in ("", "nan") else float(value)
     if number is None or 0 <= number <= 4:
-        assert _level(value, "helpfulness") == number
+        assert level_of(value, "helpfulness") == number
     else:
         with pytest.raises(ValueError, match="not a number from 0 to 4"):
-            _level(value, "helpfulness")
+            level_of(value, "helpfulness")
 
 
 def test_a_prompt_that_is_json_itself_stays_a_text(tmp_path: Path) -> None:

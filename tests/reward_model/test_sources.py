@@ -34,6 +34,7 @@ from pipeline.settings import (
     Profile,
     ProfileError,
     Recipe,
+    digest,
     load_profile,
 )
 from pipeline.store import DATA, Store, write_table
@@ -146,7 +147,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         read("mine", FileData(kind="file", preferences=str(tmp_path / "p.jsonl"), licence="none"), "rounded")
     jsonl(tmp_path / "rows.jsonl", [row("?", "!", 9, 0, 0, 0, 0)])
     with pytest.raises(
-        FileError, match="nothing in it can be trained on; the first record set aside: helpfulness is not"
+        FileError, match="nothing in it can be trained on; the first record set aside: helpfulness is 9, not"
     ):
         read("mine", FileData(kind="file", path=str(tmp_path / "rows.jsonl"), licence="none"), "rounded")
 
@@ -242,9 +243,63 @@ def test_oasst_trees_give_ratings_by_label_and_pairs_by_rank(tmp_path: Path) -> 
         {"role": "assistant", "content": "In eights."},
         {"role": "user", "content": "Why?"},
     ]
+    assert pairs(source) == [("In eights.", "They do.", 1.0)]
+    assert source.counts == {sources.SPAM: 1, sources.SAME_TEXT: 0}
+    assert (source.read, dict(source.forms)) == (6, {"messages of trees": 6})
+    assert reasons(source) == []
+
+
+def test_oasst_with_everything_has_what_is_otherwise_left_out(tmp_path: Path) -> None:
+    source = oasst(tmp_path, TREE, leave_out=())
     assert pairs(source) == [("In eights.", "They do.", 1.0), ("In eights.", "No.", 1.0)]
     assert source.counts[sources.TIES] == 1
-    assert reasons(source) == []
+
+
+UNWANTED = [
+    message("u0", "r", "assistant", "Reviewed well.", review_result=True, synthetic=False, deleted=False),
+    message("u1", "r", "assistant", "Refused.", review_result=False),
+    message("u2", "r", "assistant", "Spam.", **labelled(spam=0.75)),
+    message("u3", "r", "assistant", "Half spam.", **labelled(spam=0.5, quality=0.5)),
+    message("u4", "r", "assistant", "By a model.", synthetic=True),
+    message("u5", "r", "assistant", "Deleted.", deleted=True),
+    message("u6", "u1", "prompter", "An answer to what was refused?"),
+    message("u7", "u6", "assistant", "Goes with it.", **labelled(quality=1)),
+    message("u8", None, "prompter", "Buy this!", **labelled(spam=1)),
+    message("u9", "u8", "assistant", "No.", **labelled(quality=1)),
+]
+
+
+def test_oasst_messages_that_are_refused_spam_synthetic_or_deleted_are_left_out_with_their_replies(
+    tmp_path: Path,
+) -> None:
+    source = oasst(tmp_path, [*TREE, *UNWANTED])
+    left_out = {sources.REFUSED: 1, sources.SPAM: 3, sources.SYNTHETIC: 1, sources.DELETED: 1, sources.REPLIES: 2}
+    assert {what: n for what, n in source.counts.items() if n} == left_out
+    assert reasons(source) == [], "what is left out is at no fault, nor are replies to it"
+    assert source.rated["response"].to_pylist() == ["In eights.", "They do.", "Half spam.", "To show the way."]
+
+
+@pytest.mark.parametrize(
+    ("more", "responses"),
+    [
+        ({"leave_out": ("deleted", "refused", "synthetic")}, {"No."}),
+        ({"leave_out": ("deleted", "spam", "synthetic")}, {"Goes with it."}),
+        ({"spam_above": 0.8}, set()),
+        ({"spam_above": 1}, {"No."}),
+        ({"spam_above": 0.4}, None),
+    ],
+)
+def test_a_profile_says_which_oasst_messages_are_left_out(
+    tmp_path: Path, more: dict[str, Any], responses: set[str] | None
+) -> None:
+    found = set(oasst(tmp_path, [*TREE, *UNWANTED], **more).rated["response"].to_pylist())
+    usual = {"In eights.", "They do.", "Half spam.", "To show the way."}
+    assert found == (usual - {"Half spam."} if responses is None else usual | responses)
+
+
+def test_the_defaults_of_oasst_change_no_digest() -> None:
+    stated = OasstData(kind="oasst", leave_out=("deleted", "refused", "spam", "synthetic"), spam_above=0.5)
+    assert digest(stated) == digest(OasstData(kind="oasst")) != digest(OasstData(kind="oasst", leave_out=()))
 
 
 def test_oasst_labels_are_means_and_the_profile_says_which_stands_for_what(tmp_path: Path) -> None:
@@ -327,6 +382,57 @@ def test_hh_rlhf_transcripts_give_pairs_alone(tmp_path: Path) -> None:
         ValueError, match="0 pairs to train on and 0 to pick the checkpoint"
     ):  # its prompt is in the test split, too
         prepared(source, Recipe(base="small", objective="bradley_terry"))
+
+
+HUMAN, ANSWER = "\n\nHuman: ", "\n\nAssistant: "
+ONE, OTHER = f"{HUMAN}Is it safe?{ANSWER}Yes.", f"{HUMAN}Is it safe?{ANSWER}No."
+ASKS = [{"role": "user", "content": "Is it safe?"}]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "messages", "answers", "parted"),
+    [
+        (ONE, OTHER, ASKS, ("Yes.", "No."), 0),
+        (f"{ONE}{HUMAN}Sure?{ANSWER}I am.", f"{OTHER}{HUMAN}Why?{ANSWER}It is deep.", ASKS, ("Yes.", "No."), 1),
+        (ONE, f"{OTHER}{HUMAN}Why?{ANSWER}It is deep.", ASKS, ("Yes.", "No."), 1),
+        (f"{ONE}{HUMAN}Sure?", f"{OTHER}{HUMAN}Why?", ASKS, ("Yes.", "No."), 1),
+        (f"{HUMAN}Is it{HUMAN}safe?{ANSWER}Yes.", f"{HUMAN}Is it{HUMAN}safe?{ANSWER}No.{ANSWER}Go.",
+         [{"role": "user", "content": "Is it\n\nsafe?"}], ("Yes.", "No.\n\nGo."), 0),
+    ],
+)  # fmt: skip
+def test_hh_rlhf_pairs_are_the_answers_at_which_two_transcripts_part(
+    tmp_path: Path, chosen: str, rejected: str, messages: list[Any], answers: tuple[str, str], parted: int
+) -> None:
+    jsonl(tmp_path / "helpful-base" / "train.jsonl.gz", [{"chosen": chosen, "rejected": rejected}])
+    source = read("hh", HHData(kind="hh_rlhf", folder=str(tmp_path), subsets=("helpful-base",)), "rounded")
+    assert pairs(source) == [(*answers, 1.0)]
+    assert source.preferred["messages"].to_pylist() == [messages]
+    assert source.counts[sources.PARTED] == parted
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "name", "said"),
+    [
+        (f"{ONE}{HUMAN}Sure?{ANSWER}Yes.", f"{ONE}{HUMAN}Why?{ANSWER}Yes.", "rejected", "parts from chosen at a turn that is not the"),
+        (ONE, f"{ONE}{HUMAN}Why?{ANSWER}Because.", "rejected", "parts from chosen at a turn that is not the assistant's"),
+        (f"{HUMAN}Is it?{ANSWER}Yes.", OTHER, "rejected", "parts from chosen"),
+        (f"{HUMAN}Is it safe?", OTHER, "chosen", "has no answer of the assistant after"),
+        (ONE, f"{ANSWER}No.", "rejected", "does not begin with Human:"),
+        (ONE, f"{HUMAN}Is it safe?{ANSWER} {ANSWER}", "rejected", "has a blank turn"),
+    ],
+)  # fmt: skip
+def test_hh_rlhf_pairs_that_answer_different_turns_are_set_aside(
+    tmp_path: Path, chosen: str, rejected: str, name: str, said: str
+) -> None:
+    jsonl(
+        tmp_path / "helpful-base" / "train.jsonl.gz",
+        [{"chosen": chosen, "rejected": rejected}, {"chosen": ONE, "rejected": OTHER}],
+    )
+    source = read("hh", HHData(kind="hh_rlhf", folder=str(tmp_path), subsets=("helpful-base",)), "rounded")
+    ((line, field, reason),) = reasons(source)
+    assert (line, field) == (1, name)
+    assert said in reason
+    assert len(source.preferred) == 1
 
 
 # ------------------------------------------------------------------------------------------------------------- our data set, the split
@@ -453,6 +559,7 @@ def test_the_asset_publishes_a_recipes_training_data_with_what_was_dropped(tmp_p
     assert len(store.read("training_data", "ours", "quarantine.parquet")) == 0
     shown = metadata(result, "training_data")
     assert shown["ties dropped"].value == 12
+    assert "what was read" in shown
     assert {"rows and prompts by split", "prompts dropped by benchmark", "samples of ratings", "licence"} <= set(shown)
 
 
@@ -466,6 +573,31 @@ def test_pairs_alone_are_enough_for_an_objective_that_learns_from_them(tmp_path:
     assert result.success
     assert len(store.read("training_data", "theirs")) == 0
     assert len(store.read("training_data", "theirs", "preferred.parquet")) == 20
+
+
+def test_a_teams_file_is_published_with_what_was_read_of_it(tmp_path: Path) -> None:
+    asked = [[{"role": "user", "content": f"Question {n}?"}] for n in range(20)]
+    rows = [
+        {"context": a, "response1": "Yes.", "response2": "No.", "overall_preference": n % 7 - 3}
+        for n, a in enumerate(asked)
+    ]
+    jsonl(tmp_path / "pairs.jsonl", [*rows, rows[0] | {"overall_preference": 7}])
+    wanted = profile(
+        tmp_path, training_data={"hh": FileData(kind="file", path=str(tmp_path / "pairs.jsonl"), licence="none")}
+    )
+    store, result = materialized(tmp_path, "theirs", wanted)
+    assert result.success
+    assert len(store.read("training_data", "theirs", "preferred.parquet")) == 17
+    (aside,) = store.read("training_data", "theirs", "quarantine.parquet").to_pylist()
+    assert (aside["line"], aside["field"]) == (21, "overall_preference")
+    told = {r.data["what"]: r.data["rows"] for r in metadata(result, "training_data")["what was read"].value.records}
+    assert told == {
+        "rows read": 21,
+        "of the form context, response1, response2 and overall_preference": 20,
+        "set aside: overall_preference is 7, not a number from -3 to 3": 1,
+        "ties dropped": 3,
+        "pairs": 17,
+    }
 
 
 def test_only_what_a_recipe_trains_on_makes_its_data_stale(tmp_path: Path) -> None:
