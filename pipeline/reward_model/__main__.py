@@ -43,7 +43,7 @@ from pipeline.reward_model.sources import Source
 from pipeline.reward_model.sources.files import check_rated
 from pipeline.reward_model.spec import TrainingSpec
 from pipeline.reward_model.training_data import prepare
-from pipeline.settings import TRAINING_FIELDS, load_profile
+from pipeline.settings import TRAINING_FIELDS, Recipe, load_profile
 from pipeline.store import replacing, write_table
 from pipeline.vocabulary import ATTRIBUTES, RATINGS_NOTES, RatedBy
 from pipeline.worker import Progress
@@ -328,7 +328,7 @@ def _train(options: argparse.Namespace) -> None:
     recipe, columns = profile.recipes[name], parsed_columns(options.columns, TRAINING_FIELDS)
     given = rows.to_train(options.input, recipe.labels, columns)
     _say(given.source)
-    check_rated(given.rated, recipe)
+    recipe = _of_rated(recipe, given.rated)
     rated_by = options.rated_by or given.rated_by
     made = prepare(given.source, recipe, DATASET.empty_table(), {}, profile.decontamination)
     if n := len(made.dropped):
@@ -368,6 +368,23 @@ def _train(options: argparse.Namespace) -> None:
         shown.add_row(name, *("-" if value is None else f"{value:.3f}" for value in values))
     console.print(shown)
     console.print(f"{options.output}", markup=False)
+
+
+def _of_rated(recipe: Recipe, rated: pa.Table) -> Recipe:
+    """A recipe that doesn't say which attributes it predicts, with those that some row rates, which is told.
+
+    Raises ValueError where a recipe says it and no row rates one of them.
+    """
+    if "attributes" in recipe.model_fields_set or not recipe.ratings or not len(rated):
+        check_rated(rated, recipe)
+        return recipe
+    there = [a for a in recipe.attributes if rated[a].null_count < len(rated)]
+    if there and len(there) < len(recipe.attributes):
+        missing = ", ".join(a for a in recipe.attributes if a not in there)
+        notes.print(f"No row rates {missing}: the model predicts {', '.join(there)} alone")
+        return Recipe.model_validate(recipe.model_dump(exclude_unset=True) | {"attributes": there})
+    check_rated(rated, recipe)
+    return recipe
 
 
 def _say(source: Source) -> None:

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from pipeline.reward_model.__main__ import main
@@ -112,7 +114,16 @@ def test_a_file_with_some_attributes_alone_says_which_are_missing(
         del row["verbosity"]
     (place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     train = ["train", str(place / "rows.jsonl"), str(place / "model"), "--profile", str(place / "mine.yaml")]
-    assert main([*train, "--recipe", "little"]) == 1
+    assert main([*train, "--recipe", "little"]) == 0
+    assert (
+        "No row rates verbosity: the model predicts helpfulness, correctness, coherence, complexity alone"
+        in capsys.readouterr().err
+    )
+    shutil.rmtree(place / "model")
+    profile = yaml.safe_load((place / "mine.yaml").read_text())
+    profile["recipes"]["all_five"] = profile["recipes"]["little"] | {"attributes": list(ATTRIBUTES)}
+    (place / "mine.yaml").write_text(yaml.safe_dump(profile))
+    assert main([*train, "--recipe", "all_five"]) == 1
     assert "the file has no rating of verbosity; name those attributes alone" in capsys.readouterr().err
     # some rows without one are masked; means are rounded by a recipe of rounded labels, and it says so
     some = [row | ({"verbosity": 2.5} if n % 3 else {}) for n, row in enumerate(rows)]
