@@ -11,7 +11,7 @@ Placed = tuple[str, int, Any]
 
 LARGEST = 10_000
 """Messages of a tree that are put together; those beyond are replies without what they answer to."""
-_NUMBERED = re.compile(r"(.+)_(\d{1,6})", re.DOTALL)
+_NUMBER = re.compile(r"[0-9]{1,6}")
 
 
 class Pieces:
@@ -23,19 +23,16 @@ class Pieces:
     """
 
     def __init__(self) -> None:
-        self._expected: str | None = None
+        self._before: tuple[str, str, Found] | None = None
 
     def later(self, record: Any, found: Found) -> bool:
         """Whether a record is a later piece of the one before it."""
-        identity = record.get("id") if isinstance(record, Mapping) else None
-        numbered = _NUMBERED.fullmatch(identity) if isinstance(identity, str) else None
-        if not numbered:
-            self._expected = None
+        before, identity = self._before, record.get("id") if isinstance(record, Mapping) else None
+        stem, _, number = identity.rpartition("_") if isinstance(identity, str) else ("", "", "")
+        self._before = (stem, number, found) if stem and _NUMBER.fullmatch(number) else None
+        if not before or not self._before or before[0] != stem:
             return False
-        later = identity == self._expected
-        going_on = ends_answered(found)
-        self._expected = f"{numbered[1]}_{int(numbered[2]) + len(found.turns)}" if going_on else None
-        return later
+        return int(number) == int(before[1]) + len(before[2].turns) and ends_answered(before[2])
 
 
 def put_together(records: Iterable[Placed]) -> Iterator[Placed]:
@@ -47,12 +44,14 @@ def put_together(records: Iterable[Placed]) -> Iterator[Placed]:
     tree: Placed | None = None
     nodes: dict[str, dict[str, Any]] = {}
     for file, number, record in records:
-        alone = not isinstance(record, Mapping) or not {"message_id", "parent_id", "role"} <= record.keys()
-        parent = None if alone else record["parent_id"] or None
+        message_of_tree = (
+            isinstance(record, Mapping) and "parent_id" in record and "message_id" in record and "role" in record
+        )
+        parent = (record["parent_id"] or None) if message_of_tree else None
         if tree and parent is None:
             yield tree
             tree, nodes = None, {}
-        if alone:
+        if not message_of_tree:
             yield file, number, record
             continue
         message = {**record, "replies": list[Any]()}

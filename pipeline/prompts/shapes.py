@@ -1,15 +1,14 @@
 """What a record of a conversation looks like, as teams and public data sets write them, and which of its turns are the user's.
 
-| shape | whose it is |
-|---|---|
-| a list of turns in one of LISTS, or that list as JSON in a text; a turn says who speaks in one of WHO, and what in one of WHAT | ShareGPT, OpenAI's messages, WildChat, LMSYS-Chat-1M, UltraChat 200k, Claude's export |
-| `conversation_a`, `conversation_b` | Chatbot Arena: the user's turns are those of the first |
-| `turns` or `prompt` as a list of texts: all of them are the user's | MT-Bench, Arena |
-| `mapping`, nodes by id: the path to `current_node` | ChatGPT's export |
-| `prompt` as a message with `replies`: at each the reply of the least rank | OASST's trees |
-| `prompt`, `instruction` (with `input` or `context` below it), `question` or `query` as a text; earlier pairs in `history` | Alpaca, Dolly |
+- a list of turns in a field of LISTS, or that list as JSON in a text; a turn says who speaks in a field of WHO, and what in one of WHAT
+  (ShareGPT, OpenAI's messages, WildChat, LMSYS-Chat-1M, Claude's export; of Chatbot Arena's two conversations the first);
+- `mapping`, nodes by id: the path to `current_node` (ChatGPT's export);
+- `prompt` as a message with `replies`: at each the reply of the least rank (OASST's trees);
+- `turns` or `prompt` as a list of texts, all of them the user's (MT-Bench, Arena);
+- `prompt`, `instruction` with `input` or `context` below it (Alpaca, Dolly), `question` or `query`, as a text; earlier pairs in `history`.
 
-Fields and roles may be in any case. Where a record has several, the first in this table counts, and within a row the first there.
+Fields and roles may be in any case. Where a record has several, the first that looks like turns counts, in the order in which they
+stand here.
 """
 
 import json
@@ -95,10 +94,10 @@ def turns_of(record: Any, columns: Mapping[str, str] = _NONE) -> Found:
     wanted = {ours: theirs for ours, theirs in columns.items() if ours not in OF_TURNS}
     given = renamed(record, wanted) if wanted else record
     given = {name: value for name, value in given.items() if name in wanted} if wanted else given
-    found = _in_a_list(given) or _alone(given)
+    found = _found_in(given)
     if not found and not wanted and any(str(name) != str(name).lower() for name in record):
         given = {str(name).lower(): value for name, value in record.items()}
-        found = _in_a_list(given) or _alone(given)
+        found = _found_in(given)
     if not found:
         raise UnusableError("no_conversation", _nothing(record, given, wanted))
     called = {ours: columns[ours] for ours in OF_TURNS if ours in columns}
@@ -119,7 +118,7 @@ def user_turns(found: Found) -> Asked:
             text = text if isinstance(text, str) else _text(turn, text, what, n)
             if (seen := seen_text(text)) is not None:
                 text, html = seen, html + 1
-            fields = fields or ", ".join(filter(None, (who, what)))
+            fields = fields or (f"{who}, {what}" if who else what)
             turns.append(storable(text))
         elif kind == ASSISTANT and not turns:
             raise UnusableError("starts_mid_conversation", "an assistant turn comes before the first user turn")
@@ -139,15 +138,32 @@ def ends_answered(found: Found) -> bool:
 # ------------------------------------------------------------------------------------------------------------------------- records
 
 
-def _in_a_list(record: Mapping[str, Any]) -> Found | None:
-    for name in LISTS:
-        if (value := record.get(name)) is not None and (turns := _list_of(value)) is not None:
-            return _found(name, turns)
+def _found_in(record: Mapping[str, Any]) -> Found | None:
+    """The turns of a record; a list that doesn't look like turns only where there is nothing else."""
+    lists = (
+        (name, turns)
+        for name in LISTS
+        if (value := record.get(name)) is not None and (turns := _list_of(value)) is not None
+    )
+    odd: Found | None = None
+    for name, turns in lists:
+        found = _in_field(name, turns)
+        if turns and _is_turn(turns[0], found):
+            return found
+        odd = odd or found
     nodes = record.get("mapping")
-    return Found("mapping", to_current(record)) if isinstance(nodes, Mapping) and nodes else None
+    if isinstance(nodes, Mapping) and nodes:
+        return Found("mapping", to_current(record))
+    return _alone(record) or odd
 
 
-def _found(name: str, turns: list[Any]) -> Found:
+def _is_turn(turn: Any, found: Found) -> bool:
+    return (
+        any(name in turn for name in found.who) if isinstance(turn, Mapping) else found.users and isinstance(turn, str)
+    )
+
+
+def _in_field(name: str, turns: list[Any]) -> Found:
     """Turns that stand in a field as a list."""
     who, what = _FROM if name == "conversations" else (WHO, WHAT)
     if name not in TEXTS:
@@ -166,10 +182,10 @@ def _list_of(value: Any) -> list[Any] | None:
 def _alone(record: Mapping[str, Any]) -> Found | None:
     prompt = record.get("prompt")
     if isinstance(prompt, Mapping):
-        return Found("prompt: tree of replies", first_replies(prompt))
+        return Found("tree of replies", first_replies(prompt))
     turns = _list_of(prompt) if _is_list(prompt) or record.get("response_a") is not None else None
     if turns is not None:
-        return _found("prompt", turns)
+        return _in_field("prompt", turns)
     name = next((name for name in ALONE if isinstance(record.get(name), str)), None)
     if name is None:
         return None
@@ -214,6 +230,11 @@ def _texts(record: Mapping[str, Any], names: Sequence[str]) -> str:
 
 def _speaker(turn: Any, found: Found, n: int) -> tuple[str, str]:
     """Field that says who speaks, and who it is: USER, ASSISTANT or SYSTEM."""
+    if type(turn) is dict:  # what most turns are, at once
+        who = found.who[0]
+        role = turn.get(who)
+        if type(role) is str and (kind := ROLES.get(role)):
+            return who, kind
     if not isinstance(turn, Mapping):
         if found.users and isinstance(turn, str):
             return "", USER
@@ -225,9 +246,11 @@ def _speaker(turn: Any, found: Found, n: int) -> tuple[str, str]:
         if found.users:
             return "", USER
         raise UnusableError("bad_turn", _lacks(turn, n, found.who, "who speaks", "role"))
-    kind = ROLES.get(role) or _kind(role) if isinstance(role, str) else None
+    kind = _kind(role) if isinstance(role, str) else None
     if kind is None:
-        named = who in ("role", "from") and isinstance(role, str) and NAME.fullmatch(role)  # else it may be a person's name
+        named = (
+            who in ("role", "from") and isinstance(role, str) and NAME.fullmatch(role)
+        )  # else it may be a person's name
         shown = repr(role) if named else f"a {type(role).__name__}"
         raise UnusableError("bad_turn", f"turn {n}: `{who}` is {shown}, which is not a known role")
     return who, kind

@@ -25,7 +25,7 @@ def _last(nodes: Mapping[str, Any]) -> str | None:
     """Id of the node that the last child of each, from the root on, leads to."""
     at = next((name for name, node in nodes.items() if isinstance(node, Mapping) and node.get("parent") is None), None)
     for _ in nodes:
-        node = nodes.get(at)
+        node = nodes.get(at) if at else None
         children = node.get("children") if isinstance(node, Mapping) else None
         if not isinstance(children, list) or not children or not isinstance(children[-1], str):
             break
@@ -46,11 +46,15 @@ def first_replies(root: Mapping[str, Any]) -> list[Any]:
     while isinstance(at, Mapping):
         path.append(at)
         replies = at.get("replies")
-        among = [r for r in replies if isinstance(r, Mapping) and r.get("deleted") is not True] if isinstance(replies, list) else []
+        among = (
+            [r for r in replies if isinstance(r, Mapping) and r.get("deleted") is not True]
+            if isinstance(replies, list)
+            else []
+        )
         at = min(among, key=_rank, default=None)
     return path
 
 
-def _rank(reply: Mapping[str, Any]) -> float:
+def _rank(reply: Mapping[str, Any]) -> Any:
     rank = reply.get("rank")
-    return float(rank) if isinstance(rank, int | float | Decimal) else float("inf")
+    return rank if isinstance(rank, int | float | Decimal) else float("inf")

@@ -35,7 +35,7 @@ class FilesSource(Section):
     kind: Literal["files"]
     path: str = Field(description="a file, a folder, or a glob")
     licence: str
-    columns: ConversationColumns = {}
+    columns: ConversationColumns = Field({})
     limit: int | None = Field(None, ge=1, description="largest number of records to read; null: all")
     weight: float = Field(1.0, gt=0, description="relative share of this source in the pool, where `pool` limits it")
 
@@ -48,7 +48,7 @@ class HubSource(Section):
     revision: str | None = Field(None, description="commit of the data set on the hub; pin it")
     split: str = "train"
     licence: str
-    columns: ConversationColumns = {}
+    columns: ConversationColumns = Field({})
     limit: int | None = Field(None, ge=1, description="largest number of records to read; null: all")
     weight: float = Field(1.0, gt=0, description="relative share of this source in the pool, where `pool` limits it")
 

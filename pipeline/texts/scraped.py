@@ -13,7 +13,9 @@ _DROPPED = frozenset("button script style svg template title".split())
 _VOID = frozenset("br hr img".split())
 _TIGHT = frozenset("dd div dl dt li tbody tfoot thead tr".split())
 """Blocks that a line break parts from what is around them; the others have a blank line there."""
-_ATTRIBUTES = frozenset("align alt cite colspan dir height href lang rel rowspan src start target title type width".split())
+_ATTRIBUTES = frozenset(
+    "align alt cite colspan dir height href lang rel rowspan src start target title type width".split()
+)
 _CLASSED = frozenset("a code img pre span".split())
 """Tags that may also have a class: a highlighter's, say."""
 
@@ -104,10 +106,10 @@ class _Reader(HTMLParser):
         if self._dropped:
             return
         if self._pre:
-            self._say(data)
+            self._say(data.removeprefix("\n") if self._breaks else data)
         elif words := re.sub(r"[ \t\r\n\f]+", " ", data):
-            at_start = self._breaks or self._begun or not self._said
-            self._say(words.lstrip(" ") if at_start else words)
+            parted = self._breaks or not self._said or self._said[-1].endswith((" ", "\n"))
+            self._say(words.lstrip(" ") if parted else words)
 
     def _around(self, tag: str) -> None:
         """Part a block from what is around it; within a list only its items are parted."""
