@@ -94,13 +94,13 @@ def turns_of(record: Any, columns: Mapping[str, str] = _NONE) -> Found:
     wanted = {ours: theirs for ours, theirs in columns.items() if ours not in OF_TURNS}
     given = renamed(record, wanted) if wanted else record
     given = {name: value for name, value in given.items() if name in wanted} if wanted else given
-    found = _found_in(given)
+    called = {ours: columns[ours] for ours in OF_TURNS if ours in columns}
+    found = _found_in(given, called)
     if not found and not wanted and any(str(name) != str(name).lower() for name in record):
         given = {str(name).lower(): value for name, value in record.items()}
-        found = _found_in(given)
+        found = _found_in(given, called)
     if not found:
         raise UnusableError("no_conversation", _nothing(record, given, wanted))
-    called = {ours: columns[ours] for ours in OF_TURNS if ours in columns}
     if not called:
         return found
     turns = [renamed(turn, called) if isinstance(turn, Mapping) else turn for turn in found.turns]
@@ -138,8 +138,8 @@ def ends_answered(found: Found) -> bool:
 # ------------------------------------------------------------------------------------------------------------------------- records
 
 
-def _found_in(record: Mapping[str, Any]) -> Found | None:
-    """The turns of a record; a list that doesn't look like turns only where there is nothing else."""
+def _found_in(record: Mapping[str, Any], called: Mapping[str, str]) -> Found | None:
+    """The turns of a record; a list that doesn't look like turns only where there is nothing else. called: what a turn's fields are called."""
     lists = (
         (name, turns)
         for name in LISTS
@@ -148,7 +148,7 @@ def _found_in(record: Mapping[str, Any]) -> Found | None:
     odd: Found | None = None
     for name, turns in lists:
         found = _in_field(name, turns)
-        if turns and _is_turn(turns[0], found):
+        if turns and _is_turn(turns[0], found, called):
             return found
         odd = odd or found
     nodes = record.get("mapping")
@@ -157,10 +157,13 @@ def _found_in(record: Mapping[str, Any]) -> Found | None:
     return _alone(record) or odd
 
 
-def _is_turn(turn: Any, found: Found) -> bool:
-    return (
-        any(name in turn for name in found.who) if isinstance(turn, Mapping) else found.users and isinstance(turn, str)
-    )
+def _is_turn(turn: Any, found: Found, called: Mapping[str, str]) -> bool:
+    if not isinstance(turn, Mapping):
+        return found.users and isinstance(turn, str)
+    if found.who[0] in turn:
+        return True
+    who = called["role"].partition(".")[0].lower() if "role" in called else None
+    return any(name == who or name in found.who for name in (str(name).lower() for name in turn))
 
 
 def _in_field(name: str, turns: list[Any]) -> Found:

@@ -157,6 +157,7 @@ def test_a_conversation_in_any_shape_and_file_has_the_same_turns_and_id(
         ({"prompt": '["One?", "Two?"]'}, ['["One?", "Two?"]']),
         ({"prompt": "Why?", "messages": [{"role": "user", "content": "The whole?"}]}, ["The whole?"]),
         ({"prompt": "Why?", "turns": 3, "items": ["x"], "conversations": []}, ["Why?"]),
+        ({"prompt": "Why?", "messages": [{"Role": "User", "Content": "The whole?"}]}, ["The whole?"]),
         ({"turns": [{"content": "One?"}], "cluster": "x"}, ["One?"]),
         ({"chat_messages": [{"sender": "human", "text": "Why?", "attachments": []}]}, ["Why?"]),
         ({"conversation_a": None, "conversation_b": [{"role": "user", "content": "Why?"}]}, ["Why?"]),
@@ -208,7 +209,8 @@ def test_a_turn_under_other_names_is_told_how_to_map_them() -> None:
         match=r"turn 1 has none of the fields role, .*; its fields are: words; .*`columns: {role: FIELD}`",
     ):
         asked_in({"messages": [{"words": "x", "A SECRET": 1}]})
-    assert asked_in({"messages": [{"words": "x", "party": {"is": "user"}}]}, role="party.is", content="words") == ["x"]
+    record = {"messages": [{"words": "x", "party": {"is": "user"}}], "prompt": "another"}
+    assert asked_in(record, role="party.is", content="words") == ["x"]
 
 
 def test_what_chatgpt_hides_is_no_turn_and_without_a_current_node_the_last_replies_are_read() -> None:
