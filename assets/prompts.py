@@ -44,7 +44,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         STAGE,
         schema.CONVERSATIONS,
         expectations.CONVERSATIONS,
-        "3",
+        "4",
         modules=("pipeline.prompts.sources",),
         parts=(*wanted.sources, *wanted.sources.values()),
     ).asset
@@ -58,7 +58,9 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         for report in reports:
             context.log.info(
                 f"Source {report.source}: {report.records} records were read, {report.kept} conversations were kept; {report.end}"
+                + (f"; the first that can't be read is {report.unread}" if report.unread else "")
             )
+        sources.refuse_unread(reports)
         return Made(
             folder=staged,
             views=expectations.conversation_views(shape.roles, reports),

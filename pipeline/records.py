@@ -602,24 +602,31 @@ def any_records(path: Path) -> Iterator[tuple[int | None, Any]]:
 
 
 def _any_json(path: Path) -> Iterator[tuple[int, Any]]:
+    members = members_of(path)
+    yield from json_list(path, members=members) if members else _json_lines_of(path)
+
+
+def members_of(path: Path) -> str | None:
+    """Where the records of a JSON file stand, as ijson names it: in one list, or in that of a field of HOLDERS; None where they are lines.
+
+    Raises FileError for one object without such a field, where the file's name says that it is no lines.
+    """
     with Bytes(path) as stream:
         start = stream.read(1 << 16)
     start = start.removeprefix(BOM).lstrip()
     line, newline, rest = start.partition(b"\n")
     if (newline and rest.strip() and _is_json(line)) or (not newline and start[:1] not in (b"[", b"{")):
-        yield from _json_lines_of(path)
-    elif start[:1] == b"[":
-        yield from json_list(path)
-    elif holder := _holder(path):
-        yield from json_list(path, members=f"{holder}.item")
-    elif not newline or _is_json(line):  # one line, or one longer than was looked at
-        yield from _json_lines_of(path)
-    elif path.name.lower().removesuffix(".gz").removesuffix(".zst").endswith(".json"):
-        raise FileError(
-            f"{path}: is one JSON object, not a list of records, lines of them, or an object with a field {', '.join(HOLDERS)}"
-        )
-    else:
-        yield from _json_lines_of(path)
+        return None
+    if start[:1] == b"[":
+        return "item"
+    if holder := _holder(path):
+        return f"{holder}.item"
+    lines = not path.name.lower().removesuffix(".gz").removesuffix(".zst").endswith(".json")
+    if lines or not newline or _is_json(line):  # one line, or one longer than was looked at
+        return None
+    raise FileError(
+        f"{path}: is one JSON object, not a list of records, lines of them, or an object with a field {', '.join(HOLDERS)}"
+    )
 
 
 def _json_lines_of(path: Path) -> Iterator[tuple[int, Any]]:

@@ -36,7 +36,7 @@ CONVERSATIONS = (
          {"column": "role", "value_set": ["user"]}, view="turns"),
     Rule("every_source", "Every source gives at least one conversation. If one gives none, check its files and their form.",
          "ExpectColumnValuesToBeBetween", {"column": "kept", "min_value": 1}, view="sources"),
-    Rule("well_formed", "At most one record in ten of a source is malformed. If more are, check that it is in ShareGPT, OpenAI or WildChat form.",
+    Rule("well_formed", "At most one record in ten of a source is malformed. If more are, check its form (docs/own-data.md).",
          "ExpectColumnValuesToBeBetween", {"column": "malformed_share", "max_value": 0.1}, view="sources"),
     Rule("no_fault", "Every file of a source is read to its end. If a fault stops the reading, mend the file or remove it from the source.",
          "ExpectColumnValuesToBeNull", {"column": "fault"}, view="sources"),

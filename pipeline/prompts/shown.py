@@ -37,6 +37,7 @@ def conversations(
     ]  # fmt: skip
     return {
         "records read by source": whole(pa.Table.from_pylist(read)),
+        "what was decided of them": whole(decisions(reports)),
         "records set aside by reason": counts(rejected["reason"], "reason"),
         "samples of records set aside": Rows(first_of_each(rejected, "reason"), 30),
         "flags set by sources": counts(shape.flags, "flag"),
@@ -45,6 +46,21 @@ def conversations(
         ),
         "samples": shape.samples,
     }
+
+
+def decisions(reports: Sequence[ReadReport]) -> pa.Table:
+    """What the reader decided: a row a source and decision, with how many records (of HTML: turns) it concerns; null for a mapping."""
+    rows: list[tuple[str, str, int | None]] = []
+    for r in reports:
+        rows += [(r.source, f"`{ours}` is the field {theirs}", None) for ours, theirs in r.columns.items()]
+        rows += [(r.source, "records read", r.records), (r.source, "conversations kept", r.kept)]
+        rows += [(r.source, f"kept, in the shape {shape}", n) for shape, n in r.shapes.most_common()]
+        rows += [(r.source, f"set aside: {reason}", n) for reason, n in r.reasons.most_common()]
+        rows += [(r.source, "turns made text from a scraper's HTML", r.html)] if r.html else []
+    columns = [
+        pa.array([row[n] for row in rows], type_) for n, type_ in enumerate((pa.string(), pa.string(), pa.int64()))
+    ]
+    return pa.table(columns, ["source", "decision", "records"])
 
 
 def candidates(kept: pa.Table, samples: pa.Table, made: Written, compared: Mapping[str, pa.Array]) -> dict[str, Shown]:

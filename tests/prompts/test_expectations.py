@@ -7,7 +7,8 @@ from pipeline.gate import Outcome, evaluate
 from pipeline.prompts import expectations
 from pipeline.prompts.sampling import draw
 from pipeline.prompts.schema import CONVERSATIONS, PROMPTS
-from pipeline.prompts.sources import ReadReport, UnusableError
+from pipeline.prompts.shapes import UnusableError
+from pipeline.prompts.sources import ReadReport
 from pipeline.rules import ROWS, Rule
 from pipeline.settings import FilesSource, PromptFilters, Prompts, Sample
 from tests.prompts.test_sampling import ids, pool_of

@@ -1,4 +1,6 @@
+import csv
 import gzip
+import io
 import json
 import random
 from collections.abc import Mapping
@@ -11,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.prompts import sources
+from pipeline.prompts import shown, sources
 from pipeline.prompts.schema import CONVERSATIONS, REJECTED_RECORDS
-from pipeline.prompts.sources import ReadReport, SourceError, UnusableError, read_source, user_turns
+from pipeline.prompts.shapes import UnusableError, turns_of, user_turns
+from pipeline.prompts.sources import ReadReport, SourceError, read_source, refuse_unread
 from pipeline.settings import FilesSource, HubSource, ShareGPTSource
 
 USER, ANSWER = "What is a prime number?", "SECRET ANSWER OF AN ASSISTANT"
@@ -230,7 +233,7 @@ def test_malformed_records_are_set_aside_with_number_and_reason_and_the_rest_goe
     assert rejected.schema == REJECTED_RECORDS
     assert (
         rejected["detail"].to_pylist()[1]
-        == "the record has none of the fields conversations, messages, conversation; its fields are: text"
+        == "the record has no field of a conversation; its fields are: text; name the one that holds it in the source: `columns: {prompt: text}`"
     )
 
 
@@ -254,10 +257,136 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
     assert contents(read(tmp_path)[0]) == [["One?"], ["Two?"]]
 
 
-def test_a_json_file_that_is_no_list_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text(json.dumps(sharegpt(USER)))
-    with pytest.raises(SourceError, match=r"a\.json: is not a JSON list of records; name .* \.jsonl"):
+def test_json_may_be_a_list_lines_an_object_with_a_list_or_one_record(tmp_path: Path) -> None:
+    records = [sharegpt("One?"), sharegpt("Two?")]
+    lines = "\n".join(map(json.dumps, records))
+    for name, text in (
+        ("list.jsonl", json.dumps(records, indent=1)),
+        ("lines.json", lines),
+        ("held.json", json.dumps({"about": {"n": 2}, "data": records}, indent=1)),
+        ("lone.json", json.dumps({"records": records})),
+    ):
+        (tmp_path / name).write_text(text)
+        assert contents(read(tmp_path / name)[0]) == [["One?"], ["Two?"]], name
+    for indent in (None, 1):
+        (tmp_path / "one.json").write_text(json.dumps(records[0], indent=indent))
+        assert contents(read(tmp_path / "one.json")[0]) == [["One?"]]
+
+
+def test_a_json_file_that_is_nothing_of_these_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"conversations":\n[')
+    with pytest.raises(
+        SourceError, match=r"a\.json: is neither a JSON list of records, nor one in a field data, .* nor one record"
+    ):
         read(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding", "mark"),
+    [("a.csv", "utf-8-sig", ","), ("a.csv", "utf-16", ";"), ("a.csv.gz", "cp1252", ";"), ("a.tsv.zst", "utf-8", "\t")],
+)
+def test_csv_has_prompts_or_conversations_in_its_cells(tmp_path: Path, name: str, encoding: str, mark: str) -> None:
+    turns = sharegpt("Who wrote Émile?", "When?")["conversations"]
+    rows = [
+        ["prompt", "conversations"],
+        ["Où est la gare?", ""],
+        ["", json.dumps(turns, ensure_ascii=False)],
+        ["a", "b", "c"],
+    ]
+    text = io.StringIO()
+    csv.writer(text, delimiter=mark).writerows(rows)
+    plain = text.getvalue().encode(encoding)
+    pack = {".gz": gzip.compress, ".zst": lambda text: pa.compress(text, codec="zstd", asbytes=True)}
+    (tmp_path / name).write_bytes(pack.get(Path(name).suffix, bytes)(plain))
+    table, report = read(tmp_path / name)
+    assert contents(table) == [["Où est la gare?"], ["Who wrote Émile?", "When?"]]
+    assert [r for _, r in reasons(report)] == ["bad_row"]
+
+
+def test_csv_that_is_cut_or_has_no_header_is_told(tmp_path: Path) -> None:
+    whole = gzip.compress(b"prompt\n" + b"".join(b"Question %d?\n" % n for n in range(50_000)))
+    (tmp_path / "a.csv.gz").write_bytes(whole[: len(whole) // 2])
+    _, report = read(tmp_path / "a.csv.gz")
+    assert str(report.cut).startswith("a.csv.gz breaks off after ")
+    (tmp_path / "b.csv").write_text("A SECRET of theirs,A SECRET of theirs\n1,2\n")
+    with pytest.raises(SourceError, match=r"b\.csv: a column appears twice"):
+        read(tmp_path / "b.csv")
+
+
+def test_what_is_said_of_a_line_names_no_field_that_could_be_text(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(
+        '{"A SECRET": 1, "A SECRET": 2}\n{"prompt": 1, "prompt": 2}\n{"prompt": "Why?"}\n'
+    )
+    _, report = read(tmp_path / "a.jsonl")
+    assert [r["detail"] for r in report.rejected_table().to_pylist()] == [
+        "the line is not JSON: a field appears twice",
+        "the line is not JSON: field prompt appears twice",
+    ]
+
+
+def of_columns(path: Path, **columns: str) -> tuple[pa.Table, ReadReport]:
+    table, (report,) = conversations(
+        {"ours": FilesSource(kind="files", path=str(path), licence="MIT", columns=columns)}
+    )
+    return table, report
+
+
+def test_fields_under_other_names_are_mapped_and_no_other_is_looked_at(tmp_path: Path) -> None:
+    lines = [{"party": "User", "said": {"words": "One?"}}, {"party": "Bot", "said": {"words": ANSWER}}]
+    path = write(tmp_path / "a.jsonl", [{"log": {"lines": lines}, "question_text": "Two?", "prompt": "Three?"}])
+    assert contents(of_columns(path, messages="log.lines", role="party", content="said.words")[0]) == [["One?"]]
+    table, report = of_columns(path, prompt="question_text")
+    assert contents(table) == [["Two?"]]
+    assert report.columns == {"prompt": "question_text"}
+    _, report = of_columns(path, prompt="nowhere")
+    assert str(report.unread).startswith(
+        "record 1 of a.jsonl: the record has none of the fields that `columns` names for prompt; its fields are: log"
+    )
+
+
+def test_columns_of_a_hub_data_set_are_mapped(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", [{"question_text": USER}])
+    table, _ = conversations(
+        {"h": HubSource(kind="hub", id=str(tmp_path), licence="MIT", columns={"prompt": "question_text"})}
+    )
+    assert contents(table) == [[USER]]
+
+
+def test_a_source_that_cannot_be_read_is_refused_with_its_fields_and_what_to_do(tmp_path: Path) -> None:
+    odd = {"id": 1, "question_text": "A SECRET of theirs?", "A SECRET": 2, "label": "x"}
+    _, report = read(write(tmp_path / "a.jsonl", [odd, odd]))
+    with pytest.raises(SourceError) as refused:
+        refuse_unread([report])
+    assert str(refused.value) == (
+        "none of the 2 records of the source ours holds a conversation that can be read; record 1 of a.jsonl: the record has no field of a "
+        "conversation; its fields are: id, question_text, label; name the one that holds it in the source: `columns: {prompt: question_text}` "
+        "(docs/own-data.md has the shapes that are read)"
+    )
+    refuse_unread([read(write(tmp_path / "b.jsonl", [odd, sharegpt(USER)]))[1]])
+
+
+def test_a_scrapers_html_is_made_text_and_counted_and_a_question_about_html_keeps_its_tags(tmp_path: Path) -> None:
+    asked = ["<p>Why is the sky &lt;blue&gt;?</p>", "How do I centre a <div>?", "<div class='box'><p>x</p></div>"]
+    table, report = read(write(tmp_path / "a.jsonl", [sharegpt(a) for a in asked]))
+    assert contents(table) == [["Why is the sky <blue>?"], [asked[1]], [asked[2]]]
+    assert report.html == 1
+
+
+def test_what_the_reader_decided_is_counted_and_shown(tmp_path: Path) -> None:
+    records = [sharegpt(USER), sharegpt(USER), openai("<p>Two?</p>"), {"prompt": "Three?"}, {"other": 1}]
+    _, report = read(write(tmp_path / "a.jsonl", records))
+    report.columns = {"prompt": "words"}
+    assert [(row["decision"], row["records"]) for row in shown.decisions([report]).to_pylist()] == [
+        ("`prompt` is the field words", None),
+        ("records read", 5),
+        ("conversations kept", 3),
+        ("kept, in the shape conversations: from, value", 1),
+        ("kept, in the shape messages: role, content", 1),
+        ("kept, in the shape prompt", 1),
+        ("set aside: repeated", 1),
+        ("set aside: no_conversation", 1),
+        ("turns made text from a scraper's HTML", 1),
+    ]
 
 
 def test_a_glob_takes_matching_files_and_a_folder_all_below_it(tmp_path: Path) -> None:
@@ -333,9 +462,9 @@ def test_user_turns_are_those_of_a_plain_filter_or_the_record_is_refused(turns: 
     spoken = [role for role, _ in turns if role != "system"]
     if not spoken or spoken[0] == "gpt":
         with pytest.raises(UnusableError):
-            user_turns(record)
+            user_turns(turns_of(record))
     else:
-        assert user_turns(record) == [text for role, text in turns if role == "human"]
+        assert user_turns(turns_of(record)).turns == [text for role, text in turns if role == "human"]
 
 
 @pytest.mark.parametrize("ending", ["json.gz", "jsonl.gz", "json.zst", "jsonl.zst"])
@@ -368,7 +497,7 @@ def test_a_role_that_is_a_text_is_not_repeated_in_the_report(tmp_path: Path) -> 
     _, report = read(write(tmp_path / "a.jsonl", odd))
     assert [r["detail"] for r in report.rejected_table().to_pylist()] == [
         "turn 1: `role` is a str, which is not a known role",
-        "the record has none of the fields conversations, messages, conversation; its fields are: ",
+        "the record has no field of a conversation; its fields are: ; name the one that holds it in the source: `columns: {prompt: FIELD}`",
         "turn 1: `role` is 'narrator', which is not a known role",
     ]
 

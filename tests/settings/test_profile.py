@@ -53,6 +53,12 @@ def test_a_wrong_key_is_refused_with_file_line_place_and_what_is_allowed(tmp_pat
         ),
         ("prompts:\n  sources:\n    hub: {kind: hub, licence: x}", 4, "prompts.sources.hub.id", "is missing"),
         ("annotations:\n  desk: {kind: simulatd}", 3, "annotations.desk", "'simulated', 'files'"),
+        (
+            "prompts:\n  sources:\n    ours: {kind: files, path: a.csv, licence: x, columns: {promt: q}}",
+            4,
+            "prompts.sources.ours.columns",
+            "a conversation has no field promt; it has conversations, messages, turns, prompt, role, content",
+        ),
         ("benchmarks:\n  b: {kind: hub, form: rm_bensh}", 3, "benchmarks.b.form", "'rewardbench2', 'rm_bench'"),
         (
             "benchmarks:\n  b: {kind: hub, id: me/pairs}",
