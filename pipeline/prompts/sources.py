@@ -26,6 +26,7 @@ from pipeline.records import (
     BOM,
     HOLDERS,
     LONGEST,
+    SHEETS,
     Bytes,
     FileError,
     Unreadable,
@@ -230,7 +231,7 @@ def _files(pattern: str) -> list[Path]:
     path = path if path.is_absolute() else PROJECT / path
     anchor = Path(path.anchor)
     found = path.rglob("*") if path.is_dir() else anchor.glob(str(path.relative_to(anchor)))
-    files = sorted(p for p in found if p.is_file() and p.name.lower().endswith(tuple(_READERS)))
+    files = sorted(p for p in found if p.is_file() and p.name.lower().endswith(tuple(_READERS)) and p.name[0] != "~")
     if not files:
         raise SourceError(
             f"there are no conversation files in {path}; give a file, a folder or a glob of {', '.join(sorted(_READERS))}"
@@ -352,6 +353,7 @@ _PACKED = ("", ".gz", ".zst")
 _READERS = {
     **{f".{name}{packed}": _read_json for name in ("json", "jsonl") for packed in _PACKED},
     **{f".{name}{packed}": _read_csv for name in ("csv", "tsv") for packed in _PACKED},
+    **dict.fromkeys(SHEETS, _read_csv),
     ".parquet": _read_parquet,
 }
 

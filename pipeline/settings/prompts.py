@@ -30,7 +30,7 @@ class ShareGPTSource(Section):
 
 
 class FilesSource(Section):
-    """Conversation files in the shapes of docs/own-data.md: JSON, JSONL, CSV, TSV (.gz, .zst), Parquet; a file, a folder, or a glob."""
+    """Conversation files in the shapes of docs/own-data.md: JSON, JSONL, CSV, TSV (.gz, .zst), Parquet, workbooks; a file, a folder, or a glob."""
 
     kind: Literal["files"]
     path: str = Field(description="a file, a folder, or a glob")

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openpyxl import Workbook
 
 from pipeline.prompts import shown, sources
 from pipeline.prompts.schema import CONVERSATIONS, REJECTED_RECORDS
@@ -303,6 +304,18 @@ def test_csv_has_prompts_or_conversations_in_its_cells(tmp_path: Path, name: str
     assert [r for _, r in reasons(report)] == ["bad_row"]
 
 
+def test_a_workbook_has_a_prompt_a_row_and_what_excel_leaves_beside_it_is_none(tmp_path: Path) -> None:
+    book = Workbook()
+    assert book.active is not None
+    for row in (["No.", "Prompt"], [1, "Why is the sky blue?"], [2, None], [3, "And at night?"]):
+        book.active.append(row)
+    book.save(tmp_path / "faq.xlsx")
+    (tmp_path / "~$faq.xlsx").write_bytes(b"lock")
+    table, report = read(tmp_path)
+    assert contents(table) == [["Why is the sky blue?"], ["And at night?"]]
+    assert [number for number, _ in reasons(report)] == [3]
+
+
 def test_csv_that_is_cut_or_has_no_header_is_told(tmp_path: Path) -> None:
     whole = gzip.compress(b"prompt\n" + b"".join(b"Question %d?\n" % n for n in range(50_000)))
     (tmp_path / "a.csv.gz").write_bytes(whole[: len(whole) // 2])
@@ -398,7 +411,7 @@ def test_a_glob_takes_matching_files_and_a_folder_all_below_it(tmp_path: Path) -
 
 
 def test_a_place_without_conversation_files_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"no conversation files in .*\.json, \.json\.gz, .*\.jsonl\.zst, \.parquet"):
+    with pytest.raises(SourceError, match=r"no conversation files in .*\.json, \.json\.gz, .*\.jsonl\.zst, .*\.parquet"):
         read(tmp_path)
 
 
