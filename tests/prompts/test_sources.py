@@ -411,7 +411,9 @@ def test_a_glob_takes_matching_files_and_a_folder_all_below_it(tmp_path: Path) -
 
 
 def test_a_place_without_conversation_files_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"no conversation files in .*\.json, \.json\.gz, .*\.jsonl\.zst, .*\.parquet"):
+    with pytest.raises(
+        SourceError, match=r"no conversation files in .*\.json, \.json\.gz, .*\.jsonl\.zst, .*\.parquet"
+    ):
         read(tmp_path)
 
 

@@ -1,0 +1,141 @@
+"""Settings of alignment: the methods by which policies are tuned with the rewards, one policy each."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.settings.checkpoints import Sampling
+from pipeline.settings.recipes import Lora
+from pipeline.settings.section import Name, Section, Share
+from pipeline.vocabulary import Attribute
+
+Level = Annotated[int, Field(ge=0, le=4)]
+
+
+class Tuning(Section):
+    """What every method that trains says: where it starts, and its optimisation by AdamW at a constant rate."""
+
+    learning_rate: float = Field(gt=0, description="learning rate, constant after the warm-up")
+    warmup_steps: int = Field(0, ge=0, description="steps until the learning rate is at its highest")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
+    batch_size: int = Field(ge=1, description="conversations, pairs or prompts in an optimiser step")
+    micro_batch_tokens: int = Field(4096, ge=1, description="largest number of tokens in a forward pass")
+    max_tokens: int = Field(
+        4096, ge=8, description="largest number of tokens of a conversation; a longer one is left out"
+    )
+    evaluations: int = Field(4, ge=1, description="evaluations on the held-out prompts during training")
+    precision: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto", description="type to compute in; auto: bfloat16 where the device has it, else float32"
+    )
+    lora: Lora | None = Field(None, description="low-rank adapters instead of all weights")
+
+
+class Samples(Section):
+    """Responses that a method draws from its policy, by the engine of the responses stage."""
+
+    prompts: int = Field(ge=1, description="number of prompts, drawn from the alignment data by the seed")
+    responses: int = Field(10, ge=2, description="responses to each prompt")
+    sampling: Sampling = Sampling(temperature=0.7, top_p=0.9)
+
+
+class Sft(Tuning):
+    """Supervised fine-tuning on conversations, TRL's (`SFTTrainer`); original: 2 epochs at 2e-6, batch 384 (method H)."""
+
+    kind: Literal["sft"]
+    checkpoint: Name = Field(description="model that it starts from, one of the profile's checkpoints")
+    epochs: int = Field(2, ge=1, description="passes over the conversations")
+
+
+class Dpo(Tuning):
+    """Direct preference optimisation, TRL's (`DPOTrainer`); original: 7 epochs at 2e-7, beta 1e-3, batch 128 (method H)."""
+
+    kind: Literal["dpo"]
+    start: Name = Field(description="method whose policy it starts from, and that is the reference")
+    epochs: int = Field(7, ge=1, description="passes over the pairs")
+    beta: float = Field(1e-3, gt=0, description="weight of the KL divergence to the reference")
+    losses: tuple[Literal["sigmoid", "hinge", "ipo", "robust", "sppo_hard", "aot", "apo_zero", "sft"], ...] = Field(
+        ("sigmoid",), min_length=1, description="losses of TRL's list that are added up"
+    )
+
+
+class IterativeDpo(Tuning):
+    """DPO on pairs of the policy's own samples, the best and the worst by the reward; original: 3 epochs at 9e-8, 20,000 prompts (method H)."""
+
+    kind: Literal["iterative_dpo"]
+    start: Name = Field(description="method whose policy it starts from, and that is the reference")
+    samples: Samples
+    epochs: int = Field(3, ge=1, description="passes over the pairs of a round")
+    beta: float = Field(1e-3, gt=0, description="weight of the KL divergence to the reference")
+    rounds: int = Field(1, ge=1, description="times that it samples, ranks and trains")
+
+
+class Ppo(Tuning):
+    """Proximal policy optimisation, our own; original: 64 steps of 128 at 1e-7, KL 3e-3, lambda 0.95, gamma 1, clip 0.2 (method H, NeMo-Aligner)."""
+
+    kind: Literal["ppo"]
+    start: Name = Field(description="method whose policy it starts from, and that is the reference")
+    steps: int = Field(64, ge=1, description="rounds of sampling and training, `batch_size` prompts each")
+    kl: float = Field(
+        3e-3, ge=0, description="weight of the KL divergence to the reference in the reward of each token"
+    )
+    gae_lambda: Share = Field(0.95, description="lambda of generalised advantage estimation")
+    gamma: Share = Field(1.0, description="discount of later rewards")
+    clip: float = Field(0.2, gt=0, lt=1, description="how far a token's probability ratio counts from 1")
+    value_clip: float = Field(0.2, gt=0, description="how far a value counts from the old one")
+    value_learning_rate: float = Field(
+        1e-6, gt=0, description="learning rate of the value model, which starts from the reward model"
+    )
+    entropy: float = Field(0.0, ge=0, description="weight of the policy's entropy")
+    passes: int = Field(1, ge=1, description="times that a round's samples are trained on")
+    temperature: float = Field(1.0, gt=0, le=2, description="temperature that is sampled at")
+    max_new_tokens: int = Field(512, ge=1, description="largest number of tokens of a response")
+    unended: float = Field(-1.0, description="standardised reward of a response that doesn't end")
+
+
+class Rloo(Tuning):
+    """REINFORCE leave-one-out (arXiv 2402.14740), TRL's (`RLOOTrainer`)."""
+
+    kind: Literal["rloo"]
+    start: Name = Field(description="method whose policy it starts from, and that is the reference")
+    steps: int = Field(64, ge=1, description="optimiser steps, `batch_size` responses each")
+    kl: float = Field(3e-3, ge=0, description="weight of the KL divergence to the reference")
+    responses: int = Field(4, ge=2, description="responses to each prompt")
+    temperature: float = Field(1.0, gt=0, le=2, description="temperature that is sampled at")
+    max_new_tokens: int = Field(512, ge=1, description="largest number of tokens of a response")
+    unended: float = Field(-1.0, description="standardised reward of a response that doesn't end")
+
+
+class BestOfN(Section):
+    """No training: of so many responses of a policy that with the highest reward, the yardstick of the others."""
+
+    kind: Literal["best_of_n"]
+    start: Name = Field(description="method whose policy is sampled")
+    samples: Samples
+
+
+class SteerLm(Tuning):
+    """Attribute-conditioned supervised fine-tuning on conversations that the reward model has rated (arXiv 2310.05344)."""
+
+    kind: Literal["steerlm"]
+    checkpoint: Name = Field(description="model that it starts from, one of the profile's checkpoints")
+    epochs: int = Field(2, ge=1, description="passes over the conversations")
+    target: dict[Attribute, Level] = Field(
+        {"helpfulness": 4, "correctness": 4, "coherence": 4, "complexity": 2, "verbosity": 2},
+        description="levels that are asked for in use (HelpSteer2, section 4)",
+    )
+
+
+class SteerLm2(Tuning):
+    """SteerLM 2.0, our own: the policy approaches P(y|a,x) as Bayes has it (HelpSteer2, appendix H; NeMo-Aligner); original: 2 epochs at 1e-7."""
+
+    kind: Literal["steerlm2"]
+    start: Name = Field(description="method of the kind steerlm or steerlm2, whose policy is sampled and trained on")
+    unconditional: Name = Field(description="method of the kind sft whose policy is P(y|x)")
+    samples: Samples
+    epochs: int = Field(2, ge=1, description="passes over the prompts")
+    concentration: float = Field(
+        24.0, gt=0, description="alpha + beta of the Beta distribution of a rating, scaled to 0 to 1"
+    )
+
+
+Method = Annotated[Sft | Dpo | IterativeDpo | Ppo | Rloo | BestOfN | SteerLm | SteerLm2, Field(discriminator="kind")]
