@@ -225,7 +225,7 @@ class Policy(NamedTuple):
         return means([figures_of(*pair) for pair in zip(groups, self.log_q(groups), strict=True)])
 
     def step(self, groups: Sequence[Group]) -> dict[str, float]:
-        """Gradients of the mean over groups of `loss_of`: b first, without gradient, then the weighted log-probabilities; `figures`."""
+        """Gradients of the mean over groups of `loss_of`: b first, without gradient or dropout, then the log-probabilities; `figures`."""
         log_q = self.log_q(groups)
         weights = torch.cat([group.weights for group in groups]) / len(groups)
         base = torch.cat([baseline(q, group.proposal) for q, group in zip(log_q, groups, strict=True)]) / len(groups)

@@ -232,6 +232,17 @@ def test_a_training_that_is_cut_off_goes_on_and_ends_with_the_same_weights(tmp_p
     )
 
 
+def test_the_learning_rate_rises_to_its_height_in_the_warm_up(tmp_path: Path) -> None:
+    """AdamW's first step moves each weight by the learning rate, whatever the gradient."""
+    for warmup, rate in ((0, 3e-3), (3, 1e-3)):
+        model = llama(0, 9)
+        before = torch.cat([p.detach().flatten() for p in model.parameters()])
+        method = METHOD.model_copy(update={"epochs": 1, "warmup_steps": warmup})
+        train(model, [group_of(n) for n in range(2)], [], method, 0, tmp_path / str(warmup), quiet)
+        moved = torch.cat([p.detach().flatten() for p in model.parameters()]) - before
+        assert float(moved.abs().max()) == pytest.approx(rate, rel=1e-3)
+
+
 def test_the_order_of_prompts_is_by_seed_and_epoch_alone() -> None:
     steps = plan(7, 3, 2, 4)
     assert [len(step) for step in steps] == [3, 3, 1, 3, 3, 1]
