@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.draws import seeds, uniforms
+from pipeline.models.conditions import system_message
 from pipeline.responses.schema import PLAN, REQUESTS, RESPONSE_PAIRS, RESPONSES
 from pipeline.settings import Generator
-from pipeline.vocabulary import ATTRIBUTES, MESSAGES
+from pipeline.vocabulary import MESSAGES
 
 OF_A_PAIR = [
     *(name for name in RESPONSE_PAIRS.names if name not in ("position", "messages")),
@@ -94,10 +95,8 @@ def requests_of(plan: pa.Table, contexts: pa.Table, generators: Mapping[str, Gen
 
 
 def system_of(generator: Generator) -> str:
-    """A generator's system message: its prompt, and the attribute values that it is asked for, in SteerLM's form (method: F2)."""
-    wanted = ",".join(f"{a}:{generator.attributes[a]}" for a in ATTRIBUTES if a in generator.attributes)
-    asked = f"Write a response with these attribute values, each from 0 to 4: {wanted}" if wanted else ""
-    return "\n\n".join(filter(None, (generator.system_prompt, asked)))
+    """A generator's system message: its prompt, and the attribute values that it is asked for."""
+    return system_message(generator.system_prompt, generator.attributes)
 
 
 def pair_responses(plan: pa.Table, contexts: pa.Table, responses: pa.Table) -> tuple[pa.Table, pa.Table]:
