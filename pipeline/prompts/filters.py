@@ -205,7 +205,7 @@ def _judged(conversations: pa.RecordBatch, filters: PromptFilters, seed: int, de
     lengths = pc.utf8_length(pc.binary_join(drawn, "\n"))
     too_long = pc.greater(lengths, filters.max_characters)
     drawn = _cut(drawn, too_long)
-    masked, personal = masked_turns(drawn)
+    masked, personal = masked_turns(drawn, filters.phone_regions)
     turns = masked if filters.personal_data == "mask" else drawn
     texts = pc.binary_join(turns, "\n")
     flags = [own + personal.get(row, []) for row, own in enumerate(conversations["flags"].to_pylist())]
