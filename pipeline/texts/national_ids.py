@@ -69,7 +69,7 @@ NUMBERS = (
     Number("pt.nif", plain=r"\d{3} ?\d{3} ?\d{3}", word=r"\bnif\b|contribuinte"),
     Number("ro.cnp", plain=r"\d{13}", word=r"\bcnp\b|cod numeric"),
     Number("ru.inn", plain=r"\d{12}", word=r"\bинн\b"),
-    Number("se.personnummer", own=r"(?:19|20)?\d{6}[-+]\d{4}", plain=r"(?:19|20)?\d{10}", word="personn(?:ummer|r)|samordningsnummer"),
+    Number("se.personnummer", plain=r"(?:19|20)?\d{6}[-+]?\d{4}", word=rf"personn(?:ummer|r)|\bpnr\b|samordningsnummer|{ANY_ID}"),
     Number("th.pin", own=r"\d-\d{4}-\d{5}-\d\d-\d", plain=r"\d{13}", word="บัตรประชาชน|เลขประจำตัว|thai id"),
     Number("tr.tckimlik", plain=r"\d{11}", word=rf"\bt\.? ?c\.? ?(?:kimlik|no)|tckn|{ANY_ID}"),
     Number("ua.rntrc", plain=r"\d{10}", word=r"\bіпн\b|рнокпп|ідентифікаційн"),

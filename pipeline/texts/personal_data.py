@@ -82,7 +82,7 @@ CARD_NUMBER = re.compile(
 )
 """Visa, Mastercard, American Express, Diners Club, JCB, Discover, UnionPay: first digits and lengths (ISO/IEC 7812 ranges as published)."""
 
-IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?:[ .\u00a0\u2010-\u2013-]?[A-Za-z0-9]){11,30}")
+IBAN = re.compile(r"(?<![A-Za-z0-9])(?=([A-Za-z]{2}\d{2}(?:[ .\u00a0\u2010-\u2013-]?[A-Za-z0-9]){11,30}))")
 IBAN_DIGITS = 10
 """Fewest digits of an IBAN that is not in capitals: among words one in 97 would pass its check."""
 IBAN_LENGTHS = {
@@ -267,8 +267,8 @@ def luhn(digits: str) -> bool:
 
 def _ibans(text: str) -> Iterator[tuple[int, int]]:
     for match in IBAN.finditer(text):
-        length = IBAN_LENGTHS.get(match[0][:2].upper(), 99)
-        places = [n for n, c in enumerate(match[0]) if c.isalnum()]
+        length = IBAN_LENGTHS.get(match[1][:2].upper(), 99)
+        places = [n for n, c in enumerate(match[1]) if c.isalnum()]
         if len(places) < length:
             continue
         end = match.start() + places[length - 1] + 1

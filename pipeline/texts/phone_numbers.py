@@ -11,9 +11,10 @@ from functools import lru_cache
 
 from pipeline.settings import PHONE_REGIONS
 
-NEAR, FAR, AFTER, OTHER = 45, 100, 25, 30
+NEAR, FAR, CLOSE, AFTER, OTHER = 45, 100, 30, 25, 30
 """Characters before a number in which a word may say what it is; the same of a number that begins as telephone numbers do, with 0 or a bracket,
-and stands in groups; characters after either, within its sentence; characters before it in which a word may say that it is something else."""
+and stands in groups; and of mere digits, nearly all of which are a subscriber's somewhere. Characters after a number, within its sentence, in
+which a word may say it, and before it in which one may say that it is something else."""
 
 FORMS = {
     "US": re.compile(
@@ -38,7 +39,7 @@ DATE = re.compile(
 )
 DECIMALS = re.compile(r"\d\.\d+ \d|\d \d+\.\d")
 FEWEST, MOST, GROUPS, BESIDE = 8, 13, 6, 2
-"""Fewest and most digits of a number in national form, most groups of digits, and most groups at an end of it that may be something else."""
+"""Fewest and most digits of a number in national form after its 0, most groups of them, and most groups at an end that may be something else."""
 
 _WORDS = (
     # English
@@ -84,7 +85,8 @@ OTHER_WORDS = _any_of(
     r"orders? invoices? receipts? ref refs references? isbns? issns? ean upc imei sku asin items? lots? batch accounts? acct a/c tracking "
     r"parcels? tickets? case cases serial models? part parts catalogue? zip postcode po id version code policy claim licen[cs]e plate flight "
     r"price cost population votes? scores? total sum amount report patents? barcode timestamp customer member(?:ship)? vat iban card "
-    r"passport ssn tax article commandes? factures? r[ée]f colis bestell\w* auftrag\w* rechnung\w* sendung\w* kunden\w* aktenzeichen konto\w* "
+    r"passport ssn tax article created times? unix epoch seed token size length count views followers subscribers bytes rows seconds "
+    r"commandes? factures? r[ée]f colis bestell\w* auftrag\w* rechnung\w* sendung\w* kunden\w* aktenzeichen konto\w* "
     r"pedidos? facturas? cuenta expediente encomenda fatura\w* conta ordine fattura conto bestelling\w* factuur\w* rekening\w* zamówieni\w* "
     r"faktur\w* sipariş\w* hesap заказ\w* сч[её]т\w* замовлен\w* рахун\w* pesanan resi đơn\shàng tài\skhoản",
     "订单 訂單 发票 账号 帐号 注文 口座 주문 계좌 คำสั่งซื้อ บัญชี ऑर्डर खाता سفارش حساب طلب",
@@ -111,7 +113,7 @@ def find_phones(text: str, regions: Sequence[str] = PHONE_REGIONS) -> Iterator[t
     for match in NATIONAL.finditer(text):
         if DATE.match(match[0]) or DECIMALS.search(match[0]):
             continue
-        reach = FAR if match[0][0] in "(0" and not match[0].isdecimal() else NEAR
+        reach = CLOSE if match[0].isdecimal() else FAR if match[0][0] in "(0" else NEAR
         told = match.start() - end < NEAR or _told(text, *match.span(), reach)
         part = next((p for p in _parts(match[0]) if _as_written_in(match[0][slice(*p)], regions)), None) if told else None
         if part:
@@ -137,12 +139,12 @@ def _shortened(number: str) -> Iterator[str]:
 
 def _parts(number: str) -> Iterator[tuple[int, int]]:
     """Beginning and end of what may be a number in national form: the whole, then without groups of digits at its end or its beginning."""
-    groups = [m.span() for m in re.finditer(r"\(?\d+", number)]
+    groups = [m.span() for m in re.finditer(r"\(?\d+", re.sub(r" 24/7\Z", "", number))]
     for first in range(min(len(groups), BESIDE + 1)):
         for last in range(len(groups), max(len(groups) - BESIDE, first + 1) - 1, -1):
             start, end = groups[first][0], groups[last - 1][1]
             start += number[start] == "(" and ")" not in number[start:end]
-            digits = sum(c.isdecimal() for c in number[start:end])
+            digits = sum(c.isdecimal() for c in number[start:end]) - (number[start : start + 1] == "0")
             single = sum(b - a == 1 for a, b in groups[first + 1 : last])
             if FEWEST <= digits <= MOST and last - first <= GROUPS and not single:
                 yield start, end
