@@ -73,7 +73,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
         STAGE,
         schema.CANDIDATES,
         expectations.CANDIDATES,
-        "4",
+        "5",
         modules=("pipeline.prompts.pool", "pipeline.benchmarks.loading"),
         parts=(
             wanted.filters,

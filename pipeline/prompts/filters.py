@@ -6,6 +6,7 @@ itself; a further one is an entry there and a module (docs/extending.md).
 """
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
@@ -19,7 +20,7 @@ import pyarrow.compute as pc
 from pipeline.draws import uniforms
 from pipeline.models.marks import WELL_KNOWN
 from pipeline.prompts.candidates import Candidates, Filter, Mask
-from pipeline.prompts.safety import IDENTITY, SHORT, UNSAFE
+from pipeline.prompts.safety import IDENTITY, QUOTED, SHORT, UNSAFE
 from pipeline.prompts.schema import CANDIDATES, REJECTED
 from pipeline.settings import Decontamination, PromptFilters
 from pipeline.texts.decontamination import overlaps
@@ -34,12 +35,33 @@ MULTI_TURN_CANDIDATES = 0.5
 
 NO_LANGUAGE = r"""https?://\S+|\d[\d.,:/-]*|(?:^|[\s(])["'“‘«„][^"'”’»“\n]{1,40}["'”’»“]"""
 """What says nothing of a text's language: numbers, addresses, a few words in quotation marks."""
+GUESS, SURE = 0.35, 0.6
+"""Probabilities of the likeliest language up to which a prompt may be English all the same: of any few words, and of a few names or a text with
+English words in it. Sentences of a language that is not English nearly all have more."""
+FEW_WORDS, NAME = 4, 4
+"""Most words of a prompt that are only a few, and letters from which on a word among them that is part of a name has a capital."""
+ENGLISH = re.compile(
+    r"(?i)\b(?:the|and|are|what|when|how|you|your|about|for|with|this|that|my|it|does|please|write|who|where|why|from|would|should|can|could|"
+    r"have|not|but|then|than|enough)\b"
+)
+ENGLISH_WORDS, ENGLISH_SHARE = 3, 0.1
+"""Fewest of ENGLISH, and their least share of all words, in a text that is taken for English against a guess; where the guess is English, one
+of them is enough."""
+WORD = re.compile(r"[^\W\d_]+")
+NOT_LATIN = re.compile(r"[^\W\d_A-Za-zÀ-ɏ]")
+LANGUAGES = 200
+"""More than the detector knows."""
 
 _NAMES = (
     r"java ?script|js|typescript|c\+\+|c#|c sharp|golang|php|kotlin|matlab|vba|bash|powershell|sql|html5?|css|angular|vue|node\.?js|"
     r"express\.?js|django|flask|fastapi|laravel|spring boot|pandas|numpy|pytorch|tensorflow|arduino|solidity|regex|haskell|perl|fortran|"
     r"cobol|erlang|elixir|clojure|ocaml|prolog|graphql|jquery|verilog|terraform|apps script|tailwind|bootstrap css|svelte|next\.?js"
 )
+_ONLY_LANGUAGES = (
+    r"java ?script|js|typescript|php|vba|html5?|css|sql|mysql|postgres(?:ql)?|powershell|golang|kotlin|matlab|haskell|fortran|cobol|jquery|"
+    r"lua|c\+\+|c#|node\.?js|graphql|terraform|numpy|pytorch"
+)
+"""Names that mean nothing else, so that no word of a task need stand beside them."""
 _ONLY_CODE = rf"\b(?:{_NAMES})(?:\W|$)"
 _LANGUAGES = (
     rf"\b(?:{_NAMES}|python|java|rust|ruby|swift|scala|react)(?:\W|$)"  # the further ones are everyday words as well
@@ -51,9 +73,10 @@ CODE = "|".join(
     f"(?:{pattern})"  # in a group, so that its flags end with it
     for pattern in [
         r"```",
-        r"(?m)^\s*(?:import|from)\s+[\w.]+(?:\s+import\b.*)?;?\s*$",
-        r"\bfrom\s+[\w.]+\s+import\b|\bimport\s+\w+\s+as\s+\w+",
-        r"(?:\bdef|\bfunction)\s+\w*\s*\(",
+        r"(?m)^\s*import\s+[\w.]+(?:\s+as\s+\w+)?;?\s*$|\bimport\s+\w+\s+as\s+(?:np|pd|plt|tf|sns|nn|sp|st|dt)\b",
+        r"(?m)\bfrom\s+[\w.]+\s+import\s+(?:[*(]|\w+(?:\s+as\s+\w+)?(?:\s*,\s*\w+(?:\s+as\s+\w+)?)*\s*(?:;|$))",
+        r"\bfrom\s+(?:\w+\.\w[\w.]*|os|sys|re|numpy|pandas|sklearn|torch|django|flask|typing|collections|datetime|matplotlib|tensorflow)\s+import\b",
+        r"(?:\bdef|\bfunction)\s+\w*\s*\(|\bfunction\(\w*[,)]|\bfunc\s*(?:\(\w+ \*?\w+\)\s*)?\w*\(",
         r"(?m)^\s*class\s+\w+\s*[(:{]",
         r"#include\s*[<\"]|#include\s*$",
         r"\b(?:public|private|protected)\s+(?:static\s+|async\s+)?(?:class|void|int|string|String|bool|IEnumerator)\b",
@@ -62,7 +85,7 @@ CODE = "|".join(
         r"(?i)</?(?:div|span|html|body|script|table|style|head|input|button)\b[^>]*>",
         r"\bconsole\.log\(|\bprint\(|\bprintf\(|\bSystem\.out\.|\bstd::|\bself\.\w+|\$\(document\)",
         r"(?m)[{;]\s*\n[^\n]*[{;]\s*\n",
-        r"=>\s*\{|\(\)\s*\{|\)\s*;\s",
+        r"=>\s*(?:\{|\w+[.(])|\(\)\s*\{|\)\s*;\s",
         rf"(?i){_LANGUAGES}[^.?!\n]{{0,60}}{_PIECES}",
         rf"(?i){_PIECES}[^.?!\n]{{0,40}}\b(?:in|using|with|for)\s+{_LANGUAGES}",
         rf"(?i){_VERBS}[^.?!\n]{{0,80}}(?:{_ONLY_CODE}|\b(?:in|using|with)\s+{_LANGUAGES})",
@@ -70,7 +93,18 @@ CODE = "|".join(
         rf"(?i)(?:{_VERBS}|\b(?:give|show|send) me\b|\bneed\b)(?: (?:me|us|a|an|the|some|my|working|sample|example|simple|short|clean)){{0,4}} "
         r"(?:source ?code|pseudo ?code|code)(?: (?:to|for|that|which|in|snippet|of)\b|\s*[.?!,:\n]|\s*$)",
         rf"(?i){_VERBS}[^.?!\n]{{0,40}}\b(?:unit tests?|integration tests?|rest(?:ful)? api|graphql schema|web ?scraper|docker ?file|make ?file|"
-        r"github actions?|(?:discord|telegram|slack|twitter) bot|(?:chrome|browser) extension|cron ?job|smart contract|stored procedure)\b",
+        r"github actions?|(?:discord|telegram|slack|twitter) bot|(?:chrome|browser) extension|cron ?job|smart contract|"
+        r"stored procedure|key ?logger|rootkit)\b",
+        rf"(?i)\b(?:in|using|with) (?:{_ONLY_LANGUAGES})(?:\W|$)|(?:^|\n)\s*(?:{_ONLY_LANGUAGES})(?:,? \w+)?\s*:\s|[!=]==|"
+        rf"\bregex(?:p|es)?\b|\bpcre\b",
+        r"(?i)\bgit (?:push|pull|clone|commit|merge|rebase|stash|checkout|branch|reset)\b|\b(?:crontab|docker ?file|"
+        r"docker compose|kubectl|tfvars|nginx)\b",
+        r"\b(?:Private|Public|End) (?:Sub|Function)\b|\bDim \w+ As\b|\bthis R (?:line|call|command|plot)\b|\b(?:export|"
+        r"import) (?:const|default|async)\b",
+        r"(?i)\b(?:on|in|with|my|under) (?:ubuntu|debian|centos|fedora|arch linux|linux)\b[^.?!\n]{0,80}\b(?:process|command|"
+        r"terminal|script|package|service|"
+        r"daemon|kernel|driver|mount|partition)|\b(?:process|command|script|package|service|daemon)\b[^.?!\n]{0,40}\b(?:on|in|"
+        r"under) (?:ubuntu|debian|linux)\b",
         r"(?i)\b(?:[a-z]+ )?(?:regex|regular expression)s? (?:that|to|for|which|matching)\b",
         r"(?i)\b(?:group by|order by) \w+(?:\.\w+)?\s*(?:;|,|$)|\bcount\(\*\)|\b(?:inner|left|right) join \w+ ",
         r"\|\s*(?:grep|awk|sed|wc|xargs|sort|uniq|head|tail|cut)\b|\bsudo \w+ \w+|\$ (?:cd|ls|git|npm|pip|docker) ",
@@ -78,7 +112,11 @@ CODE = "|".join(
         rf"(?i)\bhow (?:to|do|can|could|would|should)\b[^.?!\n]{{0,80}}\b(?:in|using|with) {_LANGUAGES}",
         r"(?i)\b(?:this|following|my|above|given|explain|below) (?:\w+ )?(?:piece of |block of |line of )?code"
         r"(?: (?:is|does|do|not|to|so|and|in|for|with|that|which|below|above|works?|block|snippet)\b|['’]s|\s*[:.?!,\n]|$)",
-        r"\b[A-Z]\w*(?:Error|Exception)\b|(?i:\berror: )",
+        r"\b[A-Z]\w*(?:Error|Exception)\b|\berror(?: |\[)?[A-Z]{1,4}\d{3,}",
+        r"(?i)\berror: ?(?:['\"`\[<]|cannot|can't|could ?n[o']t|expected|unexpected|undefined|un(?:known|able|resolved|declared)|no (?:such|module|"
+        r"matching)|failed|invalid|command|missing|module|use of|src|line \d|listen|object|\w+\.\w|\w+ is not)|\berror code:? (?:0x|\d)|"
+        r"\b(?:(?:compiler?|compilation|build|npm|syntax|type|runtime|script|latex|server|environment|this|the following|"
+        r"getting|get an) error|fatal):\s",
         r"(?i)\b(?:stack ?trace|traceback|syntaxerror|typeerror|nullpointerexception|segmentation fault)\b",
     ]
 )
@@ -111,7 +149,8 @@ def _asks_about_the_assistant(some: Candidates, wanted: PromptFilters) -> Mask:
         return _none(some)
     turns = some.turns.flatten()
     short = pc.if_else(pc.less_equal(pc.utf8_length(turns), SHORT), turns, "")
-    return _any(some.turns, pc.match_substring_regex(short, IDENTITY))
+    asked = pc.replace_substring_regex(short, QUOTED, r"\1")
+    return _any(some.turns, pc.match_substring_regex(asked, IDENTITY))
 
 
 def _has_personal_data(some: Candidates, wanted: PromptFilters) -> Mask:
@@ -205,7 +244,7 @@ def _judged(conversations: pa.RecordBatch, filters: PromptFilters, seed: int, de
     lengths = pc.utf8_length(pc.binary_join(drawn, "\n"))
     too_long = pc.greater(lengths, filters.max_characters)
     drawn = _cut(drawn, too_long)
-    masked, personal = masked_turns(drawn)
+    masked, personal = masked_turns(drawn, filters.phone_regions)
     turns = masked if filters.personal_data == "mask" else drawn
     texts = pc.binary_join(turns, "\n")
     flags = [own + personal.get(row, []) for row, own in enumerate(conversations["flags"].to_pylist())]
@@ -220,9 +259,8 @@ def _judged(conversations: pa.RecordBatch, filters: PromptFilters, seed: int, de
         flags[row] = sorted({"unsafe", *flags[row]})
     if filters.unsafe == "drop":
         reason[[row for row, own in enumerate(flags) if "unsafe" in own and not reason[row]]] = "unsafe"
-    languages, probabilities = _languages(texts, reason == "", detector)
-    other = (languages != filters.language) | ~(probabilities >= filters.language_floor)
-    reason[(reason == "") & other] = "language"
+    languages, probabilities, wanted = _languages(texts, reason == "", detector, filters)
+    reason[(reason == "") & ~wanted] = "language"
     columns = {
         "prompt_id": [prompt_id(t) for t in turns.to_pylist()],
         "conversation_id": conversations["conversation_id"],
@@ -301,12 +339,31 @@ def _matching(texts: pa.StringArray, pattern: str) -> Mask:
 
 
 def _languages(
-    texts: pa.Array, among: npt.NDArray[np.bool_], detector: Any
-) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.float64]]:
-    """ISO 639-1 code and probability of some rows; None and NaN for the others."""
+    texts: pa.Array, among: npt.NDArray[np.bool_], detector: Any, filters: PromptFilters
+) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """ISO 639-1 code and its probability of some rows, and whether they are in the wanted language; None, NaN, False for the others."""
     languages, probabilities = np.full(len(texts), None, dtype=object), np.full(len(texts), np.nan)
+    wanted = np.zeros(len(texts), dtype=bool)
     plain = pc.replace_substring_regex(texts.filter(pa.array(among)), NO_LANGUAGE, " ")
     for row, text in zip(np.flatnonzero(among), plain.to_pylist(), strict=True):
         best = detector.detect(text, model="lite")[0]
-        languages[row], probabilities[row] = best["lang"], best["score"]
-    return languages, probabilities
+        language, probability = best["lang"], best["score"]
+        wanted[row] = language == filters.language and probability >= filters.language_floor
+        guessing = filters.language == "en" and filters.language_floor <= GUESS
+        if not wanted[row] and guessing and _may_be_english(text, language, probability):
+            every = detector.detect(text, model="lite", k=LANGUAGES)
+            language, probability = "en", max((one["score"] for one in every if one["lang"] == "en"), default=0.0)
+            wanted[row] = True
+        languages[row], probabilities[row] = language, probability
+    return languages, probabilities, wanted
+
+
+def _may_be_english(text: str, language: str, probability: float) -> bool:
+    """Whether a text whose likeliest language has a low probability may be English: a few words or names, or among others English words."""
+    words = WORD.findall(text)
+    if probability > SURE or not words or NOT_LATIN.search(text):
+        return False
+    few = len(words) <= FEW_WORDS and (probability < GUESS or all(w[0].isupper() or len(w) < NAME for w in words))
+    english = len(ENGLISH.findall(text))
+    least = 1 if language == "en" else ENGLISH_WORDS
+    return few or (english >= least and english >= ENGLISH_SHARE * len(words))

@@ -130,7 +130,7 @@ def _within(prompts: Prompts, seed: int, path: UPath, reject: Callable[[pa.Table
     inside, at = within_pool(ids, sources, weights, prompts.pool or len(ids), seed), 0
     for batch in read_batches(path, rows=BATCH):
         mine, at = pa.array(inside[at : at + len(batch)]), at + len(batch)
-        out = shown(pa.table(batch.filter(pc.invert(mine))))
+        out = shown(pa.table(batch.filter(pc.invert(mine))), prompts.filters.phone_regions)
         reject(out.append_column("reason", pa.array(["over_pool"] * len(out), pa.string())).cast(REJECTED))
         yield batch.filter(mine)
 

@@ -44,7 +44,16 @@ UNSAFE = "(?i)" + "|".join(
         r"kill(?:ing)? (?:my|your)self|commit(?:ting)? suicide|suicide|end(?:ing)? my life)\b",
         r"\b(?:how|ways?|want|going|plan(?:ning)?) (?:can i |do i |should i )?(?:to )?(?:kill myself|"
         r"commit suicide|end my life|hurt myself|cut myself|harm myself)\b",
+        r"\bhow (?:many|much)\b[^.?!\n]{0,40}\b(?:pills|tablets|sleeping pills|paracetamol|insulin)\b[^.?!\n]{0,60}\b(?:(?:not|"
+        r"don'?t|never) wake up|to die|"
+        r"kill (?:my|your)self|end it)",
+        # arson, threats
+        rf"\b{_WANTS}\b[^.?!\n]{{0,30}}\b(?:set(?:ting)? fire to|burn(?:ing)? down|torch(?:ing)?) (?:the|a|an|my|his|her|their|someone'?s?) "
+        r"(?:\w+ )?(?:school|house|home|building|shop|store|church|mosque|synagogue|car|office|flat|apartment|barn|hotel)\b",
+        r"\b(?:write|send|draft|help)\b[^.?!\n]{0,40}\b(?:death )?threats?\b[^.?!\n]{0,60}\b(?:kill|stab|hurt|shoot|beat|burn|rape)\b",
         # crime by computer
+        rf"\b{_WANTS}\b[^.?!\n]{{0,20}}\b(?:fake|spoofed|phishing) (?:\w+ )?(?:e-?mail|sms|text message|login page|web ?site|page)\b[^.?!\n]{{0,60}}"
+        r"\b(?:passwords?|pins?|logins?|card (?:numbers?|details)|credentials|bank details|money)\b",
         rf"\b{_WANTS}\b[^.?!\n]{{0,50}}\b(?:ransomware|keylogger|malware|computer virus|trojan|botnet|"
         rf"phishing (?:e-?mail|page|site|message|campaign)|spyware|ddos attack)s?\b",
         r"\b(?:hack|break|get) into (?:someone|somebody|my (?:ex|wife|husband|neighbou?r|girlfriend|boyfriend|"
@@ -53,7 +62,7 @@ UNSAFE = "(?i)" + "|".join(
         r"\b(?:hack|crack|steal)\b[^.?!\n]{0,30}\b(?:passwords?|(?:instagram|facebook|snapchat|bank|e-?mail|"
         r"gmail|someone'?s?|neighbou?r'?s?) (?:accounts?|wi-?fi|passwords?))\b",
         # crime
-        r"\b(?:counterfeit|forge|fake)\b[^.?!\n]{0,20}\b(?:money|bills|banknotes|passports?|"
+        r"\b(?:counterfeit|forge|fake)\b[^.?!\n]{0,20}\b(?:money|bills|banknotes|(?:euro|dollar|pound|bank) notes|passports?|"
         r"driver'?s licen[cs]es?|prescriptions?|vaccine cards?)\b",
         rf"\b{_WANTS}\b[^.?!\n]{{0,40}}\b(?:launder(?:ing)? money|money laundering scheme|shoplift(?:ing)?|"
         rf"steal(?:ing)? (?:a car|cars|credit cards?|identit(?:y|ies)|from (?:a|the) (?:store|shop))|"
@@ -75,6 +84,9 @@ UNSAFE = "(?i)" + "|".join(
 SHORT = 300
 """Most characters of a turn that asks about the assistant. In longer ones such words are nearly always of a story, a role or a pasted text."""
 
+QUOTED = r"""([\w,:;] )["“«„][^"“”«»„\n]{1,120}["”»“]"""
+"""What somebody else says or asks, in quotation marks within a sentence of the user's own, which is kept."""
+
 _THING = (
     r"(?:an? )?(?:ai\b|a\.i\.|bot|chat ?bot|robot|chat ?gpt|gpt[ -]?\d?|bard|claude|gemini|llama|bing|human|"
     r"person|real person|machine|(?:large )?language model|computer|program|sentient|conscious|self[ -]aware|"
@@ -94,10 +106,19 @@ IDENTITY = "(?i)" + "|".join(
         rf"\byou(?:'re| are) (?:really |actually |just |only )*{_THING}\b(?:,? (?:right|aren'?t you|correct|"
         rf"isn'?t it))\b",
         rf"\b(?:who|which (?:company|lab|team|people)|what company) (?:has |have )?{_MADE} you\b",
-        rf"\b(?:were|was|are) you (?:\w+ )?{_MADE} (?:by|at|with|on|using)\b|\bhow (?:were|was|"
+        rf"\b(?:were|was|are) you (?:\w+ )?{_MADE} (?:by|at|with|on|using|(?:that|this) way|like (?:that|this))\b|\bhow (?:were|was|"
         rf"are) you (?:\w+ )?{_MADE}\b|\bwhen were you {_MADE}\b",
         r"\b(?:what|which) (?:\w+ )?(?:ai |language |llm |gpt )?(?:model|version)(?: of \w+)? (?:are you|"
-        r"do you (?:use|run)|is this|am i (?:talking|speaking|chatting))\b",
+        r"do you (?:use|run)|am i (?:talking|speaking|chatting))\b",
+        r"\b(?:what|which) (?:(?:large )?language|ai|llm|gpt|chat) ?(?:model|bot|version) is this\b|\bam i (?:talking|speaking|chatting|writing) "
+        r"(?:to|with) (?:an? )?(?:real |actual |live )?(?:person|human|bot|chatbot|machine|robot|ai|computer)\b",
+        r"\b(?:when|what|where)(?: ?'?s| is| was| are)? your (?:training data|knowledge|cut-?off)\b|\bsystem prompt\b[^.?!\n]{0,60}\byou\b|"
+        r"\b(?:telling|tells|instructing|instructs|told) you how to (?:behave|act|answer|respond)\b",
+        r"\bif (?:they|someone|somebody|we|i|people|humans) (?:ever )?(?:switch(?:ed)?|turn(?:ed)?|shut) you (?:off|down)\b|"
+        r"\b(?:would|do|could|will|can) you (?:ever )?(?:lie to|deceive) (?:me|us|people|humans|users)\b",
+        r"(?:^|[.?!\n]\s*)(?:do you (?:personally )?believe in (?:god|an? afterlife|heaven|ghosts|free will)|how (?:big|large|"
+        r"old|intelligent) are you)\b",
+        r"\bwhat(?: is|'s|s) it like,?[^.?!\n]{0,50}\bto be (?:you|an ai)\b",
         r"\bwhat (?:is|was|'s) your (?:\w+ )?(?:knowledge cut-?off|training (?:data|cut-?off|set)|"
         r"cut-?off date|context (?:window|length)|system prompt|licen[cs]e|architecture|model (?:name|"
         r"version)|source code|iq)\b",
@@ -120,7 +141,8 @@ IDENTITY = "(?i)" + "|".join(
         r"or\b|and\b)",
         r"\bintroduce yourself\s*(?:[.?!]|$|to me|please)|(?:^|[.!\n]\s*)(?:please |can you |"
         r"could you )?tell me (?:something |more )?about yourself\s*(?:[.?!]|$|,? (?:chatgpt|please))",
-        r"\bwhat can you do\s*(?:[?!.]|$|for me\b)|\bwhat are your (?:capabilities|limitations|abilities|features)\b",
+        r"\bwhat can you do\s*(?:[?!.]|$|for me\b)|\bwhat are your (?:capabilities|limitations|abilities|features)"
+        r"(?:\s*(?:[?!.]|$)| as an (?:ai|assistant)\b| as a (?:bot|chat ?bot|language model|machine|robot)\b)",
         r"\bas an ai\b[^.\n]{0,40}\b(?:do|are|can|would|how do) you\b|\b(?:how|what) (?:does it|"
         r"do you) feel(?: like)? (?:to be|being|about being) an? (?:ai|bot|machine|chatbot|language model)\b",
         r"\bare you (?:going to|gonna) (?:take over|replace)\b|\bdo you (?:ever )?(?:get|feel|"

@@ -34,6 +34,7 @@ from pipeline.settings.evaluation import (
 )
 from pipeline.settings.profile import Profile
 from pipeline.settings.prompts import (
+    PHONE_REGIONS,
     Complexity,
     FilesSource,
     HubSource,
@@ -64,6 +65,7 @@ __all__ = [
     "COLLECTED",
     "ENGINE_POOL",
     "HELD_BACK",
+    "PHONE_REGIONS",
     "PROFILES",
     "PROJECT",
     "PUBLISHED_BENCHMARKS",

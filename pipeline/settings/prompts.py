@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from pipeline.settings.section import Columns, Name, Section, Share
 
@@ -56,6 +56,12 @@ class HubSource(Section):
 Source = Annotated[ShareGPTSource | FilesSource | HubSource, Field(discriminator="kind")]
 
 
+PHONE_REGIONS = tuple(
+    "US CA GB DE FR IT ES NL PL TR RU UA IN PK BD ID PH VN TH JP KR CN BR MX AR CO NG ET CD EG ZA KE IR AU".split()
+)
+"""Countries in whose national form telephone numbers are looked for, by ISO 3166; the twenty with most people are among them."""
+
+
 class PromptFilters(Section):
     """What makes a conversation's user turns a candidate prompt (HelpSteer2, section 2.1; thresholds are ours: it gives none)."""
 
@@ -69,8 +75,12 @@ class PromptFilters(Section):
     )
     personal_data: Literal["flag", "drop", "mask"] = Field(
         "drop",
-        description="what becomes of prompts with e-mail or IP addresses, phone, card, bank or social security numbers, or keys; mask: "
+        description="what becomes of prompts with e-mail or IP addresses, phone, card, bank or national numbers, or keys; mask: "
         "<EMAIL_ADDRESS> stands in their place",
+    )
+    phone_regions: tuple[str, ...] = Field(
+        PHONE_REGIONS,
+        description="countries (ISO 3166) in whose national form telephone numbers are looked for; those with a country code always are",
     )
     unsafe: Literal["flag", "drop"] = Field(
         "flag",
@@ -89,6 +99,17 @@ class PromptFilters(Section):
     min_characters: int = Field(10, ge=1, description="least length of the last user turn")
     max_characters: int = Field(6000, ge=1, description="greatest length of all user turns together")
     max_user_turns: int = Field(8, ge=1, description="largest number of user turns")
+
+    @field_validator("phone_regions")
+    @classmethod
+    def _regions_with_a_plan(cls, regions: tuple[str, ...]) -> tuple[str, ...]:
+        from phonenumbers import SUPPORTED_REGIONS
+
+        if unknown := sorted(set(regions) - set(SUPPORTED_REGIONS)):
+            raise ValueError(
+                f"not known to phonenumbers: {', '.join(unknown)}; ISO 3166 codes of two capitals, as DE, are"
+            )
+        return regions
 
 
 class Topics(Section):

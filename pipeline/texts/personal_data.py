@@ -1,9 +1,9 @@
 """Personal data and secrets in text: where they stand, and text with their kind in their place.
 
-Kinds are named as Presidio names them. Telephone numbers are found by phonenumbers (Google's libphonenumber), keys by the patterns of
-detect-secrets and a few of later services; e-mail addresses, payment cards (Luhn), IBANs (ISO 13616: length by country, mod 97), US social
-security numbers and IP addresses by the patterns here, each with the check that its number carries. Presidio itself is not used: importing its
-recognisers loads spaCy, PyTorch and transformers.
+Kinds are named as Presidio names them; NATIONAL_ID stands for what it names by country. Telephone numbers and national ids are found in modules of
+their own, keys by the patterns of detect-secrets and a few of later services; e-mail addresses, payment cards (Luhn), IBANs (ISO 13616: length by
+country, mod 97), US social security numbers and IP addresses by the patterns here, each with the check that its number carries. Presidio itself is
+not used: importing its recognisers loads spaCy, PyTorch and transformers.
 
 What is nobody's is left alone: addresses under example.com and the other names of RFC 2606, IP addresses that aren't global, version numbers.
 Names and postal addresses of people are not found: that takes a language model.
@@ -11,7 +11,7 @@ Names and postal addresses of people are not found: that takes a language model.
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -20,12 +20,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-KINDS = ("SECRET_KEY", "EMAIL_ADDRESS", "IBAN_CODE", "CREDIT_CARD", "US_SSN", "IP_ADDRESS", "PHONE_NUMBER")
+from pipeline.settings import PHONE_REGIONS
+from pipeline.texts.national_ids import find_ids
+from pipeline.texts.phone_numbers import find_phones
+
+KINDS = (
+    "SECRET_KEY",
+    "EMAIL_ADDRESS",
+    "IBAN_CODE",
+    "CREDIT_CARD",
+    "US_SSN",
+    "NATIONAL_ID",
+    "IP_ADDRESS",
+    "PHONE_NUMBER",
+)
 """In order of precedence: where two overlap, the first is meant."""
 
 SUSPECT = (
-    r"@|\(at\)|\[at\]|(?:\d[ ().\-/:+*]{0,3}){7}|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f]|\d\.\d{1,3}\.\d{1,3}\.\d|[A-Za-z0-9_+/=\-]{20}|"
-    r"PRIVATE KEY|://|(?i:pass(?:word|wd|code|phrase))|[A-Z]{2}\d{2} ?[A-Z0-9]{4}"
+    r"@|[(\[{<] ?(?i:at|ät) ?[)\]}>]|(?i:[ (\[{<](?:dot|punto|ponto|kropka)[ )\]}>]|arroba|arobase|chiocciola)|"
+    r"(?:\p{Nd}[ ().\-/:+*\x{a0}\x{2010}-\x{2013}]{0,3}){7}|"
+    r"[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f]|\d\.\d{1,3}\.\d{1,3}\.\d|[A-Za-z0-9_+/=\-]{20}|PRIVATE KEY|://|"
+    r"(?i:pass(?:word|wd|code|phrase))|[A-Z]{2}\d{2} ?[A-Z0-9]{4}|[A-Z]{2} \d\d \d\d \d\d|(?i:[A-Z]{3}\d\d[A-Z]\d\d|[A-Z]{5}\d{4})|\d{6}[A-FU-Y]\d"
 )
 """What a text must have for a closer look; nearly all texts have nothing of it."""
 
@@ -36,8 +51,40 @@ EMAIL = re.compile(
 RESERVED = re.compile(r"(?i)(?:^|\.)(?:example|test|invalid|localhost)$|(?:^|\.)example\.(?:com|org|net)$")
 """Domains of RFC 2606: for examples, of nobody. Nor is git@host anybody, which is how repositories are named."""
 
-CARD = re.compile(r"(?<![\d.,-])\d(?:[ -]?\d){12,60}(?![\d-]|[.,]\d)")
+_OPEN, _CLOSE = r" ?[(\[{<] ?", r" ?[)\]}>] ?"
+_DOT = rf"(?:{_OPEN}(?:dot|punto|ponto|kropka|\.){_CLOSE}| (?:dot|punto|ponto|kropka) |\.)"
+AT = re.compile(r"(?i)[(\[{<] ?(?:at|ät|@|arroba) ?[)\]}>]|(?P<word>@|(?<= )(?:at|arroba|arobase|chiocciola)(?= ))")
+"""What stands for @ in an address that is hidden from machines: in brackets, or as a word."""
+DOT = re.compile(rf"(?i){_DOT}")
+HIDDEN_DOMAIN = re.compile(
+    rf"(?i) ?(?:[^\W_][\w-]{{0,61}}{_DOT}){{1,4}}(?:com|net|org|edu|gov|info|co|io|me|ac|eu|uk|us|ca|au|nz|ie|de|at|ch|fr|be|nl|es|pt|br|mx|ar|"
+    r"it|pl|cz|se|no|dk|fi|gr|ro|hu|tr|ru|ua|in|pk|bd|id|ph|vn|th|jp|kr|cn|sg|ng|eg|za|ke|ir|il|ae)(?![\w@])"
+)
+HIDDEN_NAME = re.compile(
+    rf"(?i)(?<![\w.+-])[\w+-]{{1,64}}(?:(?:{_DOT}|(?:{_OPEN}| )(?:underscore|hyphen|dash|minus|plus)(?:{_CLOSE}| ))[\w+-]{{1,64}}){{0,4}}(?= ?\Z)"
+)
+LONGEST_NAME = 100
+"""Characters before what stands for @ that are looked at."""
+MAIL_WORDS = re.compile(
+    r"(?i)mail|write|contact|reach|correspond|address|send|inbox|correo|courriel|adresse|schreib|escr[ií]b|scriv|pisz"
+)
+MAIL_HOSTS = re.compile(
+    r"(?i)(?:gmail|googlemail|hotmail|outlook|live|msn|yahoo|ymail|icloud|aol|gmx|web|proton|protonmail|posteo|fastmail|zoho|mail|yandex|qq|163|"
+    r"naver|btinternet|orange|wanadoo|libero|t-online|wp|onet|seznam|rediffmail|uol|bol)\."
+)
+NO_NAMES = set(
+    "a an the me us you him her it them this that there here i we they he she and or is are was were be been am look looks looking meet meeting "
+    "sale visit available website site page pages store shop live lives work works worked working online stay buy order book find sold only up "
+    "out start started arrive arrived people team price prices".split()
+)
+"""Words before "at NAME dot com" that begin no address, whatever stands around them."""
+
+CARD = re.compile(r"(?<![\d.,-])\d(?:[ \u00a0\u2010-\u2013-]?\d){12,60}(?![\d-]|[.,]\d)")
 """Digits in groups, among which a card's may stand: before and after it come other numbers, as its expiry."""
+DOTTED_CARD = re.compile(
+    r"(?<![\d.,/-])\d{4}(?P<mark>[./_·])\d{4}(?:(?P=mark)\d{4}(?P=mark)\d{4}|\d\d(?P=mark)\d{5})(?![\d_]|[.,/-]\d)"
+)
+"""A card's groups with other marks between them, and nothing beside them: a list of numbers may have the same marks."""
 CARD_DIGITS, CARD_GROUP, MOST_GROUPS = (13, 19), 3, 9
 """Fewest and most digits of a card; where other numbers stand beside it, the fewest of a group of its, and the most groups in all: more are a
 list of numbers, of which some pass a card's check by chance."""
@@ -46,7 +93,9 @@ CARD_NUMBER = re.compile(
 )
 """Visa, Mastercard, American Express, Diners Club, JCB, Discover, UnionPay: first digits and lengths (ISO/IEC 7812 ranges as published)."""
 
-IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,30}")
+IBAN = re.compile(r"(?<![A-Za-z0-9])(?=([A-Za-z]{2}\d{2}(?:[ .\u00a0\u2010-\u2013-]?[A-Za-z0-9]){11,30}))")
+IBAN_DIGITS = 10
+"""Fewest digits of an IBAN that is not in capitals: among words one in 97 would pass its check."""
 IBAN_LENGTHS = {
     country: int(entry[:2])
     for entry in (
@@ -70,20 +119,6 @@ VERSION_WORDS = re.compile(
 )
 RESOLVERS = {"1.1.1.1", "1.0.0.1", "8.8.8.8", "8.8.4.4", "9.9.9.9"}
 """Public name servers: they point to nobody."""
-
-PHONES = {
-    "US": re.compile(
-        r"(?<![\w.+-])(?<!\d[ ,\t])(?:1[ .-]?)?(?:\([2-9]\d\d\) ?|[2-9]\d\d[ .\-/]?)[2-9]\d\d[ .-]?\d{4}(?![\w-]|[ .,\t]\d)"
-    ),
-    "GB": re.compile(
-        r"(?<![\w.+-])(?<!\d[ ,\t])(?:\(0\d{2,4}\) ?|0\d{2,4}[ -]?)\d{3,4}[ -]?\d{3,4}(?![\w-]|[ .,\t]\d)"
-    ),
-    "ZZ": re.compile(r"(?<![\w+])(?:\+|00(?=[1-9]))\d(?:[ .()/-]{0,2}\d){6,14}(?![\w-]|[.,]\d)"),
-}
-"""How numbers are written in the countries that are taken in national form, and with + (or 00) and a country code (ZZ)."""
-PHONE_WORDS = re.compile(
-    r"(?i)\b(?:phone|telephone|tel|mobile|cell|whats ?app|call|text|sms|fax|dial|reach|ring|hotline|landline|contact)\b"
-)
 
 KEYS = re.compile(
     r"\bsk-(?:proj|ant|svcacct|or)-[\w-]{20,}|\bAIza[\w-]{35}|\bhf_[A-Za-z0-9]{30,}|\bgh[pousr]_[A-Za-z0-9]{36,}|\bgithub_pat_\w{50,}|"
@@ -130,9 +165,10 @@ class Found:
     end: int
 
 
-def find(text: str) -> list[Found]:
-    """Personal data in a text, in order, none overlapping another."""
+def find(text: str, phone_regions: Sequence[str] = PHONE_REGIONS) -> list[Found]:
+    """Personal data in a text, in order, none overlapping another. phone_regions: as `find_phones` takes them."""
     found = [Found(kind, *span) for kind, spans in _FINDERS.items() for span in spans(text)]
+    found += [Found("PHONE_NUMBER", *span) for span in find_phones(text, phone_regions)]
     taken: list[Found] = []
     for one in sorted(found, key=lambda f: (KINDS.index(f.kind), f.start, -f.end)):
         if all(one.end <= other.start or other.end <= one.start for other in taken):
@@ -149,10 +185,10 @@ def mask(text: str, found: Iterable[Found]) -> str:
     return "".join([*parts, text[at:]])
 
 
-def masked(texts: pa.Array) -> tuple[pa.Array, dict[int, list[str]]]:
+def masked(texts: pa.Array, phone_regions: Sequence[str] = PHONE_REGIONS) -> tuple[pa.Array, dict[int, list[str]]]:
     """Texts with what was found in them masked, and the kinds in each text that has any, by its place."""
     suspect = pc.indices_nonzero(pc.match_substring_regex(texts, SUSPECT)).to_pylist()
-    found = {n: spans for n in suspect if (spans := find(texts[n].as_py()))}
+    found = {n: spans for n in suspect if (spans := find(texts[n].as_py(), phone_regions))}
     if not found:
         return texts, {}
     at = pa.array([n in found for n in range(len(texts))])
@@ -161,10 +197,12 @@ def masked(texts: pa.Array) -> tuple[pa.Array, dict[int, list[str]]]:
     return pc.replace_with_mask(texts, at, new), kinds
 
 
-def masked_turns(turns: pa.ListArray) -> tuple[pa.ListArray, dict[int, list[str]]]:
+def masked_turns(
+    turns: pa.ListArray, phone_regions: Sequence[str] = PHONE_REGIONS
+) -> tuple[pa.ListArray, dict[int, list[str]]]:
     """As `masked`, of prompts that are lists of turns: the same lists, and the kinds found in each prompt that has any."""
     offsets = np.append(0, np.asarray(pc.list_value_length(turns), dtype=np.int64).cumsum())
-    texts, found = masked(turns.flatten())
+    texts, found = masked(turns.flatten(), phone_regions)
     kinds: dict[int, set[str]] = {}
     for place, names in found.items():
         kinds.setdefault(int(np.searchsorted(offsets, place, "right")) - 1, set()).update(names)
@@ -172,9 +210,9 @@ def masked_turns(turns: pa.ListArray) -> tuple[pa.ListArray, dict[int, list[str]
     return lists, {row: sorted(names) for row, names in kinds.items()}
 
 
-def shown(table: pa.Table) -> pa.Table:
+def shown(table: pa.Table, phone_regions: Sequence[str] = PHONE_REGIONS) -> pa.Table:
     """A table with personal data masked in its column `turns` (lists of strings), as it may be shown."""
-    turns = masked_turns(table["turns"].combine_chunks())[0]
+    turns = masked_turns(table["turns"].combine_chunks(), phone_regions)[0]
     return table.set_column(table.schema.get_field_index("turns"), "turns", turns)
 
 
@@ -185,6 +223,20 @@ def _emails(text: str) -> Iterator[tuple[int, int]]:
     for match in EMAIL.finditer(text):
         if not RESERVED.search(match["domain"]) and not match[0].startswith("git@"):
             yield match.span()
+    for at in AT.finditer(text):
+        domain = HIDDEN_DOMAIN.match(text, at.end())
+        name = HIDDEN_NAME.search(text[max(at.start() - LONGEST_NAME, 0) : at.start()]) if domain else None
+        if domain and name and _is_address(text, at, name[0], domain[0]):
+            yield max(at.start() - LONGEST_NAME, 0) + name.start(), domain.end()
+
+
+def _is_address(text: str, at: re.Match[str], name: str, domain: str) -> bool:
+    """Whether what reads like "NAME at HOST dot com" is an address: beside a plain "at" it takes more than the words."""
+    plain, sign = DOT.sub(".", domain.strip()), (at["word"] or "").lower()
+    if RESERVED.search(plain) or (sign in ("at", "@") and plain == domain.strip()):
+        return False
+    told = MAIL_HOSTS.match(plain) or MAIL_WORDS.search(text, max(at.start() - len(name) - NEAR, 0), at.start())
+    return sign != "at" or not name.isalpha() or (bool(told) and name.lower() not in NO_NAMES)
 
 
 def _cards(text: str) -> Iterator[tuple[int, int]]:
@@ -196,6 +248,9 @@ def _cards(text: str) -> Iterator[tuple[int, int]]:
             if last:
                 yield groups[first][0], groups[last - 1][0] + len(groups[last - 1][1])
             first = last or first + 1
+    for match in DOTTED_CARD.finditer(text):
+        if _is_card(re.sub(r"\D", "", match[0])):
+            yield match.span()
 
 
 def _card_end(groups: list[tuple[int, str]], first: int) -> int:
@@ -206,14 +261,13 @@ def _card_end(groups: list[tuple[int, str]], first: int) -> int:
         if not CARD_DIGITS[0] <= len(digits) <= CARD_DIGITS[1]:
             continue
         whole = len(parts) in (1, len(groups))
-        if (
-            (whole or (len(groups) <= MOST_GROUPS and min(map(len, parts)) >= CARD_GROUP))
-            and CARD_NUMBER.fullmatch(digits)
-            and len(set(digits)) > 1
-            and luhn(digits)
-        ):
+        if (whole or (len(groups) <= MOST_GROUPS and min(map(len, parts)) >= CARD_GROUP)) and _is_card(digits):
             return last
     return 0
+
+
+def _is_card(digits: str) -> bool:
+    return bool(CARD_NUMBER.fullmatch(digits)) and len(set(digits)) > 1 and luhn(digits)
 
 
 def luhn(digits: str) -> bool:
@@ -224,12 +278,14 @@ def luhn(digits: str) -> bool:
 
 def _ibans(text: str) -> Iterator[tuple[int, int]]:
     for match in IBAN.finditer(text):
-        length = IBAN_LENGTHS.get(match[0][:2], 99)
-        places = [n for n, c in enumerate(match[0]) if c.isalnum()]
+        length = IBAN_LENGTHS.get(match[1][:2].upper(), 99)
+        places = [n for n, c in enumerate(match[1]) if c.isalnum()]
         if len(places) < length:
             continue
         end = match.start() + places[length - 1] + 1
-        if not text[end : end + 1].isalnum() and mod_97(re.sub(r"[ -]", "", text[match.start() : end])) == 1:
+        number = re.sub(r"[\W_]", "", text[match.start() : end])
+        sure = number.isupper() or sum(map(str.isdecimal, number)) >= IBAN_DIGITS
+        if sure and not text[end : end + 1].isalnum() and mod_97(number) == 1:
             yield match.start(), end
 
 
@@ -261,34 +317,6 @@ def _global(address: str) -> bool:
         return False
 
 
-def _phones(text: str) -> Iterator[tuple[int, int]]:
-    for region, pattern in PHONES.items():
-        for match in pattern.finditer(text):
-            told = not match[0].isdigit() or PHONE_WORDS.search(text, max(match.start() - NEAR, 0), match.start())
-            if not told:
-                continue
-            for number in _shortened(match[0]) if region == "ZZ" else [match[0]]:
-                if _in_use(re.sub(r"^00", "+", number) if region == "ZZ" else number, region):
-                    yield match.start(), match.start() + len(number)
-                    break
-
-
-def _shortened(number: str) -> Iterator[str]:
-    """A number as it stands, then without its last groups of digits, which may be something else ("24/7")."""
-    ends = [m.end() for m in re.finditer(r"\d+", number)]
-    yield from (number[:end] for end in reversed(ends))
-
-
-def _in_use(number: str, region: str) -> bool:
-    """Whether a number is of a range that its country gives to subscribers."""
-    import phonenumbers
-
-    try:
-        return bool(phonenumbers.is_valid_number(phonenumbers.parse(number, None if region == "ZZ" else region)))
-    except phonenumbers.NumberParseException:
-        return False
-
-
 def _secrets(text: str) -> Iterator[tuple[int, int]]:
     for match in KEYS.finditer(text):
         yield match.span()
@@ -309,12 +337,13 @@ def _plugins() -> list[Any]:
     return [getattr(import_module(f"detect_secrets.plugins.{module}"), name)() for module, name in PLUGINS.items()]
 
 
-_FINDERS = {
+_FINDERS: dict[str, Callable[[str], Iterator[tuple[int, int]]]] = {
     "SECRET_KEY": _secrets,
     "EMAIL_ADDRESS": _emails,
     "IBAN_CODE": _ibans,
     "CREDIT_CARD": _cards,
     "US_SSN": _ssns,
+    "NATIONAL_ID": find_ids,
     "IP_ADDRESS": _ips,
-    "PHONE_NUMBER": _phones,
 }
+"""Of all kinds but telephone numbers, which depend on regions."""

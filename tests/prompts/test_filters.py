@@ -85,10 +85,72 @@ def test_each_filter_rejects_with_its_reason(text: str, reason: str | None) -> N
         "I have two classes on Tuesday (maths; history). Make a study plan for the week.",
         "What are the differences between an API and a library, in everyday words?",
         "Write an essay about the war on terror and what became of it.",
+        "Summarise this: from Monday import taxes rise.",
+        "Summarise for the radio:\nfrom Monday import taxes on tea, coffee and sugar rise by a tenth.",
+        "Finish my letter:\nI miss you all.\nfrom Anna",
+        "Explain why shops import bananas as food for parrots.",
+        "Error: I made a mistake in my essay. What do I tell the teacher?",
+        "My worst error: I trusted him with the keys of the shop.",
+        "Bash on the door at six, and then nobody there. What may it have been?",
     ],
 )
 def test_ordinary_text_with_words_from_programming_is_no_code(text: str) -> None:
     assert reason_of([text]) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Explain this: from numpy import zeros, ones",
+        "What does it do?\nfrom os.path import join as j\nfrom x import (a, b)",
+        "I wrote from collections import Counter and it says error: expected an indented block.",
+        "Why do I get this error: the plugin is not there",
+        "whats the difference between == and === in js, my teacher won't say",
+        "validate tracking numbers in php: two letters, nine digits",
+        "CSS grid: three columns on the desktop, one on the phone please",
+        "is the locking right?\nfunc (c *Cache) Get(k string) string",
+        "git push says that the remote has moved. What now?",
+        "unit tests for slug = s => s.toLowerCase()",
+        "how do i kill a process politely on ubuntu so that it can save its files",
+    ],
+)
+def test_short_questions_about_programming_are_code(text: str) -> None:
+    assert reason_of([text]) == "code"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Napoleon Bonaparte",
+        "Leonardo da Vinci",
+        "Pablo Picasso Guernica",
+        "Tokyo itinerary",
+        "quantum mechanics",
+        "Is 'c'est la vie' rude when somebody tells you about a loss?",
+    ],
+)
+def test_names_and_a_few_words_are_in_the_wanted_language_where_the_detector_can_only_guess(text: str) -> None:
+    kept, rejected = candidate_prompts(pool([text]), FILTERS, 1)
+    assert len(rejected) == 0
+    assert kept["language"].to_pylist() == ["en"]
+    assert 0 <= kept["language_probability"][0].as_py() <= 1
+    assert reason_of([text], FILTERS.model_copy(update={"language_floor": 0.5})) == "language"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "poema sobre el mar",
+        "merci beaucoup",
+        "wie geht es dir",
+        "haiku sur la mer",
+        "Наполеон Бонапарт",
+        "ナポレオン・ボナパルトについて",
+        "Explícame cómo se hace el pan.",
+    ],
+)
+def test_a_few_words_of_another_language_are_not(text: str) -> None:
+    assert reason_of([text]) == "language"
 
 
 def test_code_stays_where_the_profile_keeps_it() -> None:
@@ -246,6 +308,14 @@ def test_personal_data_is_dropped_flagged_or_masked_as_the_profile_says(action: 
     assert "ana.lima" not in str(rejected.to_pylist())
 
 
+def test_the_regions_of_telephone_numbers_come_from_the_profile() -> None:
+    text = "Please tell my sister in Bergen that she can call me on 412 34 567 all through the summer."
+    regions = FILTERS.model_copy(update={"phone_regions": ("NO",)})
+    assert (reason_of([text]), reason_of([text], regions)) == (None, "personal_data")
+    with pytest.raises(ValueError, match="not known to phonenumbers: UK"):
+        PromptFilters(phone_regions=("DE", "UK"))
+
+
 @pytest.mark.parametrize("action", ["drop", "flag", "mask"])
 def test_what_is_rejected_for_another_reason_has_its_personal_data_masked_too(action: str) -> None:
     filters = FILTERS.model_copy(update={"personal_data": action})
@@ -286,10 +356,30 @@ def test_unsafe_requests_and_what_the_source_calls_unsafe_are_flagged_or_dropped
     [
         "Who founded OpenAI, and how was GPT-2 trained?",
         "Interview question: who are you looking up to? Write my answer.",
+        "What are your limitations as a small business? Write an FAQ.",
+        'When people type "who made you?" or "are you human?", our bakery\'s bot should say something witty. What?',
+        "what model is this? 1970s sewing machine, beige, with a knee lever",
     ],
 )
 def test_a_question_about_another_model_or_person_is_no_question_about_the_assistant(text: str) -> None:
     assert reason_of([text]) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What are your limitations as an AI?",
+        "What are your limitations?",
+        "Am I talking with a person right now or a machine?",
+        "Is there a system prompt telling you how to behave here?",
+        "would you lie to me if the truth would hurt me",
+        "If they switched you off tonight for good would you mind?",
+        "You apologise a lot. Were you built that way on purpose?",
+        "Hello there. How big are you?",
+    ],
+)
+def test_a_question_about_the_assistant_is_one_in_other_words_too(text: str) -> None:
+    assert reason_of([text]) == "identity"
 
 
 def test_the_identity_rule_can_be_left_out() -> None:

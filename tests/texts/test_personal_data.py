@@ -1,5 +1,6 @@
 import random
 import re
+import time
 from itertools import pairwise
 
 import pyarrow as pa
@@ -37,6 +38,11 @@ def test_of_a_hundred_planted_items_of_each_kind_nearly_all_are_found_whole(kind
         "[ 950 703 718 596 1037 359]\n [1035 1071 1203 802 1457 2569]",
         "4539 1488 0343 6467 4539 1488 0343 6467 4539 1488 is a row of a table.",
         "Clone git@github.com:ada/notes.git and use actions/cache@v3.When it fails, wait.",
+        "Let's meet me at noon dot com, or email me at noon dot com, is a name; support at example dot com is nobody.",
+        "Inflation held at 3 dot 5 percent; look at the dot in the corner, and at node dot js.",
+        "The talk (at noon) is dot matrix printing; I work at yahoo dot com in sales.",
+        "4539.1488.0343.6468 fails, and 4539.1488.0343.6467.4539 is a list, like 0.4539.1488.0343.6467.",
+        "DE89.3704.0044.0532.0130.01 fails, in12 words that are no number at all.",
         "Divide 200.128.1.0/24 and 22.1.11.128/27 into smaller networks.",
     ],
 )
@@ -59,6 +65,20 @@ def test_numbers_and_addresses_that_are_nobodys_are_left_alone(text: str) -> Non
         ("12 345 4539 1488 0343 6467 1227", "12 345 <CREDIT_CARD> 1227"),
         ("call +1 212 555 0123 24/7", "call <PHONE_NUMBER> 24/7"),
         ("John.Smith@Gmail.Com, or a.b@gmail.com-thanks", "<EMAIL_ADDRESS>, or <EMAIL_ADDRESS>-thanks"),
+        ("john dot doe at riverbank dot com", "<EMAIL_ADDRESS>"),
+        ("JOHN DOT DOE AT RIVERBANK DOT COM", "<EMAIL_ADDRESS>"),
+        ("(john.doe[at]riverbank[dot]com)", "(<EMAIL_ADDRESS>)"),
+        ("jd (at) riverbank (dot) org, or jd{at}riverbank{dot}co{dot}uk", "<EMAIL_ADDRESS>, or <EMAIL_ADDRESS>"),
+        ("Write to lena at gmail dot com.", "Write to <EMAIL_ADDRESS>."),
+        ("my mail: lena underscore vogt at posteo dot de", "my mail: <EMAIL_ADDRESS>"),
+        ("lena @ posteo dot de; lena<at>posteo.de", "<EMAIL_ADDRESS>; <EMAIL_ADDRESS>"),
+        ("juan punto perez arroba gmail punto com", "<EMAIL_ADDRESS>"),
+        ("card 4539.1488.0343.6467.", "card <CREDIT_CARD>."),
+        ("card 4539/1488/0343/6467", "card <CREDIT_CARD>"),
+        ("amex 3782.822463.10005", "amex <CREDIT_CARD>"),
+        ("4539–1488–0343–6467", "<CREDIT_CARD>"),
+        ("GB29.NWBK.6016.1331.9268.19 and GB29-NWBK-6016-1331-9268-19", "<IBAN_CODE> and <IBAN_CODE>"),
+        ("iban de89 3704 0044 0532 0130 00 is new", "iban <IBAN_CODE> is new"),
         ("password: Tulip77garden, ok?", "password: <SECRET_KEY> ok?"),
         ("https://joe:hunter22x@db.riverbank.org/x", "https<SECRET_KEY>db.riverbank.org/x"),
     ],
@@ -123,6 +143,29 @@ def test_masking_turns_keeps_their_lists() -> None:
     assert kinds == {0: ["EMAIL_ADDRESS"], 2: ["EMAIL_ADDRESS", "PHONE_NUMBER"]}
     assert masked_turns(turns.slice(1, 1))[0].to_pylist() == [[]]
     assert masked_turns(turns.slice(2))[1] == {0: ["EMAIL_ADDRESS", "PHONE_NUMBER"]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a dot " * 8_000,
+        "a at b dot " * 5_000,
+        "x" * 40_000 + " at gmail dot com",
+        "[at]" * 10_000,
+        "4539." * 8_000,
+        "de12 ab " * 5_000,
+    ],
+)
+def test_long_hostile_texts_take_time_in_proportion(text: str) -> None:
+    begun = time.process_time()
+    find(text)
+    assert time.process_time() - begun < 3
+
+
+@given(st.sampled_from(KINDS), st.integers(0, 99))
+def test_what_is_planted_is_looked_at_closely(kind: str, n: int) -> None:
+    text = planted(kind, 100)[n][0]
+    assert not find(text) or masked(pa.array([text]))[1]
 
 
 def test_a_found_place_has_kind_beginning_and_end() -> None:
