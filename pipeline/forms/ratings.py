@@ -286,11 +286,12 @@ def _tables(reader: "Reader", name: str, seen: Callable[[int], None]) -> Iterato
                 if isinstance(block, Unreadable):
                     quarantine.add_read(path.name, first, None, block)
                 else:
-                    table = _parsed(block, reader)
+                    lines = block.count(b"\n") + (not block.endswith(b"\n"))
+                    table = _parsed(block, reader, lines)
                     if table is None:
                         yield reader.records(json_lines(first, block))
                     else:
-                        yield table, _lines_of(first, block)
+                        yield table, _lines_of(first, block, len(table), lines)
     elif ending.startswith(".json"):
         yield from reader.in_blocks(any_records(path))
     elif ending == ".parquet":
@@ -321,12 +322,11 @@ def snake(name: Any) -> str:
     return re.sub(r"[\s_-]+", "_", parted).lower()
 
 
-def _lines_of(first: int, block: bytes) -> Numbers:
-    """Numbers of a block's lines that aren't blank; the block itself is not held on to."""
-    lines = block.split(b"\n")
-    if all(map(bytes.strip, lines[:-1])):
-        return partial(range, first, first + len(lines) - (not lines[-1].strip()))
-    return partial(list, [number for number, line in enumerate(lines, start=first) if line.strip()])
+def _lines_of(first: int, block: bytes, rows: int, lines: int) -> Numbers:
+    """Numbers of a block's lines that aren't blank, `rows` of so many; the block itself is not held on to."""
+    if rows == lines:
+        return partial(range, first, first + rows)
+    return partial(list, [number for number, line in enumerate(block.split(b"\n"), start=first) if line.strip()])
 
 
 @dataclass(frozen=True)
@@ -489,8 +489,8 @@ def _by_form(table: pa.Table, reader: Reader) -> pa.Table:
     return table.rename_columns([called.get(n, n) for n in table.column_names])
 
 
-def _parsed(block: bytes, reader: Reader) -> pa.Table | None:
-    """A block of JSON lines in one go, or None where any of it isn't as it should be: then it is read one by one."""
+def _parsed(block: bytes, reader: Reader, lines: int) -> pa.Table | None:
+    """A block of so many JSON lines in one go, or None where any of it isn't as it should be: then it is read one by one."""
     import pyarrow.json as pa_json
 
     form, quarantine = reader.form, reader.quarantine
@@ -503,8 +503,7 @@ def _parsed(block: bytes, reader: Reader) -> pa.Table | None:
         table.validate(full=True)
     except (pa.ArrowInvalid, UnicodeDecodeError):
         return None
-    lines = sum(1 for line in block.split(b"\n") if line.strip())
-    if len(table) != lines:
+    if len(table) != lines and len(table) != sum(1 for line in block.split(b"\n") if line.strip()):
         return None
     made = typed(table, form)
     if made is not None:
@@ -527,7 +526,7 @@ def typed(table: pa.Table, form: Form) -> pa.Table | None:
         )
         if column is None or not _fits(column, rule):
             return None
-        if rule.trimmed and pc.any(pc.match_substring_regex(column, cell.ROUNDED)).as_py():
+        if rule.trimmed and pc.any(pc.match_substring(column, "+")).as_py():  # a rounded number, it may be
             return None
         columns.append(pc.utf8_trim_whitespace(column) if rule.trimmed else column)
     result = pa.table(columns, schema=form.schema)

@@ -231,9 +231,12 @@ def _emails(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _is_address(text: str, at: re.Match[str], name: str, domain: str) -> bool:
-    """Whether what reads like "NAME at HOST dot com" is an address: beside a plain "at" it takes more than the words."""
+    """Whether what reads like "NAME at HOST dot com" is an address: beside a plain "at" it takes more than the words.
+
+    Whoever hides john.doe means somebody, whatever the domain; a lone word at example.com is nobody.
+    """
     plain, sign = DOT.sub(".", domain.strip()), (at["word"] or "").lower()
-    if RESERVED.search(plain) or (sign in ("at", "@") and plain == domain.strip()):
+    if (RESERVED.search(plain) and name.isalpha()) or (sign in ("at", "@") and plain == domain.strip()):
         return False
     told = MAIL_HOSTS.match(plain) or MAIL_WORDS.search(text, max(at.start() - len(name) - NEAR, 0), at.start())
     return sign != "at" or not name.isalpha() or (bool(told) and name.lower() not in NO_NAMES)

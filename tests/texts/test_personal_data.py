@@ -70,6 +70,8 @@ def test_numbers_and_addresses_that_are_nobodys_are_left_alone(text: str) -> Non
         ("(john.doe[at]riverbank[dot]com)", "(<EMAIL_ADDRESS>)"),
         ("jd (at) riverbank (dot) org, or jd{at}riverbank{dot}co{dot}uk", "<EMAIL_ADDRESS>, or <EMAIL_ADDRESS>"),
         ("Write to lena at gmail dot com.", "Write to <EMAIL_ADDRESS>."),
+        ("john dot doe at example dot com", "<EMAIL_ADDRESS>"),
+        ("john.doe[at]example[dot]com", "<EMAIL_ADDRESS>"),
         ("my mail: lena underscore vogt at posteo dot de", "my mail: <EMAIL_ADDRESS>"),
         ("lena @ posteo dot de; lena<at>posteo.de", "<EMAIL_ADDRESS>; <EMAIL_ADDRESS>"),
         ("juan punto perez arroba gmail punto com", "<EMAIL_ADDRESS>"),
