@@ -325,6 +325,8 @@ def _reading(
     ):
         table.add_row(escape(what), f"{n:,}")
     notes.print(table)
+    for note in quarantine.notes:
+        notes.print(f"Noted: {note}", markup=False)
     for name, spelled in people.spelled.items():
         notes.print(f"One person is taken for all of these ids: {', '.join(spelled)}; called {name}", markup=False)
 

@@ -36,11 +36,14 @@ class Used:
 def decisions(read: int, set_aside: Counter[str], used: Used, habits: Habits) -> pa.Table:
     """What was decided, as the columns `what` and `rows`: rows read and used, those set aside by reason, people, responses, ratings per response.
 
-    read: rows of the files; set_aside: how many by reason, faults and what is left out alike.
+    read: rows of the files; set_aside: how many by reason, faults and what is left out alike. used: empty where rows are no single ratings, or
+    are passed on as they come: then nothing is said of people and responses.
     """
-    rows: list[tuple[str, int]] = [("rows read", read), ("ratings used", used.ratings)]
+    counted = bool(used.per_response)
+    rows: list[tuple[str, int]] = [("rows read", read)]
+    rows += [("ratings used", used.ratings) if counted else ("rows used", read - set_aside.total())]
     rows += [(f"set aside: {reason}", n) for reason, n in set_aside.most_common()]
-    rows += [("people", len(used.people)), ("responses", used.per_response.total())]
+    rows += [("people", len(used.people)), ("responses", used.per_response.total())] if counted else []
     few = sorted(n for n in used.per_response if n <= RATINGS_SHOWN)
     rows += [(f"responses with {n} rating{'s' * (n != 1)}", used.per_response[n]) for n in few]
     if many := sum(count for n, count in used.per_response.items() if n > RATINGS_SHOWN):
@@ -48,5 +51,5 @@ def decisions(read: int, set_aside: Counter[str], used: Used, habits: Habits) ->
     rows += [(f"field {ours} is read from {theirs}", read) for ours, theirs in habits.columns.items()]
     for attribute, scale in habits.scale.items():
         said = ", ".join(f"{word} is {level}" for word, level in scale.items())
-        rows.append((f"scale of {'all attributes' if attribute == 'all' else attribute}: {said}", used.ratings))
+        rows.append((f"scale of {'all attributes' if attribute == 'all' else attribute}: {said}", read))
     return pa.table({"what": [what for what, _ in rows], "rows": [n for _, n in rows]})

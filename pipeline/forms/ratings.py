@@ -140,13 +140,14 @@ class Quarantine:
     """What was not used of a file: counted by reason, and kept, in `rows` or by `sink` where that is given; schema QUARANTINE.
 
     What is set aside without being at fault (a rating that its annotator has replaced, a skipped task, a model's prediction) is kept in the
-    same way, and counted in `left_out`. A sink that refuses faults takes them alone (`faults_alone`).
+    same way, and counted in `left_out`; what is noted of a file as a whole, in `notes`. A sink that refuses faults takes them alone (`faults_alone`).
     """
 
     sink: Callable[[dict[str, Any]], None] | None = None
     faults_alone: bool = False
     counts: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
     read: int = 0  # rows of files, those among them that were set aside
     rows: list[dict[str, Any]] = field(default_factory=list)
     ignored: dict[str, None] = field(default_factory=dict)  # fields that the form doesn't have
@@ -156,13 +157,14 @@ class Quarantine:
         text = row if isinstance(row, str) or row is None else json.dumps(row, ensure_ascii=False, default=str)
         entry = {"file": file, "line": line, "field": name, "reason": reason}
         entry["row"] = None if text is None else storable(text[:SHOWN])
-        (self.counts if fault else self.left_out)[reason] += 1
+        about_rows = row is not None or line is not None
+        (self.counts if fault else self.left_out if about_rows else self.notes)[reason] += 1
         if fault or not self.faults_alone:
             (self.sink or self.rows.append)(entry)
 
     def add_read(self, file: str, line: int | None, name: str | None, bad: Unreadable) -> None:
-        """Set a row aside as it is read."""
-        self.read += 1
+        """Set a row aside as it is read, or note what is to be said of a file."""
+        self.read += line is not None or bad.text is not None
         self.add(file, line, name, bad.reason, bad.text, fault=not bad.left_out)
 
     def table(self) -> pa.Table:

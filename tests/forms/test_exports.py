@@ -233,8 +233,9 @@ def test_argillas_nested_export_does_not_say_what_is_a_draft_and_is_told_of_once
     ]
     aside = Quarantine()
     assert len(read_back(saved(tmp_path / "a.json", records, "json"), aside)) == 2
-    assert sorted(aside.left_out.values()) == [1, 2]
-    assert any("doesn't say which responses are drafts" in why for why in aside.left_out)
+    assert dict(aside.left_out) == {"a model's suggestion is no rating": 2}
+    assert ["doesn't say which responses are drafts" in note for note in aside.notes] == [True]
+    assert aside.read == 4
 
 
 @pytest.mark.parametrize(
