@@ -39,7 +39,7 @@ prompts:
   sources: {{sharegpt: {{limit: 500}}}}
   topics: {{count: 8}}
   filters: {{max_characters: 600}}
-  sample: {{prompts: 24}}
+  sample: {{prompts: 28}}
 contexts: {{sampling: {{max_tokens: 24}}}}
 generators:
   careful: {{sampling: {{max_tokens: 32}}}}
@@ -50,7 +50,7 @@ generators:
   careless: {{sampling: {{max_tokens: 24}}}}
 dataset: {{validation_share: 0.25}}
 recipes:
-  smollm2_regression: {{layers: 4, max_tokens: 128, evaluations: 1, development_share: 0.45}}
+  smollm2_regression: {{layers: 4, max_tokens: 128, evaluations: 1, development_share: 0.55}}
   smollm2_probe: null  # other tests train one
 """
 
