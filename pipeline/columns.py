@@ -87,6 +87,15 @@ _EVERYWHERE = {
     "accuracy": "Accuracy of the model, percent.",
     "low": "Lower end of the 95 % bootstrap interval of the accuracy, percent; null for published models.",
     "high": "Upper end of the 95 % bootstrap interval of the accuracy, percent; null for published models.",
+    # alignment
+    "best": "Whether the response is the one of its prompt that policies learn.",
+    "sample": "Number of the sample among those to its prompt, from 0.",
+    "ended": "Whether the response ended by itself; else it was cut off at the most tokens allowed.",
+    "tokens": "Number of tokens of the response.",
+    "standardised": "Goodness less its mean over the data's responses, in their standard deviations: the reward.",
+    "second_goodness": "Goodness by the reward model that watches and is not trained against; null: nobody watches.",
+    "log_prob": "Log-probability of the response and its end by the policy, nats; null: too long, or refused by its chat template.",
+    "log_prob_before": "The same by the policy that it started from; null: it is a checkpoint before any method.",
     "longest": "Accuracy of always preferring the longest response, percent.",
     "random": "Accuracy that scores drawn at random are expected to reach, percent.",
     "train_seconds": "Wall-clock time of the training, seconds.",
@@ -98,6 +107,9 @@ _EVERYWHERE = {
 }
 
 _MODELS_LICENCE = "Licence of the model that wrote the response."
+_HELD_OUT = (
+    "Side that the prompt is on: `train`, or `held_out`, on which policies are evaluated, by a hash of the prompt."
+)
 _OF_ASSET = {
     "conversations": {
         "source": "Source that the conversation comes from, by its name in the profile.",
@@ -122,6 +134,8 @@ _OF_ASSET = {
         "benchmark.",
     },
     "benchmark_scores": {"response": "Place of the response among those to the item, from 0."},
+    "alignment_data": {"split": _HELD_OUT},
+    "scored_data": {"split": _HELD_OUT},
     "leaderboard": {
         "model": "Recipe of the reward model, or the published model's name.",
         "source": "Where the figure comes from: measured here, or the publication.",
@@ -139,6 +153,9 @@ _OF_ATTRIBUTE = {
     "helpsteer_dataset": _LABEL,
     "training_data": "Value of {} that the model learns to predict, 0 to 4; null: not rated.",
     "benchmark_scores": "Model's prediction of {}; null: not predicted.",
+    **dict.fromkeys(
+        ("scored_data", "scored_samples", "policy_rewards"), "Reward model's prediction of {}; null: not predicted."
+    ),
 }
 
 _FIGURES = {

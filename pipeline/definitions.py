@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets import annotations, dataset, evaluation, prompts, responses, reward_model
+from assets import alignment, annotations, dataset, evaluation, prompts, responses, reward_model
 from pipeline.automation.jobs import jobs
 from pipeline.automation.schedules import schedules
 from pipeline.settings import Profile, load_profile
@@ -14,7 +14,7 @@ from resources.hub import Hub
 from resources.storage import Storage
 from resources.tracking import tracking_of
 
-STAGES = (prompts, responses, annotations, dataset, reward_model, evaluation)
+STAGES = (prompts, responses, annotations, dataset, reward_model, evaluation, alignment)
 
 
 def build_defs(profile: Profile | None = None, **resource_overrides: Any) -> dg.Definitions:

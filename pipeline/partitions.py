@@ -20,18 +20,20 @@ def recipes(profile: Profile) -> dg.StaticPartitionsDefinition:
 
 
 class Stretch(NamedTuple):
-    """A stretch of the chain, which one job makes: its partitions (None: none), or the assets that stand apart from every other job."""
+    """A stretch of the chain, which one job makes: its partitions (None: none), its stage, or the assets that stand apart from every other job."""
 
     job: str
     description: str
     partitions: dg.PartitionsDefinition | None = None
     apart: tuple[str, ...] = ()
+    stage: str | None = None  # whose assets without partitions it makes
 
 
 POOL = "build_pool"
 DELIVERY = "collect_delivery"
 RECIPE = "train_and_evaluate"
 PUSH = "push_dataset"
+ALIGN = "align"
 
 
 def chain(profile: Profile) -> list[Stretch]:
@@ -48,6 +50,17 @@ def chain(profile: Profile) -> list[Stretch]:
             RECIPE,
             "Prepares the training data of a recipe, trains its reward model and scores the benchmarks. Partitioned by recipe.",
             recipes(profile),
+        ),
+        *(
+            [
+                Stretch(
+                    ALIGN,
+                    "Tunes the policies of the profile's methods with the rewards, and compares their rewards. Has no partitions.",
+                    stage="alignment",
+                )
+            ]
+            if profile.alignment
+            else []
         ),
         *(
             [  # data leaves the store when somebody says so, never as a part of a delivery

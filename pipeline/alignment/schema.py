@@ -2,7 +2,31 @@
 
 import pyarrow as pa
 
-from pipeline.vocabulary import MESSAGES, OUTPUTS
+from pipeline.vocabulary import ATTRIBUTES, MESSAGES, OUTPUTS
+
+TUNED_ON = pa.schema(
+    [
+        ("split", pa.string()),  # train | held_out
+        ("prompt_id", pa.string()),
+        ("response_id", pa.string()),
+        ("messages", MESSAGES),
+        ("response", pa.string()),
+        ("best", pa.bool_()),  # the response of its prompt that is learned
+    ]
+)
+"""Responses of the data that policies are tuned on, a row a response; a prompt's stand together."""
+
+SCORED_DATA = pa.schema(
+    [
+        ("split", pa.string()),
+        ("prompt_id", pa.string()),
+        ("response_id", pa.string()),
+        *(pa.field(attribute, pa.float64()) for attribute in ATTRIBUTES),  # null: the model has no such output
+        ("goodness", pa.float64()),
+        ("standardised", pa.float64()),
+    ]
+)
+"""What the recipe's reward model predicts of TUNED_ON, in its order."""
 
 SAMPLES = pa.schema(
     [
@@ -41,3 +65,23 @@ PAIRS = pa.schema(
     ]
 )
 """The best and the worst sample of each prompt."""
+
+REWARDS = pa.schema(
+    [
+        *SAMPLES,
+        ("characters", pa.int64()),
+        ("goodness", pa.float64()),
+        ("standardised", pa.float64()),
+        ("second_goodness", pa.float64()),  # of the reward model that watches, as it is; null where nobody does
+        ("verbosity", pa.float64()),  # as the recipe's reward model has it; null: it has no such output
+        (
+            "log_prob",
+            pa.float64(),
+        ),  # of the response and its end by the policy; null: too long, or refused by its template
+        (
+            "log_prob_before",
+            pa.float64(),
+        ),  # by the policy that it started from; null too for one that started from nothing here
+    ]
+)
+"""Samples of a policy on held-out prompts, with what reward models say of them."""

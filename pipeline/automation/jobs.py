@@ -68,8 +68,10 @@ def stretches(profile: Profile, specs: Sequence[dg.AssetSpec]) -> list[tuple[Str
 def _own(declared: Sequence[Stretch], spec: dg.AssetSpec) -> int | None:
     """The place of the stretch that an asset belongs to by its partitions or its name; None where neither says."""
     for n, stretch in enumerate(declared):
-        if spec.key.to_user_string() in stretch.apart or (
-            spec.partitions_def is not None and stretch.partitions == spec.partitions_def
+        if (
+            spec.key.to_user_string() in stretch.apart
+            or (spec.partitions_def is not None and stretch.partitions == spec.partitions_def)
+            or (spec.partitions_def is None and stretch.stage is not None and stretch.stage == spec.group_name)
         ):
             return n
     if spec.partitions_def is None:

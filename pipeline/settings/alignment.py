@@ -1,12 +1,13 @@
 """Settings of alignment: the methods by which policies are tuned with the rewards, one policy each."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.settings.checkpoints import Sampling
 from pipeline.settings.recipes import Lora
 from pipeline.settings.section import Name, Section, Share
+from pipeline.settings.training_data import COLLECTED
 from pipeline.vocabulary import Attribute
 
 Level = Annotated[int, Field(ge=0, le=4)]
@@ -92,19 +93,6 @@ class Ppo(Tuning):
     unended: float = Field(-1.0, description="standardised reward of a response that doesn't end")
 
 
-class Rloo(Tuning):
-    """REINFORCE leave-one-out (arXiv 2402.14740), TRL's (`RLOOTrainer`)."""
-
-    kind: Literal["rloo"]
-    start: Name = Field(description="method whose policy it starts from, and that is the reference")
-    steps: int = Field(64, ge=1, description="optimiser steps, `batch_size` responses each")
-    kl: float = Field(3e-3, ge=0, description="weight of the KL divergence to the reference")
-    responses: int = Field(4, ge=2, description="responses to each prompt")
-    temperature: float = Field(1.0, gt=0, le=2, description="temperature that is sampled at")
-    max_new_tokens: int = Field(512, ge=1, description="largest number of tokens of a response")
-    unended: float = Field(-1.0, description="standardised reward of a response that doesn't end")
-
-
 class BestOfN(Section):
     """No training: of so many responses of a policy that with the highest reward, the yardstick of the others."""
 
@@ -138,4 +126,59 @@ class SteerLm2(Tuning):
     )
 
 
-Method = Annotated[Sft | Dpo | IterativeDpo | Ppo | Rloo | BestOfN | SteerLm | SteerLm2, Field(discriminator="kind")]
+Method = Annotated[Sft | Dpo | IterativeDpo | BestOfN | SteerLm | SteerLm2, Field(discriminator="kind")]
+
+
+class Alignment(Section):
+    """Policies tuned with the rewards of a recipe, one a method; the prompts of the data are disjoint from benchmarks and validation splits."""
+
+    recipe: Name = Field(
+        description="recipe whose reward model gives the rewards; it needs an exported model's weights of its outputs"
+    )
+    second: Name | None = Field(
+        None, description="recipe whose reward model watches and is never trained against; null: nobody watches"
+    )
+    data: Name = Field(
+        COLLECTED,
+        description="what is tuned on: `collected`, which is this store's data set, or one of `training_data`; a prompt's best response is learned",
+    )
+    held_out_share: Share = Field(
+        0.1, description="share of the prompts that policies are evaluated on, and never trained"
+    )
+    evaluated: Samples = Field(
+        Samples(prompts=64, responses=2, sampling=Sampling(temperature=0.7, top_p=0.9)),
+        description="samples of every policy on held-out prompts, whose rewards are compared",
+    )
+    methods: dict[Name, Method] = Field(
+        min_length=1, description="the policies, by name; a method starts from one above it"
+    )
+
+    @model_validator(mode="after")
+    def _starts_above(self) -> Self:
+        above: dict[str, Method] = {}
+        trained = ("sft", "dpo", "iterative_dpo", "steerlm", "steerlm2")
+        steered: dict[str, tuple[str, ...]] = {"start": ("steerlm", "steerlm2"), "unconditional": ("sft",)}
+        for name, method in self.methods.items():
+            wanted = steered if method.kind == "steerlm2" else {"start": trained}
+            for field, kinds in wanted.items():
+                start = getattr(method, field, None)
+                if start is not None and (start not in above or above[start].kind not in kinds):
+                    known = ", ".join(n for n, m in above.items() if m.kind in kinds) or "none"
+                    raise ValueError(
+                        f"methods.{name}.{field}: {start!r} is no method above it of the kinds {', '.join(kinds)}; there are: {known}"
+                    )
+            above[name] = method
+        if self.second == self.recipe:
+            raise ValueError(f"second: is {self.recipe}, the recipe that is trained against; name another, or null")
+        return self
+
+    def starts_of(self, name: str) -> tuple[str, ...]:
+        """The methods whose policies a method needs."""
+        method = self.methods[name]
+        found = (getattr(method, field, None) for field in ("start", "unconditional"))
+        return tuple(dict.fromkeys(start for start in found if start))
+
+    def base_of(self, name: str) -> str:
+        """The checkpoint that a method's policy comes from in the end."""
+        method = self.methods[name]
+        return method.checkpoint if isinstance(method, Sft | SteerLm) else self.base_of(method.start)

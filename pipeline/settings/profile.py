@@ -4,6 +4,7 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
+from pipeline.settings.alignment import Alignment, Sft, SteerLm
 from pipeline.settings.annotations import Annotations, HelpSteer2Desk, ModelsDesk, Panelist
 from pipeline.settings.checkpoints import Checkpoint
 from pipeline.settings.compute import Compute, Schedule, Tracking
@@ -39,6 +40,7 @@ class Profile(Section):
     recipes: dict[Name, Recipe] = Field(min_length=1)
     benchmarks: dict[Name, Benchmark] = Field(min_length=1)
     evaluation: Evaluation = Evaluation()
+    alignment: Alignment | None = Field(None, description="models aligned with the rewards; null: none")
     compute: Compute = Compute()
     tracking: Tracking = Tracking()
     schedule: Schedule = Schedule()
@@ -135,6 +137,28 @@ class Profile(Section):
                 raise ValueError(
                     f"recipes.{name}.labels: mean needs ratings before rounding, and {recipe.data} ({data.kind}) has none; take rounded"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _alignment_resolves(self) -> Self:
+        if (wanted := self.alignment) is None:
+            return self
+        for field, recipe in (("recipe", wanted.recipe), ("second", wanted.second)):
+            if recipe is not None and recipe not in self.recipes:
+                raise ValueError(
+                    f"alignment.{field}: there is no recipe {recipe!r}; there are: {', '.join(self.recipes)}"
+                )
+        if wanted.data != COLLECTED and wanted.data not in self.training_data:
+            known = ", ".join([COLLECTED, *self.training_data])
+            raise ValueError(f"alignment.data: there is no training data {wanted.data!r}; there are: {known}")
+        for name, method in wanted.methods.items():
+            if isinstance(method, Sft | SteerLm):
+                checkpoint = self.checkpoints.get(method.checkpoint)
+                if checkpoint is None or not checkpoint.weights:
+                    raise ValueError(
+                        f"alignment.methods.{name}.checkpoint: {method.checkpoint!r} is no checkpoint with weights; there are: "
+                        f"{', '.join(n for n, c in self.checkpoints.items() if c.weights)}"
+                    )
         return self
 
     def generators_of(self, checkpoint: str) -> tuple[str, ...]:

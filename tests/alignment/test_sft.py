@@ -39,7 +39,11 @@ def policy(seed: int = 0) -> Any:
 def chat(n: int) -> list[dict[str, str]]:
     words = NUMBERS[n:] + NUMBERS[:n]
     said = [{"role": "user", "content": words[0]}, {"role": "assistant", "content": words[1]}]
-    return [*(said if n % 2 else []), {"role": "user", "content": words[2]}, {"role": "assistant", "content": words[3] * (n % 3 + 1)}]
+    return [
+        *(said if n % 2 else []),
+        {"role": "user", "content": words[2]},
+        {"role": "assistant", "content": words[3] * (n % 3 + 1)},
+    ]
 
 
 EXAMPLES = [encode(TOKENIZER, chat(n), END)[0] for n in range(8)]
@@ -64,7 +68,9 @@ def test_eight_rows_are_learned_and_a_response_stops(tmp_path: Path) -> None:
     assert curve[-1]["token_accuracy"] == 1
     for n in range(8):
         asked = prompt_ids(TOKENIZER, chat(n)[:-1])
-        made = model.generate(torch.tensor([asked]), max_new_tokens=60, do_sample=False, eos_token_id=END, pad_token_id=0)
+        made = model.generate(
+            torch.tensor([asked]), max_new_tokens=60, do_sample=False, eos_token_id=END, pad_token_id=0
+        )
         assert made[0, len(asked) :].tolist() == response_ids(TOKENIZER, chat(n)[-1]["content"], END)
 
 

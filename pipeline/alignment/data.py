@@ -1,0 +1,99 @@
+"""What policies are tuned on: responses and pairs of a source, disjoint from benchmarks and validation splits, held-out prompts apart."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.alignment.schema import TUNED_ON
+from pipeline.reward_model import sources, training_data
+from pipeline.reward_model.schema import PREFERRED
+from pipeline.settings import COLLECTED, Alignment, Profile, Recipe
+
+TRAIN, HELD_OUT = "train", "held_out"
+
+
+class TunedOn(NamedTuple):
+    """Responses (schema TUNED_ON) and pairs (schema PREFERRED), both with `split` train or held_out; what was dropped, and what counted."""
+
+    responses: pa.Table
+    pairs: pa.Table
+    dropped: pa.Table
+    counts: Mapping[str, int]
+    licence: str
+    quarantine: pa.Table
+
+
+def tuned_on(wanted: Alignment, profile: Profile, data: pa.Table, benchmarks: Mapping[str, pa.ChunkedArray]) -> TunedOn:
+    """What a profile's methods are tuned on.
+
+    data: our data set (with `sources.COLUMNS`); benchmarks: the conversations of each benchmark that prompts are compared with. The held-out
+    prompts are drawn by a hash of their ids. Raises as `sources.read` and `training_data.prepare` do.
+    """
+    rated = wanted.data == COLLECTED or profile.training_data[wanted.data].rated
+    # a recipe of the same data, for what it says of them
+    recipe = Recipe(
+        base=profile.recipes[wanted.recipe].base,
+        data=wanted.data,
+        objective="regression" if rated else "bradley_terry",
+        attributes=("helpfulness",),
+        development_share=wanted.held_out_share,
+    )
+    source = sources.source_of(recipe, profile, data)
+    made = training_data.prepare(source, recipe, data, benchmarks, profile.decontamination)
+    responses = _responses(made.rated) if rated else _of_pairs(made.preferred)
+    return TunedOn(
+        _renamed(responses).select(TUNED_ON.names).cast(TUNED_ON),
+        _renamed(made.preferred).select(PREFERRED.names),
+        made.dropped,
+        made.counts,
+        source.licence,
+        source.quarantine.table(),
+    )
+
+
+def _renamed(table: pa.Table) -> pa.Table:
+    """A table whose development prompts are the held-out ones."""
+    place = table.schema.get_field_index("split")
+    split = pc.if_else(pc.equal(table["split"], "train"), TRAIN, HELD_OUT).cast(pa.string())
+    return table.set_column(place, table.schema.field("split"), split)
+
+
+def _responses(rated: pa.Table) -> pa.Table:
+    """Rated responses with `best`: of a prompt the most helpful one, the first of equals; a prompt without any rating of it has none."""
+    table = _together(rated)
+    level = np.asarray(table["helpfulness"].to_numpy(zero_copy_only=False), dtype=np.float64)
+    prompt = _numbered(table["prompt_id"]).to_numpy()
+    order = np.lexsort((np.arange(len(level)), -np.nan_to_num(level, nan=-1.0), prompt))
+    first = np.ones(len(order), dtype=bool)
+    first[1:] = prompt[order][1:] != prompt[order][:-1]
+    best = np.zeros(len(order), dtype=bool)
+    best[order[first]] = True
+    return table.append_column("best", pa.array(best & np.isfinite(level)))
+
+
+def _of_pairs(preferred: pa.Table) -> pa.Table:
+    """Both responses of pairs, a text once a prompt; the chosen one of a prompt's first pair is learned."""
+    rows, seen, begun = list[dict[str, object]](), set[tuple[str, str]](), set[str]()
+    for row in _together(preferred).to_pylist():
+        for side in ("chosen", "rejected"):
+            if (row["prompt_id"], row[side]) in seen:
+                continue
+            seen.add((row["prompt_id"], row[side]))
+            best = side == "chosen" and row["prompt_id"] not in begun
+            begun |= {row["prompt_id"]} if best else set()
+            named = {"response_id": f"{row['prompt_id'][:24]}-{len(seen)}", "response": row[side], "best": best}
+            rows.append({name: row[name] for name in ("split", "prompt_id", "messages")} | named)
+    return pa.Table.from_pylist(rows, schema=TUNED_ON)
+
+
+def _together(table: pa.Table) -> pa.Table:
+    """A table with the rows of each prompt one after another, in their order."""
+    return table.take(pa.array(np.argsort(_numbered(table["prompt_id"]).to_numpy(), kind="stable")))
+
+
+def _numbered(ids: pa.ChunkedArray) -> pa.Array:
+    """Prompts as numbers, in the order in which they first come."""
+    return pc.index_in(ids, pc.unique(ids)).combine_chunks()

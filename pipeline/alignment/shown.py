@@ -1,0 +1,111 @@
+"""What people are shown of policies: what they were tuned on, their samples, their rewards beside length, and what tuning changed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.alignment.data import TunedOn
+from pipeline.shown import ENGINE, Rows, Shown, counts, labelled, whole
+
+DRAWS = 2000
+"""Bootstrap draws of prompts for an interval."""
+
+
+def data(made: TunedOn, said: str) -> dict[str, Shown]:
+    """Of TUNED_ON: how much there is on both sides, what was dropped, and samples of what is learned."""
+    kinds = {"responses": made.responses, "pairs": made.pairs}
+    rows = [
+        {"kind": kind, "split": split, "rows": len(part), "prompts": len(pc.unique(part["prompt_id"]))}
+        for kind, table in kinds.items()
+        for split in ("train", "held_out")
+        for part in [table.filter(pc.equal(table["split"], split))]
+    ]
+    learned = made.responses.filter(made.responses["best"])
+    return {
+        "what there is": whole(pa.Table.from_pylist(rows)),
+        "dropped, as they overlap": counts(made.dropped["benchmark"], "benchmark or split"),
+        "counted": counts(made.counts, "what"),
+        "rated by": said,
+        "responses to learn": learned.select(["messages", "response"]),
+    }
+
+
+def scores(table: pa.Table, mean: float, sd: float, said: str) -> dict[str, Shown]:
+    """Of SCORED: by what rewards are standardised."""
+    return {"mean of goodness": round(mean, 4), "standard deviation of goodness": round(sd, 4), "rated by": said}
+
+
+def samples(table: pa.Table, refused: int, figures: Mapping[str, Any]) -> dict[str, Shown]:
+    """Of SAMPLES: how many, how long, how they ended."""
+    return {
+        "samples": len(table),
+        "refused": refused,
+        "prompts": len(pc.unique(table["prompt_id"])),
+        "tokens of a sample, in the mean": round(pc.mean(table["tokens"]).as_py() or 0.0, 1),
+        "ended": int(pc.sum(table["ended"]).as_py() or 0),
+        "engine": labelled(figures, ENGINE),
+        "first samples": table.select(["messages", "response"]),
+    }
+
+
+def rewards(table: pa.Table, before: pa.Table | None, said: str) -> dict[str, Shown]:
+    """Of REWARDS: the means with their intervals, and, of the policy that it started from, the differences on the same prompts.
+
+    Intervals are 95 % percentile bootstrap intervals over prompts. `length` stands beside rewards, since rewards like length.
+    """
+    measures = ("standardised", "second_goodness", "characters", "tokens", "verbosity")
+    rows = []
+    for name in measures:
+        mine = by_prompt(table, name)
+        row: dict[str, Any] = {"measure": name.replace("_", " "), **interval(np.array(list(mine.values())))}
+        if before is not None:
+            its = by_prompt(before, name)
+            both = np.array([mine[p] - its[p] for p in mine if p in its])
+            row |= {
+                f"more than before{k and f', {k}'}": v
+                for k, v in zip(("", "from", "to"), interval(both).values(), strict=True)
+            }
+        rows.append(row)
+    more: dict[str, Shown] = {}
+    if table["log_prob_before"].null_count < len(table):
+        gap = pc.subtract(table["log_prob"], table["log_prob_before"])
+        more["KL divergence from the policy before, of a response (nats, mean of its samples)"] = round(
+            pc.mean(gap).as_py(), 3
+        )
+    ended = pc.mean(table["ended"].cast(pa.float64())).as_py()
+    return {
+        "rewards on held-out prompts": whole(pa.Table.from_pylist(rows)),
+        **more,
+        "share of samples that end": round(ended or 0.0, 3),
+        "rewards are": f"goodness in standard deviations of the data's responses. {said}",
+        "samples, by reward": Rows(
+            table.sort_by([("standardised", "descending")]).select(["messages", "response", "standardised"]), 8
+        ),
+    }
+
+
+def by_prompt(table: pa.Table, name: str) -> dict[str, float]:
+    """The mean of a column over the samples to each prompt that have it."""
+    known = table.filter(pc.is_valid(table[name]))
+    grouped = known.group_by("prompt_id").aggregate([(name, "mean")])
+    values = zip(grouped["prompt_id"].to_pylist(), grouped[f"{name}_mean"].to_pylist(), strict=True)
+    return {prompt: value for prompt, value in values if np.isfinite(value)}
+
+
+def interval(values: npt.NDArray[np.float64], seed: int = 0) -> dict[str, float | None]:
+    """Mean of prompts' values, and the 95 % percentile bootstrap interval over prompts; None where there is none."""
+    if not len(values):
+        return {"mean": None, "from": None, "to": None}
+    drawn = np.random.default_rng(seed).integers(0, len(values), (DRAWS, len(values)))
+    low, high = np.quantile(values[drawn].mean(axis=1), (0.025, 0.975))
+    return {"mean": round(float(values.mean()), 4), "from": round(float(low), 4), "to": round(float(high), 4)}
+
+
+def policy(figures: Mapping[str, Any], curve: pa.Table, said: str) -> dict[str, Shown]:
+    """Of a method's worker: its figures, and its curve."""
+    plain = {name.replace("_", " "): value for name, value in figures.items() if not isinstance(value, list | dict)}
+    return {**plain, "curve": whole(curve), "rewards are of": said}
