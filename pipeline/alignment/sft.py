@@ -25,7 +25,10 @@ NAMES = {"mean_token_accuracy": "token_accuracy", "entropy": "entropy"}
 def rows_of(examples: Sequence[Example]) -> Rows:
     """Examples as TRL takes them; one counts by its trained tokens, without a first one, which nothing comes before."""
     rows = [
-        {"input_ids": ids, "labels": [token if learned else IGNORED for token, learned in zip(ids, trained, strict=True)]}
+        {
+            "input_ids": ids,
+            "labels": [token if learned else IGNORED for token, learned in zip(ids, trained, strict=True)],
+        }
         for ids, trained in examples
     ]
     lengths = np.array([len(example.ids) for example in examples], dtype=np.int64)

@@ -39,7 +39,11 @@ def policy(seed: int = 0) -> Any:
 def chat(n: int) -> list[dict[str, str]]:
     words = NUMBERS[n:] + NUMBERS[:n]
     said = [{"role": "user", "content": words[0]}, {"role": "assistant", "content": words[1]}]
-    return [*(said if n % 2 else []), {"role": "user", "content": words[2]}, {"role": "assistant", "content": words[3] * (n % 3 + 1)}]
+    return [
+        *(said if n % 2 else []),
+        {"role": "user", "content": words[2]},
+        {"role": "assistant", "content": words[3] * (n % 3 + 1)},
+    ]
 
 
 EXAMPLES = [encode(TOKENIZER, chat(n), END)[0] for n in range(8)]
@@ -64,7 +68,9 @@ def test_eight_rows_are_learned_and_a_response_stops(tmp_path: Path) -> None:
     assert curve[-1]["token_accuracy"] == 1
     for n in range(8):
         asked = prompt_ids(TOKENIZER, chat(n)[:-1])
-        made = model.generate(torch.tensor([asked]), max_new_tokens=60, do_sample=False, eos_token_id=END, pad_token_id=0)
+        made = model.generate(
+            torch.tensor([asked]), max_new_tokens=60, do_sample=False, eos_token_id=END, pad_token_id=0
+        )
         assert made[0, len(asked) :].tolist() == response_ids(TOKENIZER, chat(n)[-1]["content"], END)
 
 
@@ -106,7 +112,7 @@ def test_the_cut_into_passes_changes_neither_loss_nor_gradient(tmp_path: Path, t
         model, gradients = policy(), dict[str, torch.Tensor]()
 
         def keep(name: str, into: dict[str, torch.Tensor]) -> Callable[[Any], None]:
-            return lambda p: into.update({name: p.grad.clone()})
+            return lambda of: into.update({name: of.grad.clone()})
 
         for name, p in model.named_parameters():
             p.register_post_accumulate_grad_hook(keep(name, gradients))
@@ -137,6 +143,13 @@ def test_the_model_and_the_tokenizer_are_given_back_as_they_were(tmp_path: Path)
     assert not model.training
     with pytest.raises(ValueError, match="nothing to train on"):
         train(model, tokenizer, [], [], METHOD, 0, tmp_path, quiet)
+
+
+def test_the_learning_rate_rises_to_its_height_in_the_warm_up(tmp_path: Path) -> None:
+    method = METHOD.model_copy(update={"warmup_steps": 3})
+    curve = train(policy(), TOKENIZER, EXAMPLES, [], method, 0, tmp_path, quiet)
+    assert [row["learning_rate"] for row in curve] == pytest.approx([1e-3, 2e-3, 3e-3, 3e-3])
+    assert all(row["gradient_norm"] > 0 for row in curve)
 
 
 class CutOffError(Exception):
