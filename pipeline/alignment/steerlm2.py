@@ -22,6 +22,7 @@ from pipeline.alignment.encoding import Example, end_of_turn, prompt_ids, respon
 from pipeline.alignment.policies import log_probs, padded, token_log_probs
 from pipeline.alignment.resuming import Checkpoints, Curve
 from pipeline.alignment.steerlm import LEVELS, Floats, conditioned, finite
+from pipeline.alignment.tuning import BETAS, LARGEST_NORM
 from pipeline.models.batching import TOKENS_A_BATCH, batches
 from pipeline.models.precision import precision_of
 from pipeline.models.scoring import autocast
@@ -33,8 +34,6 @@ CLIP = 1e-3
 """How near a rating, scaled to 0 to 1, comes to either end: at an end itself there is no Beta distribution. It is .004 of a level."""
 LEAST = float(np.finfo(np.float64).tiny)
 """The least probability of a level, about 1e-308: what is less likely still has a logarithm."""
-BETAS, LARGEST_NORM = (0.9, 0.98), 1.0
-"""AdamW's betas, and the norm that gradients are cut down to: NeMo-Aligner's, see method F2."""
 SMALL = 1e-8
 """Is added to every weight where their divergence is monitored (NeMo-Aligner)."""
 

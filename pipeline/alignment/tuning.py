@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
@@ -108,6 +109,13 @@ class StepTrainer(Trainer):
         """The planned steps, in their order."""
         return DataLoader(self._plan, batch_size=1, shuffle=False, collate_fn=lambda steps: steps[0])
 
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The learning rate of each step: a step's share of the warm-up, then all of it. transformers' own begins with a step at 0."""
+        if self.lr_scheduler is None:
+            warmup = max(1, self.args.warmup_steps)
+            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda done: min(1.0, (done + 1) / warmup))
+        return self.lr_scheduler
+
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         """All passes of an optimiser step; the step's loss."""
         model.train()
@@ -163,7 +171,6 @@ def arguments_of(method: Method, seed: int, steps: int, evaluated: bool, work: P
         "max_steps": steps,
         "per_device_train_batch_size": 1,
         "learning_rate": method.learning_rate,
-        "lr_scheduler_type": "constant_with_warmup",
         "warmup_steps": method.warmup_steps,
         "weight_decay": method.weight_decay,
         "adam_beta1": BETAS[0],

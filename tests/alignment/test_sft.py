@@ -18,12 +18,12 @@ from pipeline.settings.recipes import Lora
 from tests.helpers import quiet
 from tests.models.families import LAYOUTS, tokenizer_of
 
-TOKENIZER = tokenizer_of(LAYOUTS["smollm_3"]._replace(template=LAYOUTS["qwen_2_5"].template))
+NUMBERS = "one two three four five six seven eight".split()
+TOKENIZER = tokenizer_of(LAYOUTS["phi_3_first"]._replace(pad="<|end|>", eos="<|end|>"), NUMBERS)
 """A tokenizer that pads with the end of a turn."""
 END = end_of_turn(TOKENIZER)
-NUMBERS = "one two three four five six seven eight".split()
 METHOD = Sft(
-    kind="sft", checkpoint="a", learning_rate=3e-3, batch_size=4, micro_batch_tokens=256, epochs=2, evaluations=2, precision="float32",
+    kind="sft", checkpoint="a", learning_rate=3e-3, batch_size=4, micro_batch_tokens=40, epochs=2, evaluations=2, precision="float32",
 )  # fmt: skip
 LORA = Lora(rank=4, alpha=8, dropout=0.2)
 
@@ -101,19 +101,27 @@ def test_exactly_the_trained_tokens_have_labels_and_padding_with_the_end_hides_n
     assert sorted(found) == sorted(wanted)
     assert len(got) > 2
     assert max(widths) <= METHOD.micro_batch_tokens
+    assert any(0 in mask for mask in (given["attention_mask"] for given in got)), "some are padded"
 
 
-@pytest.mark.parametrize("tokens", [1, 200, 500])
-def test_the_cut_into_passes_changes_neither_loss_nor_weights(tmp_path: Path, tokens: int) -> None:
+@pytest.mark.parametrize("tokens", [1, 40, 70])
+def test_the_cut_into_passes_changes_neither_loss_nor_gradient(tmp_path: Path, tokens: int) -> None:
     """Seven rows: a step of four, and one of three."""
     made = []
     for budget in (100_000, tokens):
-        model = policy()
-        method = METHOD.model_copy(update={"micro_batch_tokens": budget, "learning_rate": 1e-4})
+        model, gradients = policy(), dict[str, torch.Tensor]()
+
+        def keep(name: str, into: dict[str, torch.Tensor]) -> Callable[[Any], None]:
+            return lambda of: into.update({name: of.grad.clone()})
+
+        for name, p in model.named_parameters():
+            p.register_post_accumulate_grad_hook(keep(name, gradients))
+        method = METHOD.model_copy(update={"micro_batch_tokens": budget, "learning_rate": 1e-5, "epochs": 1})
         curve = train(model, TOKENIZER, EXAMPLES[:7], EXAMPLES[3:], method, 3, tmp_path / str(budget), quiet)
-        made.append((weights(model), [(row["loss"], row["token_accuracy"]) for row in curve]))
-    assert torch.allclose(made[0][0], made[1][0], atol=1e-6)
-    np.testing.assert_allclose(made[0][1], made[1][1], atol=1e-6)
+        made.append((gradients, [(row["loss"], row["token_accuracy"]) for row in curve]))
+    for name, gradient in made[0][0].items():
+        assert torch.allclose(gradient, made[1][0][name], atol=1e-6), name
+    np.testing.assert_allclose(made[0][1], made[1][1], rtol=1e-6)
 
 
 def test_the_loss_is_the_mean_over_the_trained_tokens_of_the_step(tmp_path: Path) -> None:
@@ -135,6 +143,13 @@ def test_the_model_and_the_tokenizer_are_given_back_as_they_were(tmp_path: Path)
     assert not model.training
     with pytest.raises(ValueError, match="nothing to train on"):
         train(model, tokenizer, [], [], METHOD, 0, tmp_path, quiet)
+
+
+def test_the_learning_rate_rises_to_its_height_in_the_warm_up(tmp_path: Path) -> None:
+    method = METHOD.model_copy(update={"warmup_steps": 3})
+    curve = train(policy(), TOKENIZER, EXAMPLES, [], method, 0, tmp_path, quiet)
+    assert [row["learning_rate"] for row in curve] == pytest.approx([1e-3, 2e-3, 3e-3, 3e-3])
+    assert all(row["gradient_norm"] > 0 for row in curve)
 
 
 class CutOffError(Exception):
