@@ -51,17 +51,7 @@ def chain(profile: Profile) -> list[Stretch]:
             "Prepares the training data of a recipe, trains its reward model and scores the benchmarks. Partitioned by recipe.",
             recipes(profile),
         ),
-        *(
-            [
-                Stretch(
-                    ALIGN,
-                    "Tunes the policies of the profile's methods with the rewards, and compares their rewards. Has no partitions.",
-                    stage="alignment",
-                )
-            ]
-            if profile.alignment
-            else []
-        ),
+        *_alignment(profile),
         *(
             [  # data leaves the store when somebody says so, never as a part of a delivery
                 Stretch(
@@ -74,3 +64,11 @@ def chain(profile: Profile) -> list[Stretch]:
             else []
         ),
     ]
+
+
+def _alignment(profile: Profile) -> list[Stretch]:
+    """The stretch of the policies, where a profile has any."""
+    says = (
+        "Tunes the policies of the profile's methods with the rewards, and compares their rewards. Has no partitions."
+    )
+    return [Stretch(ALIGN, says, stage="alignment")] if profile.alignment else []

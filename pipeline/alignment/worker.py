@@ -154,13 +154,13 @@ def _dpo(
     train, held_out = (pairs.filter(pc.equal(pairs["split"], split)) for split in ("train", "held_out"))
     if spec.samples:
         train, left_out = best_and_worst(read_table(spec.samples, SCORED.names))
-        counts = {f"prompts without a pair: {reason}": n for reason, n in left_out.items()}
-    encoded, left = dpo.pairs_of(train, tokenizer, method.max_tokens)
-    others, _ = dpo.pairs_of(held_out, tokenizer, method.max_tokens)
-    if left:
-        log(f"Pairs left out: {', '.join(f'{reason}: {n}' for reason, n in left.items())}")
-    curve = dpo.train(model, tokenizer, encoded, others, method, spec.seed, place, log, tracker)
-    return Trained(curve, len(train), len(encoded), counts | dict(left))
+        counts = {f"no_pair: {reason}": n for reason, n in left_out.items()}
+    encoded, others = (dpo.pairs_of(table, tokenizer, method.max_tokens) for table in (train, held_out))
+    _say_left_out(log, encoded.too_long, method.max_tokens, encoded.refused)
+    mine, development = list(encoded.pairs.values()), list(others.pairs.values())
+    curve = dpo.train(model, tokenizer, mine, development, method, spec.seed, place, log, tracker)
+    left = {"too_long": encoded.too_long, "equal_texts": encoded.equal}
+    return Trained(curve, len(train), len(mine), counts | left)
 
 
 def _steerlm2(
