@@ -80,7 +80,7 @@ def test_every_asset_is_described_owned_grouped_and_versioned() -> None:
 
 
 def test_with_its_groups_collapsed_the_graph_is_the_stages_in_their_order() -> None:
-    specs = in_order(build_defs(load_profile("tiny")).resolve_all_asset_specs())
+    specs = in_order(build_defs(load_profile("aligned")).resolve_all_asset_specs())
     group = {spec.key: spec.group_name for spec in specs}
     arrows = {(group[d.asset_key], group[s.key]) for s in specs for d in s.deps} - {(g, g) for g in group.values()}
     stages = [stage.__name__.removeprefix("assets.") for stage in location.STAGES]
