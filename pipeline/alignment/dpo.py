@@ -106,10 +106,9 @@ def train(
     """Train a policy, in place, on pairs, with itself as it is given for reference: its curve. Adapters are the caller's to put on.
 
     The loss is a mean over the pairs of an optimiser step: -log sigmoid(beta ((log pi - log ref)(chosen) - (log pi - log ref)(rejected))),
-    equation 7 of the paper, or the sum of `method.losses`, `robust` of which is `sigmoid`, as no label is smoothed. Two of them depend on how
-    a step is cut into passes: `aot` compares the pairs of a pass with each other, `sft` averages over the tokens of a pass. Dropout is off, and
-    stays off, in the adapters too: else the
-    policy would differ from the reference before the first step.
+    equation 7 of the paper, or the sum of `method.losses`. Of these `robust` is `sigmoid`, as no label is smoothed, and two depend on how a
+    step is cut into passes: `aot` compares the pairs of a pass with each other, `sft` averages over the tokens of a pass.
+    Dropout is off, and stays off, in the adapters too: else the policy would differ from the reference before the first step.
     development: held-out pairs, looked at before the first step and at every evaluation; may be none. Rows of the curve are steps (`part`
     train) and evaluations (development), with the figures of NAMES. Checkpoints are kept in `work`; a later call with the same arguments,
     and so the same weights to start from, goes on from the last whole one, and ends with the same weights. Raises ValueError without pairs.

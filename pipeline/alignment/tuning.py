@@ -98,6 +98,7 @@ class StepTrainer(Trainer):
 
     names: ClassVar[Mapping[str, str]]
     """Figures of a row of the curve beside EVERY_ROW, by what TRL calls them."""
+    lr_scheduler: Any
 
     def __init__(self, train: Rows, development: Rows, method: Method, seed: int, **arguments: Any) -> None:
         self._of = {"train": train, "eval": development}

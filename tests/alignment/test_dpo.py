@@ -15,7 +15,7 @@ from pipeline.alignment.policies import log_probs
 from pipeline.alignment.tuning import plain, with_adapters
 from pipeline.settings.alignment import Dpo, IterativeDpo, Samples
 from pipeline.settings.recipes import Lora
-from tests.alignment.test_sft import END, LORA, NUMBERS, TOKENIZER, CutOffError, Tracker, chat, policy, weights
+from tests.alignment.test_sft import END, LORA, NUMBERS, TOKENIZER, CutOffError, Tracker, chat, policy, seen, weights
 from tests.helpers import quiet
 
 METHOD = Dpo(
@@ -77,6 +77,22 @@ def test_pairs_have_our_tokens_and_one_end_and_what_does_not_fit_is_counted() ->
 
     strict = pairs_of(table_of((refused, "a", "b"), (asks, "a", "b")), tokenizer_of(LAYOUTS["gemma_3"]), 200)
     assert (list(strict.pairs), list(strict.refused.values())) == ([1], [1])
+
+
+def test_the_model_gets_whole_pairs_whose_responses_alone_are_labelled_with_their_ends(tmp_path: Path) -> None:
+    model = policy()
+    method = METHOD.model_copy(update={"epochs": 1})
+    got = seen(model, lambda: train(model, TOKENIZER, PAIRS, [], method, 0, tmp_path, quiet))
+    found = []
+    for given in got:
+        assert given["input_ids"].numel() <= METHOD.micro_batch_tokens
+        for ids, mask, labels in zip(given["input_ids"], given["attention_mask"], given["labels"], strict=True):
+            there = int(mask.sum())
+            assert labels[there:].tolist() == [-100] * (len(labels) - there)
+            found.append((ids[:there].tolist(), labels[:there].tolist()))
+    wanted = [([*p.prompt, *r], [-100] * len(p.prompt) + r) for p in PAIRS for r in (p.chosen, p.rejected)]
+    assert sorted(found) == sorted(wanted)
+    assert len(got) > 2
 
 
 # ---------------------------------------------------------------------------------------------------------------------- loss, reference

@@ -60,7 +60,9 @@ def loss_of(model: Any, examples: list[Example]) -> float:
 def test_eight_rows_are_learned_and_a_response_stops(tmp_path: Path) -> None:
     assert TOKENIZER.pad_token_id == END
     model = policy()
-    method = METHOD.model_copy(update={"batch_size": 8, "epochs": 60, "learning_rate": 1e-2})
+    method = METHOD.model_copy(
+        update={"batch_size": 8, "epochs": 50, "learning_rate": 1e-2, "micro_batch_tokens": 4096}
+    )
     curve = train(model, TOKENIZER, EXAMPLES, EXAMPLES, method, 0, tmp_path, quiet)
     assert curve[-1]["part"] == "development"
     assert curve[-1]["loss"] < 0.01
