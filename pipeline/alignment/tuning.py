@@ -110,8 +110,6 @@ class StepTrainer(Trainer):
         """The planned steps, in their order."""
         return DataLoader(self._plan, batch_size=1, shuffle=False, collate_fn=lambda steps: steps[0])
 
-    lr_scheduler: Any
-
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """The learning rate of each step: a step's share of the warm-up, then all of it. transformers' own begins with a step at 0."""
         if self.lr_scheduler is None:
