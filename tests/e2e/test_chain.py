@@ -19,6 +19,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from pipeline.alignment import schema as alignment
 from pipeline.annotations.consensus import spreads
 from pipeline.columns import describe, descriptions
 from pipeline.dataset.schema import PUSHED
@@ -31,6 +32,14 @@ from pipeline.vocabulary import ATTRIBUTES
 
 pytestmark = pytest.mark.engine
 
+OF_POLICIES = {
+    "alignment_data": alignment.TUNED_ON,
+    "scored_data": alignment.SCORED_DATA,
+    "policy_samples": alignment.SAMPLES,
+    "scored_samples": alignment.SCORED,
+    "policy_rewards": alignment.REWARDS,
+}
+"""Tables that this profile doesn't make, as it aligns no model."""
 PROFILE = """
 extends: tiny
 name: small
@@ -118,7 +127,9 @@ def test_every_column_that_the_ui_shows_is_described_and_no_description_is_left_
     columns = [column for table in shown if table for column in table.schema.columns]
     assert [c.name for c in columns if not c.description] == []
     pushed = {describe("hub_dataset", name) for name in PUSHED.names}
-    assert descriptions() - {c.description for c in columns} - pushed == set()
+    policies = {describe(asset, name) for asset, schema in OF_POLICIES.items() for name in schema.names}
+    assert None not in policies
+    assert descriptions() - {c.description for c in columns} - pushed - policies == set()
 
 
 def test_six_generators_answer_and_every_prompt_has_two_different_ones(store: Store) -> None:
