@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,15 @@ METHOD = Ppo(
     kind="ppo", start="a", steps=4, learning_rate=3e-3, value_learning_rate=3e-3, batch_size=4, micro_batch_tokens=64, evaluations=2,
     precision="float32", warmup_steps=3, max_new_tokens=5, passes=2, kl=0.05, entropy=0.01,
 )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Models so small are slower with several threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def of(**changes: Any) -> Ppo:
@@ -206,13 +215,13 @@ def llama(seed: int, vocabulary: int = 9, width: int = 16) -> LlamaForCausalLM:
     ).eval()  # fmt: skip
 
 
-def values_of(seed: int, vocabulary: int = 9, width: int = 16, standard: Standard = Standard(0.3, 2.0)) -> Values:
+def values_of(seed: int, vocabulary: int = 9, width: int = 16) -> Values:
     from transformers import LlamaForSequenceClassification
 
     torch.manual_seed(seed)
     config = LlamaConfig(vocab_size=vocabulary, hidden_size=width, intermediate_size=width, num_hidden_layers=1, num_attention_heads=2,
                          num_labels=1, pad_token_id=0, initializer_range=0.5)  # fmt: skip
-    return Values(LlamaForSequenceClassification(config), None, standard)
+    return Values(LlamaForSequenceClassification(config), None, Standard(0.3, 2.0))
 
 
 def gradients(model: Any) -> torch.Tensor:
@@ -349,11 +358,11 @@ def test_however_a_round_is_cut_into_passes_gradients_and_figures_are_those_of_o
     off.backward()
     assert torch.allclose(policy.seen[0], gradients(model), atol=1e-5)
     assert torch.allclose(values.seen[0], gradients(critic), atol=1e-5)
-    k1s = [float((lp - ref).sum()) for lp, ref in zip(log_probs, refs, strict=True)]
+    k1s = [float((lp - ref).detach().sum()) for lp, ref in zip(log_probs, refs, strict=True)]
     assert figures == pytest.approx(
         {
             "kl": np.mean(k1s),
-            "kl_token": float(torch.cat([ppo.k3(*x) for x in zip(log_probs, refs, strict=True)]).mean()),
+            "kl_token": float(torch.cat([ppo.k3(*x) for x in zip(log_probs, refs, strict=True)]).detach().mean()),
             "entropy": float(torch.stack(entropy).sum()) / count,
             "tokens": count / 5,
             "unended": 0.4,
@@ -515,12 +524,15 @@ def test_a_policy_over_three_tokens_approaches_the_enumerated_optimum() -> None:
 
 
 def test_so_does_one_that_ends_or_is_cut_off(tmp_path: Path) -> None:
-    """All seven responses of at most two tokens, of which four don't end: the score stands on the last token, `unended` instead of it."""
-    tokenizer, kl, prompts = three_tokens(), 0.5, ([0], [1], [1, 0])
+    """All seven responses of at most two tokens, of which four don't end: the score stands on the last token, `unended` instead of it.
+
+    No prompt is another one's with the beginning of a response: a policy over both would have to compromise.
+    """
+    tokenizer, kl, prompts = three_tokens(), 0.5, ([1], [0, 0, 1])
     texts = {"": 0.2, "a": 0.6, "b": -0.2}
     rewards = {(2,): 0.2, (0, 2): 0.6, (1, 2): -0.2} | dict.fromkeys(itertools.product((0, 1), repeat=2), -0.5)
-    policy, reference = llama(6, 3), llama(6, 3)
-    asks = [[{"role": "user", "content": text}] for text in ("a", "b", "b a")]
+    policy, reference, values = llama(2, 3), llama(2, 3), values_of(3, 3)
+    asks = [[{"role": "user", "content": text}] for text in ("b", "a a b")]
     asked: list[str] = []
 
     def reward(conversations: Sequence[Any], responses: Sequence[str]) -> list[float]:
@@ -529,17 +541,20 @@ def test_so_does_one_that_ends_or_is_cut_off(tmp_path: Path) -> None:
         return [texts[text] for text in responses]
 
     start = max(distance(policy, reference, prompt, rewards, kl) for prompt in prompts)
-    method = of(
-        steps=80, learning_rate=5e-3, value_learning_rate=1e-2, kl=kl, entropy=0, max_new_tokens=2, micro_batch_tokens=9999,
-        batch_size=300, evaluations=1, unended=-0.5, gae_lambda=1.0,
-    )  # fmt: skip
-    curve = train(policy, reference, values_of(3, 3), tokenizer, asks, reward, method, 0, tmp_path, quiet)
+    unended = []
+    for rate in (1e-2, 3e-3, 1e-3):
+        method = of(
+            steps=30, learning_rate=rate, value_learning_rate=2 * rate, kl=kl, entropy=0, max_new_tokens=2, micro_batch_tokens=9999,
+            batch_size=300, evaluations=1, unended=-0.5, gae_lambda=1.0, value_clip=10.0,
+        )  # fmt: skip
+        curve = train(policy, reference, values, tokenizer, asks, reward, method, 0, tmp_path / str(rate), quiet)
+        unended += [row["unended"] for row in curve]
     found = max(distance(policy, reference, prompt, rewards, kl) for prompt in prompts)
-    print("two tokens", start, found, curve[0], curve[-1])
-    assert start > 0.15
-    assert found < 0.06
+    print("two tokens", start, found, unended[0], unended[-1])
+    assert start > 0.4
+    assert found < 0.05
     assert set(asked) == set(texts)
-    assert curve[-1]["unended"] < curve[0]["unended"]
+    assert unended[-1] < unended[0] / 1.5
 
 
 # ------------------------------------------------------------------------------------------------------------------------------ training
