@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from pipeline.settings.alignment import Ppo
 from tests.evaluation.models import save_reward_model
 from tests.helpers import quiet
 from tests.models.families import LAYOUTS, tokenizer_of
+from tests.reward_model.small import small_tokenizer
 
 WEIGHTS = {"helpfulness": 0.65, "correctness": 0.8, "coherence": 0.45}
 OUTPUTS = ("helpfulness", "correctness", "coherence", "complexity")
@@ -363,15 +364,15 @@ def test_however_a_round_is_cut_into_passes_gradients_and_figures_are_those_of_o
         {
             "kl": np.mean(k1s),
             "kl_token": float(torch.cat([ppo.k3(*x) for x in zip(log_probs, refs, strict=True)]).detach().mean()),
-            "entropy": float(torch.stack(entropy).sum()) / count,
+            "entropy": float(torch.stack(entropy).detach().sum()) / count,
             "tokens": count / 5,
             "unended": 0.4,
-            "explained_variance": ppo.explained_variance(torch.cat(befores), torch.cat([r for _, r in found])),
+            "explained_variance": ppo.explained_variance(torch.cat(befores).detach(), torch.cat([r for _, r in found])),
             "reward": 0.3,
-            "policy_loss": float(loss),
+            "policy_loss": loss.item(),
             "clip_fraction": 0.0,
             "policy_gradient_norm": float(gradients(model).norm()),
-            "value_loss": float(off),
+            "value_loss": off.item(),
             "value_gradient_norm": float(gradients(critic).norm()),
         },
         abs=1e-4,
@@ -518,7 +519,6 @@ def test_a_policy_over_three_tokens_approaches_the_enumerated_optimum() -> None:
         scores = np.array([rewards[tuple(one.response)] for one in samples])
         learner.learn(samples, scores, 1 - step / 60)
     found = max(distance(policy, reference, prompt, rewards, kl) for prompt in prompts)
-    print("one token", start, found)
     assert start > 0.15
     assert found < 0.04
 
@@ -550,7 +550,6 @@ def test_so_does_one_that_ends_or_is_cut_off(tmp_path: Path) -> None:
         curve = train(policy, reference, values, tokenizer, asks, reward, method, 0, tmp_path / str(rate), quiet)
         unended += [row["unended"] for row in curve]
     found = max(distance(policy, reference, prompt, rewards, kl) for prompt in prompts)
-    print("two tokens", start, found, unended[0], unended[-1])
     assert start > 0.4
     assert found < 0.05
     assert set(asked) == set(texts)
@@ -576,14 +575,7 @@ class Tracker:
             raise CutOffError
 
 
-WORDS = "one two three four five".split()
 ASKS = [[{"role": "user", "content": text}] for text in ("one", "two three", "four", "five one", "three")]
-
-
-def tokens_and(size: int = 16) -> tuple[Any, Callable[[int], LlamaForCausalLM], Values]:
-    tokenizer = tokenizer_of(LAYOUTS["qwen_2_5"], WORDS)
-    count = len(tokenizer)
-    return tokenizer, lambda seed: llama(seed, count, size), values_of(3, count, size)
 
 
 def lengths(_: Sequence[Any], responses: Sequence[str]) -> list[float]:
@@ -623,19 +615,23 @@ def test_a_training_that_is_cut_off_goes_on_and_ends_with_the_same_weights(tmp_p
 
 
 def test_a_policy_that_is_rewarded_for_a_word_writes_it_more_often(tmp_path: Path) -> None:
-    tokenizer, model, values = tokens_and()
-    policy, reference = model(1), model(1)
+    tokenizer = small_tokenizer()
+    count = len(tokenizer)
+    policy, reference, values = llama(2, count), llama(2, count), values_of(3, count)
 
     def share(_: Sequence[Any], responses: Sequence[str]) -> list[float]:
-        return [5 * len("two") * text.count("two") / max(1, len(text)) for text in responses]
+        return [text.split().count("two") / max(1, len(text.split())) for text in responses]
 
-    method = of(steps=30, batch_size=64, max_new_tokens=6, learning_rate=1e-2, value_learning_rate=1e-2, passes=3, kl=0.01, unended=-1.0,
-                micro_batch_tokens=4096, evaluations=1, entropy=0.0)  # fmt: skip
+    method = of(
+        steps=30, batch_size=128, max_new_tokens=6, value_learning_rate=1e-2, passes=3, kl=0.02, unended=-0.1, micro_batch_tokens=4096,
+        evaluations=1, entropy=0.0,
+    )  # fmt: skip
     curve = train(policy, reference, values, tokenizer, ASKS, share, method, 0, tmp_path, quiet)
-    means = [float(np.mean([row["reward"] for row in part])) for part in (curve[:5], curve[-5:])]
-    print("word", means, curve[0], curve[-1])
-    assert means[1] > means[0] + 1
+    first, last = (float(np.mean([row["reward"] for row in part])) for part in (curve[:5], curve[-5:]))
+    assert first < 0.1
+    assert last > 0.8
     assert curve[-1]["kl"] > curve[0]["kl"]
+    assert curve[-1]["unended"] < curve[0]["unended"]
 
 
 def test_unended_responses_have_their_own_reward_and_what_gets_no_number_is_left_out(tmp_path: Path) -> None:
