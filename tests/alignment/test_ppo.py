@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
 
 from pipeline.alignment import ppo
 from pipeline.alignment.encoding import end_of_turn, prompt_ids, response_ids
@@ -20,6 +20,7 @@ from pipeline.alignment.goodness import Standard
 from pipeline.alignment.policies import token_log_probs
 from pipeline.alignment.ppo import Learner, Values, drawn_prompts, train
 from pipeline.alignment.sampler import Sample, sample
+from pipeline.alignment.sampler import drawn as drawn_tokens
 from pipeline.models.classifier import keep_outputs, load_model
 from pipeline.models.encoding import prepare_tokenizer
 from pipeline.models.scoring import score
@@ -333,17 +334,21 @@ def uncut(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_however_a_round_is_cut_into_passes_gradients_and_figures_are_those_of_one_response_after_the_other(
     tokens: int,
 ) -> None:
-    samples, scores, method = samples_of(0), [1.0, -1.0, 0.5, -1.0, 2.0], of(passes=1, micro_batch_tokens=tokens)
+    samples, scores, method = (
+        samples_of(0),
+        [1.0, -1.0, 0.5, -1.0, 2.0],
+        of(passes=1, micro_batch_tokens=tokens, temperature=0.8),
+    )
     figures, (policy, values) = caught(samples, scores, method)
     model, reference, critic = llama(1), llama(2), values_of(3)
     count, log_probs, refs, befores, entropy = sum(len(one.response) for one in samples), [], [], [], []
     for one in samples:
         ids, at = torch.tensor([[*one.prompt, *one.response]]), len(one.prompt)
-        logits = model(ids).logits[0, at - 1 : -1]
+        logits = model(ids).logits[0, at - 1 : -1] / 0.8
         tokens_of = torch.tensor(one.response).unsqueeze(1)
         log_probs.append(logits.log_softmax(-1).gather(1, tokens_of)[:, 0])
         entropy.append(torch.distributions.Categorical(logits=logits).entropy().sum())
-        refs.append(reference(ids).logits[0, at - 1 : -1].log_softmax(-1).gather(1, tokens_of)[:, 0].detach())
+        refs.append((reference(ids).logits[0, at - 1 : -1] / 0.8).log_softmax(-1).gather(1, tokens_of)[:, 0].detach())
         befores.append(critic(ids, torch.ones_like(ids))[0, at - 1 : -1])
     found = []
     for lp, ref, v, s in zip(log_probs, refs, befores, scores, strict=True):
@@ -403,6 +408,14 @@ def test_the_second_pass_has_the_first_ones_advantages_and_ratios_that_are_not_1
     assert more["kl"] == pytest.approx(first["kl"]), "what the policy was before the round"
 
 
+def test_in_bfloat16_a_policy_that_has_learned_nothing_has_ratios_of_1() -> None:
+    samples, scores = samples_of(1, 30), np.linspace(-1, 1, 30)
+    found = Learner(llama(1), llama(1), values_of(3), of(passes=1, precision="bfloat16")).learn(samples, scores)
+    assert found["clip_fraction"] == found["kl"] == 0
+    assert found["policy_loss"] == pytest.approx(0, abs=1e-5)
+    assert all(math.isfinite(value) for value in found.values())
+
+
 def test_the_learning_rates_are_their_own_and_rise_in_the_warm_up() -> None:
     """AdamW's first step moves each weight by the learning rate, whatever the gradient."""
     for warm in (1.0, 1 / 3):
@@ -457,10 +470,18 @@ def test_samples_depend_on_seed_and_place_alone_not_on_passes() -> None:
     assert {one.ended for one in sample(model, prompts * 8, 0, 8, (3, 1))} == {True, False}
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.5])
-def test_left_padding_and_the_cache_change_no_probability(temperature: float) -> None:
+def windowed(seed: int) -> MistralForCausalLM:
+    torch.manual_seed(seed)
+    return MistralForCausalLM(
+        MistralConfig(vocab_size=9, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
+                      num_key_value_heads=2, sliding_window=3, initializer_range=0.5)
+    ).eval()  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "temperature"), [(llama, 1.0), (llama, 0.5), (windowed, 1.0)])
+def test_left_padding_and_the_cache_change_no_probability(kind: Callable[[int], Any], temperature: float) -> None:
     """Each token is the one that its number picks from the probabilities of a plain pass over what stands before it."""
-    model, prompts = llama(1), [[1], [2, 3, 4], [5, 6]]
+    model, prompts = kind(1), [[1], [2, 3, 4], [5, 6]]
     found = sample(model, prompts, 0, 6, (9,), temperature)
     numbers = np.random.default_rng([9]).random((3, 6))
     for one, row in zip(found, numbers, strict=True):
@@ -469,6 +490,15 @@ def test_left_padding_and_the_cache_change_no_probability(temperature: float) ->
                 logits = model(torch.tensor([[*one.prompt, *one.response[:n]]])).logits[0, -1].double()
             upto = (logits / temperature).softmax(-1).cumsum(-1)
             assert token == int((upto <= row[n]).sum())
+    method = of(temperature=temperature, max_new_tokens=6)
+    assert Learner(model, kind(2), values_of(3), method).samples(prompts, 0, (9,)) == found
+
+
+def test_the_rarest_token_can_be_drawn_and_one_without_probability_never() -> None:
+    logits = torch.tensor([[0.0, -40.0, -torch.inf]] * 3)
+    numbers = torch.tensor([0.0, 0.5, 1 - 2**-53], dtype=torch.float64)
+    assert drawn_tokens(logits, numbers, 1.0).tolist() == [0, 0, 0]
+    assert drawn_tokens(logits, numbers, 2.0).tolist() == [0, 0, 1]
 
 
 def test_tokens_are_drawn_at_their_probabilities() -> None:
