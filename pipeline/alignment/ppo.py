@@ -26,7 +26,8 @@ from pipeline.alignment.goodness import Standard
 from pipeline.alignment.policies import padded
 from pipeline.alignment.resuming import Checkpoints, Curve
 from pipeline.alignment.sampler import Sample, sample
-from pipeline.alignment.steerlm2 import BETAS, LARGEST_NORM, means
+from pipeline.alignment.steerlm2 import means
+from pipeline.alignment.tuning import BETAS, LARGEST_NORM
 from pipeline.evaluation.scoring import factors_of
 from pipeline.models.batching import batches
 from pipeline.models.classifier import FullPrecisionHead, head_name, head_of, outputs_of
