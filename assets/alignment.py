@@ -7,7 +7,6 @@ from typing import Any
 
 import dagster as dg
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from assets.published import Published, work
 from pipeline.alignment import data, expectations, samples, schema, shown
@@ -188,14 +187,11 @@ def _scored_samples(profile: Profile, wanted: Alignment, name: str) -> dg.Assets
         scores = _scores(
             context, compute, store, f"scored_samples/{name}", profile, wanted.recipe, samples.items_of(table)
         )
-        made = samples.scored(table, scores, _standard(store))
+        made = samples.with_scores(table, scores, _standard(store))
         return Made(
             made,
             views=expectations.scored_views(made),
-            shown={
-                "reward, mean": pc.mean(made["standardised"]).as_py(),
-                "samples": made.select(["response", "standardised"]),
-            },
+            shown=shown.scored(made),
         )
 
     return scored_samples

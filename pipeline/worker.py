@@ -6,12 +6,14 @@ A worker whose parent has died stops too.
 """
 
 import os
+import shutil
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from itertools import accumulate
+from pathlib import Path
 from typing import Annotated, ClassVar, Self, TypeVar
 
 from dagster_pipes import open_dagster_pipes
@@ -105,6 +107,14 @@ def run_worker(work: Callable[[S, Log], Figures], kind: type[S]) -> None:
             write_json(out / ERROR, {"type": type(error).__name__, "message": str(error)})
             sys.stderr.flush()
             raise SystemExit(1) from None
+
+
+def remove_others(place: Path) -> None:
+    """Remove what runs on other data or settings left beside a folder that a training resumes from: nobody goes on from it."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    for other in place.parent.iterdir():
+        if other != place:
+            shutil.rmtree(other)
 
 
 def stop_with_parent() -> None:

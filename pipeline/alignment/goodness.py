@@ -12,13 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from upath import UPath
 
-from pipeline.alignment.schema import PAIRS, SCORED
-from pipeline.benchmarks.schema import ITEMS
+from pipeline.alignment.schema import PAIRS
 from pipeline.evaluation.scorers.scorer import Conversation, Scorer
-from pipeline.evaluation.scoring import Several, factors_of, score
-from pipeline.worker import Log
+from pipeline.evaluation.scoring import factors_of
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
@@ -72,36 +69,6 @@ class Reward:
         for scored in self._scorer.score(conversations):
             outputs[scored.rows] = scored.outputs
         return self._standard.of(outputs @ self._factors)
-
-
-def scored_samples(
-    samples: pa.Table,
-    scorer: Scorer,
-    weights: Mapping[str, float] | None,
-    standard: Standard,
-    folder: UPath,
-    log: Log,
-    several: Several | None = None,
-) -> tuple[pa.Table, dict[str, Any]]:
-    """Samples (schema SAMPLES) in the schema SCORED, in their order, and the figures of the run; what `folder` has is not scored again.
-
-    weights, several: see `pipeline.evaluation.scoring.score`, which raises ValueError where weights don't fit.
-    """
-    n = len(samples)
-    items = {
-        "benchmark": ["samples"] * n,
-        "subset": samples["prompt_id"],
-        "item_id": samples["sample"].cast(pa.string()),
-        "messages": samples["messages"],
-        "responses": [[response] for response in samples["response"].to_pylist()],
-        "good": [[True]] * n,  # nothing is held to be right: scores alone are read
-        "cluster": pa.nulls(n, pa.string()),
-    }
-    scores, figures = score(scorer, pa.table(items, schema=ITEMS), folder, log, weights, several)
-    found = {name: scores[name] for name in SCORED.names if name in scores.column_names}
-    found["standardised"] = pa.array(standard.of(np.asarray(scores["goodness"], dtype=np.float64)))
-    columns = {name: samples[name] if name in samples.column_names else found[name] for name in SCORED.names}
-    return pa.table(columns, schema=SCORED), figures
 
 
 class Pairs(NamedTuple):

@@ -103,7 +103,7 @@ def scored_data(tuned_on: pa.Table, scores: pa.Table) -> tuple[pa.Table, Standar
     return _with_scores(tuned_on, scores, standard, SCORED_DATA), standard
 
 
-def scored(samples: pa.Table, scores: pa.Table, standard: Standard) -> pa.Table:
+def with_scores(samples: pa.Table, scores: pa.Table, standard: Standard) -> pa.Table:
     """Samples in the schema SCORED. scores: schema SCORES of their `items_of`, in order."""
     return _with_scores(samples, scores, standard, SCORED)
 

@@ -9,10 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.alignment.data import TunedOn
+from pipeline.alignment.goodness import best_of
+from pipeline.evaluation.doubt.bootstrap import drawn_means, generator_of, interval
 from pipeline.shown import ENGINE, Rows, Shown, counts, labelled, whole
-
-DRAWS = 2000
-"""Bootstrap draws of prompts for an interval."""
 
 
 def data(made: TunedOn, said: str) -> dict[str, Shown]:
@@ -52,6 +51,23 @@ def samples(table: pa.Table, refused: int, figures: Mapping[str, Any]) -> dict[s
     }
 
 
+def scored(table: pa.Table) -> dict[str, Shown]:
+    """Of SCORED: the mean reward of the samples, and of the best of each prompt's; lengths beside them, since rewards like length."""
+    best = best_of(table)
+    rows = [
+        {
+            "of": of,
+            **mean_of(np.array(list(by_prompt(part, "standardised").values()))),
+            "characters": pc.mean(part["characters"]).as_py(),
+        }
+        for of, part in (("all samples", table), ("the best of each prompt", best))
+    ]
+    return {
+        "rewards": whole(pa.Table.from_pylist(rows)),
+        "the best": best.select(["messages", "response", "standardised"]),
+    }
+
+
 def rewards(table: pa.Table, before: pa.Table | None, said: str) -> dict[str, Shown]:
     """Of REWARDS: the means with their intervals, and, of the policy that it started from, the differences on the same prompts.
 
@@ -61,13 +77,13 @@ def rewards(table: pa.Table, before: pa.Table | None, said: str) -> dict[str, Sh
     rows = []
     for name in measures:
         mine = by_prompt(table, name)
-        row: dict[str, Any] = {"measure": name.replace("_", " "), **interval(np.array(list(mine.values())))}
+        row: dict[str, Any] = {"measure": name.replace("_", " "), **mean_of(np.array(list(mine.values())))}
         if before is not None:
             its = by_prompt(before, name)
             both = np.array([mine[p] - its[p] for p in mine if p in its])
             row |= {
                 f"more than before{k and f', {k}'}": v
-                for k, v in zip(("", "from", "to"), interval(both).values(), strict=True)
+                for k, v in zip(("", "from", "to"), mean_of(both).values(), strict=True)
             }
         rows.append(row)
     more: dict[str, Shown] = {}
@@ -96,13 +112,17 @@ def by_prompt(table: pa.Table, name: str) -> dict[str, float]:
     return {prompt: value for prompt, value in values if np.isfinite(value)}
 
 
-def interval(values: npt.NDArray[np.float64], seed: int = 0) -> dict[str, float | None]:
-    """Mean of prompts' values, and the 95 % percentile bootstrap interval over prompts; None where there is none."""
+def mean_of(values: npt.NDArray[np.float64]) -> dict[str, float | None]:
+    """Mean of prompts' values, and its 95 % percentile bootstrap interval over prompts; None where there are no values."""
     if not len(values):
         return {"mean": None, "from": None, "to": None}
-    drawn = np.random.default_rng(seed).integers(0, len(values), (DRAWS, len(values)))
-    low, high = np.quantile(values[drawn].mean(axis=1), (0.025, 0.975))
-    return {"mean": round(float(values.mean()), 4), "from": round(float(low), 4), "to": round(float(high), 4)}
+    low, high = interval(drawn_means(values, generator_of(0, "policies")))
+    return {"mean": round(float(values.mean()), 4), "from": number_of(low), "to": number_of(high)}
+
+
+def number_of(value: float | None) -> float | None:
+    """A figure as it is shown."""
+    return None if value is None else round(value, 4)
 
 
 def policy(figures: Mapping[str, Any], curve: pa.Table, said: str) -> dict[str, Shown]:

@@ -3,7 +3,6 @@
 Writes a model folder in Hugging Face form (weights, configuration, tokenizer, card) with `curve.parquet`.
 """
 
-import shutil
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from pipeline.reward_model.schema import PREFERRED
 from pipeline.settings import Dpo, IterativeDpo, Sft, SteerLm, SteerLm2, digest
 from pipeline.store import local_path, read_table, write_table
 from pipeline.vocabulary import ATTRIBUTES
-from pipeline.worker import Figures, Log, run_worker
+from pipeline.worker import Figures, Log, remove_others, run_worker
 
 
 class Trained(NamedTuple):
@@ -47,7 +46,7 @@ def work(spec: TuningSpec, log: Log) -> Figures:
     start = pinned(spec.start)
     folder, begun = resolve(start, spec.cache), time.monotonic()
     place = spec.work / digest([spec.method, start, identity(start), spec.data_version, spec.seed])
-    _remove_others(place)
+    remove_others(place)
     torch.manual_seed(spec.seed)
     tokenizer, model = AutoTokenizer.from_pretrained(folder), load_policy(folder)
     lora = getattr(spec.method, "lora", None)
@@ -189,14 +188,6 @@ def _say_left_out(log: Log, too_long: int, max_tokens: int, refused: dict[str, i
         log(f"{too_long} conversations have more than max_tokens ({max_tokens}) and are left out")
     for reason, count in refused.items():
         log(f"{count} conversations are left out, because the model's chat template refuses them: {reason}")
-
-
-def _remove_others(place: Path) -> None:
-    """Remove what runs on other data or settings left beside a folder: nobody goes on from it."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    for other in place.parent.iterdir():
-        if other != place:
-            shutil.rmtree(other)
 
 
 if __name__ == "__main__":

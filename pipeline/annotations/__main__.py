@@ -320,10 +320,8 @@ def _reading(
     where = f"; rows set aside are in {options.quarantine}" if part and quarantine.counts else ""
     aside = quarantine.counts + quarantine.left_out
     table = Table("what was decided", "rows", title=f"{options.input.name} as {form}{where}", title_justify="left")
-    for what, n in zip(
-        *(decisions(quarantine.read, aside, used, habits)[c].to_pylist() for c in ("what", "rows")), strict=True
-    ):
-        table.add_row(escape(what), f"{n:,}")
+    for decided in decisions(quarantine.read, aside, used, habits).to_pylist():
+        table.add_row(escape(decided["what"]), f"{decided['rows']:,}")
     notes.print(table)
     for note in quarantine.notes:
         notes.print(f"Noted: {note}", markup=False)

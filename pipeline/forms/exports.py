@@ -36,6 +36,10 @@ _LEVEL = re.compile(r"(?:scale_)?(\d{1,3})")
 _HOLDERS = ("metadata", "meta", "fields", "data")
 
 
+class MisshapenError(ValueError):
+    """A record that is not as its tool exports one; the message says what is wrong with it."""
+
+
 class _Said(NamedTuple):
     """What one person answered: who, the answers by the names of the questions, when, and in how many seconds."""
 
@@ -70,10 +74,15 @@ def records(path: Path, name: str, columns: Mapping[str, str]) -> Iterator[tuple
     for number, given in any_records(path):
         if isinstance(given, Mapping):
             record = renamed({key: _decoded(value) for key, value in given.items()}, columns)
-            if not told and (doubt := tool.doubt(record)):
-                told = True
-                yield None, Unreadable(doubt, left_out=True)
-            yield from ((number, row) for row in _rows(record, tool, path))
+            try:
+                rows, doubt = list(_rows(record, tool, path)), None if told else tool.doubt(record)
+                if doubt:
+                    told = True
+                    yield None, Unreadable(doubt, left_out=True)
+            except MisshapenError as error:
+                why = f"the record is not as {tool.title} exports one: {error}"
+                rows = [Unreadable(why, json.dumps(given, ensure_ascii=False, default=str)[:2000])]
+            yield from ((number, row) for row in rows)
         elif isinstance(given, Unreadable):
             yield number, given
         else:
@@ -162,7 +171,7 @@ def _chosen(labels: Any) -> dict[str, Any]:
 
 def _of_label_studio(record: Mapping[str, Any], path: Path) -> Iterator[_Said | Unreadable]:
     who = record.get("annotator")
-    number = int(who) if isinstance(who, str) and who.strip().isdigit() else who
+    number = int(who) if isinstance(who, str) and who.strip().isdecimal() else who
     at = record.get("updated_at") or record.get("created_at")
     yield _Said(label_studio.pseudonym(number), _answers(record), at, record.get("lead_time"))
 
@@ -172,6 +181,8 @@ def _of_argilla(record: Mapping[str, Any], path: Path) -> Iterator[_Said | Unrea
         yield Unreadable("a model's suggestion is no rating", left_out=True)
     people: dict[Any, dict[str, Any]] = {}
     for who, status, question, value in _argilla_answers(record):
+        if not isinstance(who, str | int | None):
+            raise MisshapenError(f"the user of a response to {question} is no text")
         if status in (None, "submitted"):
             people.setdefault(who, {})[question] = value
         else:
@@ -183,7 +194,7 @@ def _of_argilla(record: Mapping[str, Any], path: Path) -> Iterator[_Said | Unrea
 
 def _argilla_doubt(record: Mapping[str, Any]) -> str | None:
     given = record.get("responses")
-    answers = [a for of in given.values() for a in of or []] if isinstance(given, Mapping) else []
+    answers = [a for of in given.values() for a in _records(of, "responses")] if isinstance(given, Mapping) else []
     if not answers or any("status" in answer for answer in answers):
         return None
     return "this export doesn't say which responses are drafts or discarded, so all are taken for ratings; Argilla's to_datasets says it"
@@ -194,18 +205,32 @@ def _argilla_answers(record: Mapping[str, Any]) -> Iterator[tuple[Any, Any, str,
     given = record.get("responses")
     if isinstance(given, Mapping):
         for question, answers in given.items():
-            for answer in answers or []:
+            for answer in _records(answers, question):
                 yield answer.get("user_id"), answer.get("status"), question, answer.get("value")
     elif isinstance(given, list):
-        for response in given:
-            for question, answer in (response.get("values") or {}).items():
+        for response in _records(given, "responses"):
+            values = response.get("values") or {}
+            if not isinstance(values, Mapping):
+                raise MisshapenError("the values of a response are no object")
+            for question, answer in values.items():
                 value = answer.get("value") if isinstance(answer, Mapping) else answer
                 yield response.get("user_id"), response.get("status"), question, value
     for name, values in record.items():
         if name.endswith(".responses") and isinstance(values, list):
             users, statuses = (record.get(f"{name}.{part}") or [None] * len(values) for part in ("users", "status"))
+            if not all(isinstance(part, list) and len(part) == len(values) for part in (users, statuses)):
+                raise MisshapenError(f"{name} has not as many users and statuses as values")
             for value, who, status in zip(values, users, statuses, strict=True):
                 yield who, status, name.removesuffix(".responses"), value
+
+
+def _records(value: Any, name: str) -> list[Mapping[str, Any]]:
+    """A list of records, which may be missing."""
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
+        raise MisshapenError(f"{name} is no list of objects")
+    return value
 
 
 def _of_prodigy(record: Mapping[str, Any], path: Path) -> Iterator[_Said | Unreadable]:

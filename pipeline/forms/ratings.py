@@ -196,7 +196,7 @@ USUAL_HABITS = Habits()
 def _word(said: Any) -> str:
     """A level of a scale as it is compared: in any case, and 1.0 as 1."""
     word = " ".join(str(said).split()).casefold()
-    return word.removesuffix(".0") if word.removesuffix(".0").isdigit() else word
+    return word.removesuffix(".0") if word.removesuffix(".0").isdecimal() else word
 
 
 # -------------------------------------------------------------------------------------------------------------------------- reading
@@ -438,7 +438,7 @@ class _Spread:
         if name not in ATTRIBUTES:
             return
         words = [_word(record.get(a)) for a in ATTRIBUTES]
-        numbers = [int(word) for word in words if word.isdigit() and len(word) <= 3]
+        numbers = [int(word) for word in words if word.isdecimal() and len(word) <= 3]
         self.rows, self.over = self.rows + 1, self.over + any(n > 4 for n in numbers)
         self.highest, self.has_0 = max([self.highest, *numbers]), self.has_0 or 0 in numbers
 
@@ -572,13 +572,16 @@ def _cast(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray | Non
         return None  # seconds or milliseconds: one by one
     if pa.types.is_boolean(column.type) or (pa.types.is_string(wanted) and not pa.types.is_large_string(column.type)):
         return None  # true is no 1, and 7 is no text
+    if (cast := _or_none(column, wanted)) is not None or not (text and pa.types.is_timestamp(wanted)):
+        return cast
+    naive = _or_none(column, pa.timestamp("us"))  # without a time zone: in UTC
+    return None if naive is None else pc.assume_timezone(naive, "UTC").cast(wanted)
+
+
+def _or_none(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray | None:
+    """A column in another type; None where any of its values can't be."""
     try:
         return column.cast(wanted)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        pass
-    try:  # without a time zone: in UTC
-        naive = column.cast(pa.timestamp("us")) if text and pa.types.is_timestamp(wanted) else None
-        return naive and pc.assume_timezone(naive, "UTC").cast(wanted)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return None
 

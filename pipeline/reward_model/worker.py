@@ -6,9 +6,7 @@ development_preferences.parquet and training_prompts.parquet, the prompts that i
 """
 
 import os
-import shutil
 from collections import Counter
-from pathlib import Path
 
 from pipeline.models.checkpoints import identity, pinned, resolve
 from pipeline.models.classifier import device
@@ -27,7 +25,7 @@ from pipeline.reward_model.spec import TrainingSpec
 from pipeline.reward_model.stages import train_stages
 from pipeline.settings import digest
 from pipeline.store import local_path, read_table
-from pipeline.worker import Figures, Log, run_worker
+from pipeline.worker import Figures, Log, remove_others, run_worker
 
 
 def work(spec: TrainingSpec, log: Log) -> Figures:
@@ -81,7 +79,7 @@ def work(spec: TrainingSpec, log: Log) -> Figures:
         [recipe, spec.checkpoint, identity(spec.checkpoint), spec.data_version, spec.seed, sharded]
     )
     if not rank:
-        _remove_others(work_folder)
+        remove_others(work_folder)
     fit = fit_probe if recipe.objective == "probe" else train_stages
     made = fit(spec, folder, tokenizer, train, development, work_folder, log)
     if rank:
@@ -91,14 +89,6 @@ def work(spec: TrainingSpec, log: Log) -> Figures:
     tokenizer.model_max_length = recipe.max_tokens  # whoever scores with it reads as much
     tokenizer.save_pretrained(out)
     return {**publish(spec, train, development, made, out, log), "precision": precision}
-
-
-def _remove_others(place: Path) -> None:
-    """Remove what runs on other data or settings left beside a folder: nobody goes on from it."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    for other in place.parent.iterdir():
-        if other != place:
-            shutil.rmtree(other)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ class DropFolder(AnnotationDesk):
     """Writes tasks as files into `<folder>/<delivery>/round_<n>/`, and reads ratings from the folder `ratings` in it."""
 
     folder: str
-    columns: dict[str, str] = {}  # noqa: RUF012
-    scale: dict[str, dict[str, int]] = {}  # noqa: RUF012
+    columns: dict[str, str]
+    scale: dict[str, dict[str, int]]
 
     def publish(self, delivery: str, round_: int, tasks: pa.Table, wanted: pa.Table) -> str:
         """Write the tasks' file."""

@@ -15,7 +15,8 @@ from pipeline.alignment.policies import log_probs
 from pipeline.alignment.tuning import plain, with_adapters
 from pipeline.settings.alignment import Dpo, IterativeDpo, Samples
 from pipeline.settings.recipes import Lora
-from tests.alignment.test_sft import END, LORA, NUMBERS, TOKENIZER, CutOffError, Tracker, chat, policy, seen, weights
+from tests.alignment.cutting import CutOffError, Tracker
+from tests.alignment.test_sft import END, LORA, NUMBERS, TOKENIZER, chat, policy, seen, weights
 from tests.helpers import quiet
 
 METHOD = Dpo(

@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from upath import UPath
 
-from pipeline.alignment.goodness import Reward, Standard, best_and_worst, best_of, scored_samples, standard_of
+from pipeline.alignment.goodness import Reward, Standard, best_and_worst, best_of, standard_of
+from pipeline.alignment.samples import items_of, with_scores
 from pipeline.alignment.schema import PAIRS, SAMPLES, SCORED
 from pipeline.evaluation.scorers.model import LocalModel
 from pipeline.evaluation.scorers.scorer import Conversation
 from pipeline.evaluation.scorers.specs import ModelSpec
+from pipeline.evaluation.scoring import score
 from pipeline.reward_model.export import fold
 from pipeline.vocabulary import ATTRIBUTES
 from tests.evaluation.models import QUESTION, save_reward_model
@@ -73,7 +75,9 @@ def test_rewards_are_those_of_the_exported_model_standardised(tmp_path: Path) ->
     fold(folder, tmp_path / "exported", WEIGHTS)
     scorer, exported = (LocalModel(ModelSpec(model=str(tmp_path / name)), quiet) for name in ("five", "exported"))
     standard, samples = Standard(0.3, 0.2), drawn_samples()
-    scored, figures = scored_samples(samples, scorer, WEIGHTS, standard, UPath(tmp_path / "kept"), quiet)
+    kept, items = UPath(tmp_path / "kept"), items_of(samples)
+    scores, figures = score(scorer, items, kept, quiet, WEIGHTS)
+    scored = with_scores(samples, scores, standard)
     assert scored.schema.equals(SCORED)
     assert scored.select(SAMPLES.names).equals(samples)
     assert scored["characters"].to_pylist() == [len(text) for text in TEXTS]
@@ -86,8 +90,8 @@ def test_rewards_are_those_of_the_exported_model_standardised(tmp_path: Path) ->
     np.testing.assert_allclose(scored["goodness"], by_hand)
     assert scored["reward"].null_count == len(TEXTS)
     assert figures["conversations"] == 4, "a text that was drawn twice is scored once"
-    again = scored_samples(samples, scorer, WEIGHTS, standard, UPath(tmp_path / "kept"), quiet)
-    assert again[0].equals(scored)
+    again = score(scorer, items, kept, quiet, WEIGHTS)
+    assert with_scores(samples, again[0], standard).equals(scored)
     assert again[1]["scored"] == 0
     for weights in (None, {"reward": 1.0}):
         with pytest.raises(ValueError, match="weights"):

@@ -25,6 +25,7 @@ from pipeline.models.classifier import keep_outputs, load_model
 from pipeline.models.encoding import prepare_tokenizer
 from pipeline.models.scoring import score
 from pipeline.settings.alignment import Ppo
+from tests.alignment.cutting import CutOffError, Tracker
 from tests.evaluation.models import save_reward_model
 from tests.helpers import quiet
 from tests.models.families import LAYOUTS, tokenizer_of
@@ -587,22 +588,6 @@ def test_so_does_one_that_ends_or_is_cut_off(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------------------------ training
-
-
-class CutOffError(Exception):
-    pass
-
-
-class Tracker:
-    """Keeps the names of figures, and cuts a training off after a step."""
-
-    def __init__(self, after: int | None = None) -> None:
-        self.after, self.names = after, set[str]()
-
-    def add(self, figures: dict[str, float], step: int) -> None:
-        self.names |= set(figures)
-        if step == self.after:
-            raise CutOffError
 
 
 ASKS = [[{"role": "user", "content": text}] for text in ("one", "two three", "four", "five one", "three")]

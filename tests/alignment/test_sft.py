@@ -15,6 +15,7 @@ from pipeline.alignment.sft import train
 from pipeline.alignment.tuning import plain, with_adapters
 from pipeline.settings.alignment import Sft
 from pipeline.settings.recipes import Lora
+from tests.alignment.cutting import CutOffError, Tracker
 from tests.helpers import quiet
 from tests.models.families import LAYOUTS, tokenizer_of
 
@@ -152,22 +153,6 @@ def test_the_learning_rate_rises_to_its_height_in_the_warm_up(tmp_path: Path) ->
     curve = train(policy(), TOKENIZER, EXAMPLES, [], method, 0, tmp_path, quiet)
     assert [row["learning_rate"] for row in curve] == pytest.approx([1e-3, 2e-3, 3e-3, 3e-3])
     assert all(row["gradient_norm"] > 0 for row in curve)
-
-
-class CutOffError(Exception):
-    pass
-
-
-class Tracker:
-    """Keeps the names of figures, and cuts a training off after a step."""
-
-    def __init__(self, after: int | None = None) -> None:
-        self.after, self.names = after, set[str]()
-
-    def add(self, figures: dict[str, float], step: int) -> None:
-        self.names |= set(figures)
-        if step == self.after:
-            raise CutOffError
 
 
 @pytest.mark.parametrize("adapters", [False, True])

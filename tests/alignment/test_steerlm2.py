@@ -33,6 +33,7 @@ from pipeline.alignment.steerlm2 import (
     train,
 )
 from pipeline.settings.alignment import Samples, SteerLm2
+from tests.alignment.cutting import CutOffError, Tracker
 from tests.helpers import quiet
 from tests.models.families import LAYOUTS, tokenizer_of
 
@@ -171,22 +172,6 @@ def test_a_policy_that_starts_at_the_proposal_gives_its_samples_equal_weights() 
     assert first["baseline_entropy"] == pytest.approx(np.log(5), abs=1e-6)
     assert first["divergence"] == pytest.approx(np.log(5) - first["weight_entropy"], abs=1e-5)
     assert 1 < first["effective_samples"] < 5
-
-
-class CutOffError(Exception):
-    pass
-
-
-class Tracker:
-    """Keeps the names of figures, and cuts a training off after a step."""
-
-    def __init__(self, after: int | None = None) -> None:
-        self.after, self.names = after, set[str]()
-
-    def add(self, figures: dict[str, float], step: int) -> None:
-        self.names |= set(figures)
-        if step == self.after:
-            raise CutOffError
 
 
 def steps_of(curve: list[dict[str, Any]]) -> list[tuple[int, str]]:

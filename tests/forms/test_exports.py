@@ -275,6 +275,44 @@ def test_what_an_export_does_not_say_is_told_with_what_to_do(
             raise AssertionError(reasons[0])
 
 
+JUNK = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-9, 9),
+        st.floats(),
+        st.text(max_size=3),
+        st.sampled_from(["3", "²", "submitted"]),
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.text(max_size=3), inner, max_size=2)),
+    max_leaves=4,
+)
+
+
+@pytest.mark.parametrize("name", TOOLS)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_whatever_stands_in_an_export_is_read_or_set_aside(
+    tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject
+) -> None:
+    tool, write, _ = TOOLS[name]
+    records = write(ratings([[0, 1, 2, 3, 4, 0]]))
+    for _ in range(data.draw(st.integers(1, 3))):
+        place: Any = records[data.draw(st.integers(0, len(records) - 1))]
+        while isinstance(place, dict | list) and place:
+            key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
+            inner = place[key]
+            if not isinstance(inner, dict | list) or not inner or data.draw(st.booleans()):
+                place[key] = data.draw(JUNK)
+                break
+            place = inner
+    aside = Quarantine()
+    path = saved(tmp_path_factory.mktemp("junk") / "a.jsonl", records, "jsonl")
+    rows = sum(map(len, read(path, tool, aside)))
+    assert aside.read >= rows + aside.counts.total()
+    assert all(row["reason"] for row in aside.rows)
+
+
 def test_a_form_of_no_tool_is_refused_with_its_fields(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"the fields of its first record \(question, score\)"):
         form_of(saved(tmp_path / "a.jsonl", [{"question": "q", "score": 1}], "jsonl"))

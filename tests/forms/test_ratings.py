@@ -191,6 +191,7 @@ def through(path: Path, form: str, content: bytes) -> tuple[list[dict[str, Any]]
         ("annotations", RATED | {"annotator_id": "  "}, "annotator_id", "is blank"),
         ("annotations", RATED | {"response_id": None}, "response_id", "is missing"),
         ("annotations", RATED | dict.fromkeys(ATTRIBUTES), "helpfulness", "and the other ratings are missing"),
+        ("annotations", RATED | {"coherence": "²"}, "coherence", "is a text, not a whole number from 0 to 4"),
         ("annotations", RATED | {"confidence": 9}, "confidence", "is not a whole number from 1 to 3"),
         ("annotations", RATED | {"annotated_at": "yesterday"}, "annotated_at", "is no time in ISO 8601, no date, and no seconds since 1970"),
         ("annotations", RATED | {"safe": "maybe"}, "safe", "is none of true, yes, safe, pass, 1 and false, no, unsafe, fail, 0"),
