@@ -15,7 +15,7 @@ from pipeline.alignment.policies import log_probs
 from pipeline.alignment.tuning import plain, with_adapters
 from pipeline.settings.alignment import Dpo, IterativeDpo, Samples
 from pipeline.settings.recipes import Lora
-from tests.alignment.cutting import CutOffError, Tracker
+from tests.alignment.cutting import CutOffError, Tracker, assert_same
 from tests.alignment.test_sft import END, LORA, NUMBERS, TOKENIZER, chat, policy, seen, weights
 from tests.helpers import quiet
 
@@ -232,8 +232,5 @@ def test_a_training_that_is_cut_off_goes_on_and_ends_with_the_same_weights(tmp_p
     assert torch.allclose(weights(whole), weights(again), atol=1e-6)
     for name, p in again.named_parameters():
         assert torch.equal(p, before[name]) == (adapters and "lora" not in name), name
-    for one, other in zip(curve, resumed, strict=True):
-        assert {n: v for n, v in other.items() if n != "seconds"} == pytest.approx(
-            {n: v for n, v in one.items() if n != "seconds"}, abs=1e-5
-        )
+    assert_same(curve, resumed)
     assert {"train_loss", "train_margin", "development_accuracy", "development_chosen_log_prob"} <= tracker.names

@@ -15,7 +15,7 @@ from pipeline.alignment.sft import train
 from pipeline.alignment.tuning import plain, with_adapters
 from pipeline.settings.alignment import Sft
 from pipeline.settings.recipes import Lora
-from tests.alignment.cutting import CutOffError, Tracker
+from tests.alignment.cutting import CutOffError, Tracker, assert_same
 from tests.helpers import quiet
 from tests.models.families import LAYOUTS, tokenizer_of
 
@@ -175,10 +175,7 @@ def test_a_training_that_is_cut_off_goes_on_and_ends_with_the_same_weights(tmp_p
     assert [(row["step"], row["part"]) for row in resumed] == [
         (0, "development"), (1, "train"), (2, "train"), (2, "development"), (3, "train"), (4, "train"), (4, "development")
     ]  # fmt: skip
-    for one, other in zip(curve, resumed, strict=True):
-        assert {n: v for n, v in other.items() if n != "seconds"} == pytest.approx(
-            {n: v for n, v in one.items() if n != "seconds"}, abs=1e-5
-        )
+    assert_same(curve, resumed)
     assert {"train_loss", "train_gradient_norm", "train_seconds", "development_token_accuracy"} <= tracker.names
     done = fresh()
     assert run(done, "cut") == resumed, "what is done is not done again"
