@@ -7,12 +7,13 @@ from typing import Any
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from assets.published import Published, work
 from pipeline.alignment import data, expectations, samples, schema, shown
 from pipeline.alignment.goodness import Standard
 from pipeline.alignment.log_probs_worker import Asked, LogProbsSpec
-from pipeline.alignment.spec import TuningSpec
+from pipeline.alignment.spec import Rewarding, TuningSpec
 from pipeline.alignment.steerlm import asked_of
 from pipeline.benchmarks import loading
 from pipeline.dataset.raters import raters_of
@@ -30,7 +31,9 @@ from pipeline.settings import (
     Checkpoint,
     IterativeDpo,
     Method,
+    Ppo,
     Profile,
+    Rloo,
     Samples,
     SteerLm,
     SteerLm2,
@@ -44,8 +47,12 @@ from resources.tracking import TensorBoard
 STAGE = "alignment"
 PAIRS = "pairs.parquet"
 """File beside the data: preferences."""
+STEERED = "steered.parquet"
+"""File beside a policy's rewards: what is measured of it beside what it was asked for."""
 REWARD = ("reward_model", "attribute_weights")
 """Assets that give rewards."""
+REWARDED = IterativeDpo | Ppo | Rloo | SteerLm | SteerLm2
+"""Methods that are trained with rewards, and are told them as they are watched."""
 
 
 def build(profile: Profile) -> list[dg.AssetsDefinition]:
@@ -54,18 +61,22 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     if wanted is None:
         return []
     made = [_alignment_data(profile, wanted), _scored_data(profile, wanted)]
-    made += [_policy_rewards(profile, wanted, base, None) for base in _bases(wanted)]
+    evaluated = wanted.evaluated
+    if evaluated:
+        made += [_policy_rewards(profile, wanted, evaluated, base, None) for base in _bases(profile, wanted)]
     for name, method in wanted.methods.items():
         if isinstance(method, IterativeDpo | BestOfN | SteerLm2):
             made += [_policy_samples(profile, wanted, name, method), _scored_samples(profile, wanted, name)]
         if not isinstance(method, BestOfN):
-            made += [_aligned(profile, wanted, name, method), _policy_rewards(profile, wanted, name, method)]
+            made += [_aligned(profile, wanted, name, method)]
+            made += [_policy_rewards(profile, wanted, evaluated, name, method)] if evaluated else []
     return made
 
 
-def _bases(wanted: Alignment) -> list[str]:
-    """Checkpoints that methods start from, whose rewards stand beside theirs."""
-    return list(dict.fromkeys(wanted.base_of(name) for name in wanted.methods))
+def _bases(profile: Profile, wanted: Alignment) -> list[str]:
+    """Checkpoints that methods start from, whose rewards stand beside theirs: those that have a chat template."""
+    found = dict.fromkeys(wanted.base_of(name) for name in wanted.methods)
+    return [base for base in found if profile.checkpoints[base].chat_template == "tokenizer"]
 
 
 def _alignment_data(profile: Profile, wanted: Alignment) -> dg.AssetsDefinition:
@@ -200,7 +211,7 @@ def _scored_samples(profile: Profile, wanted: Alignment, name: str) -> dg.Assets
 def _aligned(profile: Profile, wanted: Alignment, name: str, method: Method) -> dg.AssetsDefinition:
     base = profile.checkpoints[wanted.base_of(name)]
     deps = ["alignment_data", *(f"aligned/{start}" for start in wanted.starts_of(name))]
-    deps += ["scored_data"] * isinstance(method, SteerLm)
+    deps += ["scored_data", *REWARD] * isinstance(method, REWARDED)
     deps += [f"scored_samples/{name}"] * isinstance(method, IterativeDpo | SteerLm2)
     note = f" {profile.ratings_note_of_all}".rstrip()
 
@@ -221,12 +232,12 @@ def _aligned(profile: Profile, wanted: Alignment, name: str, method: Method) -> 
         store = storage.store()
         spec = _spec(store, profile, wanted, name, method, tracking.place(f"aligned-{name}", context.run.run_id))
         figures = compute.run(context, spec)
-        curve = read_table(spec.out / "curve.parquet")
+        curve, watched = (read_table(spec.out / f"{name}.parquet") for name in ("curve", "watched"))
         said = raters_of(store, profile, wanted.recipe).said
         return Made(
             folder=spec.out,
             views=expectations.aligned_views(figures),
-            shown=shown.policy(figures, curve, f"{wanted.recipe}. {said}"),
+            shown=shown.policy(figures, curve, watched, f"{wanted.recipe}. {said}"),
             info={n: value for n, value in figures.items() if not isinstance(value, list | dict)},
             rows=int(str(figures["rows"])),
             then=partial(shutil.rmtree, spec.work, ignore_errors=True),
@@ -235,10 +246,12 @@ def _aligned(profile: Profile, wanted: Alignment, name: str, method: Method) -> 
     return aligned
 
 
-def _policy_rewards(profile: Profile, wanted: Alignment, name: str, method: Method | None) -> dg.AssetsDefinition:
+def _policy_rewards(
+    profile: Profile, wanted: Alignment, evaluated: Samples, name: str, method: Method | None
+) -> dg.AssetsDefinition:
     """Rewards on held-out prompts of a method's policy, or, without one, of a checkpoint before any."""
     base = profile.checkpoints[wanted.base_of(name) if method else name]
-    before = _before(wanted, name, method)
+    before = _before(profile, wanted, name, method)
     key = f"policy_rewards/{name}" if method else f"policy_rewards/base_{name}"
     levels = _levels(profile, wanted, name) if method else {}
     watched = [wanted.recipe, *([wanted.second] if wanted.second else [])]
@@ -255,7 +268,14 @@ def _policy_rewards(profile: Profile, wanted: Alignment, name: str, method: Meth
             "pipeline.alignment.log_probs_worker",
             "pipeline.alignment.samples",
         ),
-        parts=(wanted.evaluated, *watched, *map(str, levels.items()), base.core, profile.seed),
+        parts=(
+            evaluated,
+            *watched,
+            *(wanted.steered if levels else ()),
+            *map(str, levels.items()),
+            base.core,
+            profile.seed,
+        ),
         deps=(
             "alignment_data",
             "scored_data",
@@ -272,24 +292,26 @@ def _policy_rewards(profile: Profile, wanted: Alignment, name: str, method: Meth
         store = storage.store()
         policy = _policy(store, base, name) if method else base
         table, refused, figures = _sampled(
-            context, compute, store, profile, key, policy, name, wanted.evaluated, "held_out", levels
+            context, compute, store, profile, key, policy, name, evaluated, "held_out", levels
         )
         items = samples.items_of(table)
         mine, *second = [
             _scores(context, compute, store, f"{key}_{recipe}", profile, recipe, items) for recipe in watched
         ]
         policies = {"policy": Asked(checkpoint=policy, levels=levels)}
-        if method:
+        if before:
             policies["before"] = _before_of(store, profile, wanted, name)
         spec = partial(LogProbsSpec, policies=policies, cache=store.cache(), max_tokens=base.max_context)
         left = work(context, compute, store, f"{key}_log_probs", spec, reads=("log_probs",), given=table)["log_probs"]
         made = samples.rewards(table, mine, second[0] if second else None, _standard(store), left)
+        steered = _steered(context, compute, store, profile, wanted, evaluated, key, policy, name, levels)
         earlier = store.read(before) if before else None
         said = raters_of(store, profile, wanted.recipe).said
         return Made(
             made,
             views=expectations.sample_views(made, refused),
-            shown=shown.rewards(made, earlier, said),
+            beside={} if steered is None else {STEERED: steered},
+            shown=shown.rewards(made, earlier, said) | ({} if steered is None else shown.steered(steered)),
             info=figures,
         )
 
@@ -299,12 +321,14 @@ def _policy_rewards(profile: Profile, wanted: Alignment, name: str, method: Meth
 # ---------------------------------------------------------------------------------------------------------------------------- parts
 
 
-def _before(wanted: Alignment, name: str, method: Method | None) -> str | None:
-    """Key of the rewards of the policy that a method started from; None for a checkpoint."""
+def _before(profile: Profile, wanted: Alignment, name: str, method: Method | None) -> str | None:
+    """Key of the rewards of the policy that a method started from; None for a checkpoint, and for a method that starts from one without any."""
     if method is None:
         return None
-    starts = wanted.starts_of(name)
-    return f"policy_rewards/{starts[0]}" if starts else f"policy_rewards/base_{wanted.base_of(name)}"
+    starts, base = wanted.starts_of(name), wanted.base_of(name)
+    if starts:
+        return f"policy_rewards/{starts[0]}"
+    return f"policy_rewards/base_{base}" if base in _bases(profile, wanted) else None
 
 
 def _before_of(store: Store, profile: Profile, wanted: Alignment, name: str) -> Asked:
@@ -316,9 +340,10 @@ def _before_of(store: Store, profile: Profile, wanted: Alignment, name: str) -> 
 
 
 def _policy(store: Store, base: Checkpoint, name: str) -> Checkpoint:
-    """A method's policy as a checkpoint: the published folder, loaded as the one that it came from."""
+    """A method's policy as a checkpoint: the published folder, loaded as the one that it came from; a policy has a chat template."""
     folder = str(local_path(store.path(f"aligned/{name}")))
-    return base.model_copy(update={"hub": None, "revision": None, "gguf": (), "folder": folder, "terms": None})
+    changed = {"hub": None, "revision": None, "gguf": (), "folder": folder, "terms": None, "chat_template": "tokenizer"}
+    return base.model_copy(update=changed)
 
 
 def _levels(profile: Profile, wanted: Alignment, name: str) -> dict[Attribute, int]:
@@ -348,6 +373,46 @@ def _sampled(
     """Samples of a policy (schema SAMPLES), how many requests were refused, and the engine's figures."""
     prompts = samples.prompts_of(store.read("alignment_data"), split, wanted, profile.seed)
     asked = samples.requests_of(prompts, name, wanted, profile.seed, levels)
+    answers, figures = _answered(context, compute, store, profile, key, policy, asked)
+    table, refused = samples.samples_of(prompts, answers)
+    return table, refused, figures
+
+
+def _steered(
+    context: dg.AssetExecutionContext,
+    compute: Compute,
+    store: Store,
+    profile: Profile,
+    wanted: Alignment,
+    evaluated: Samples,
+    key: str,
+    policy: Checkpoint,
+    name: str,
+    levels: dict[Attribute, int],
+) -> pa.Table | None:
+    """What is measured of a policy beside what it is asked for (schema STEERED); None for one that is asked for nothing."""
+    made = samples.steered(
+        store.read("alignment_data"), name, evaluated, profile.seed, levels, wanted.steered if levels else ()
+    )
+    if not len(made.requests):
+        return None
+    answers, _ = _answered(context, compute, store, profile, key, policy, made.requests)
+    there = pc.not_equal(answers["finish_reason"], "refused")
+    table, _ = samples.samples_of(made.prompts, answers)
+    scores = _scores(context, compute, store, f"{key}_steered", profile, wanted.recipe, samples.items_of(table))
+    return samples.measured(made.asked.filter(there), table, scores)
+
+
+def _answered(
+    context: dg.AssetExecutionContext,
+    compute: Compute,
+    store: Store,
+    profile: Profile,
+    key: str,
+    policy: Checkpoint,
+    asked: pa.Table,
+) -> tuple[pa.Table, dict[str, Any]]:
+    """A policy's answers to requests (schema REQUESTS), and the engine's figures. key: of the folder of what was answered before."""
     engine = EngineSpec(
         checkpoint=policy,
         cache=store.cache(),
@@ -357,8 +422,7 @@ def _sampled(
     )
     spec = partial(ResponsesSpec, work=store.work(key), engine=engine)
     left = work(context, compute, store, key, spec, reads=("answers",), given=asked)
-    table, refused = samples.samples_of(prompts, left["answers"])
-    return table, refused, {n: v for n, v in left.figures.items() if not isinstance(v, list | dict)}
+    return left["answers"], {n: v for n, v in left.figures.items() if not isinstance(v, list | dict)}
 
 
 def _scores(
@@ -387,6 +451,16 @@ def _standard(store: Store) -> Standard:
     return Standard(info["mean"], info["sd"])
 
 
+def _rewarding(store: Store, recipe: str) -> Rewarding:
+    standard = _standard(store)
+    return Rewarding(
+        model=local_path(store.path("reward_model", recipe)),
+        weights=weights.by_output(store.read("attribute_weights", recipe)),
+        mean=standard.mean,
+        sd=standard.sd,
+    )
+
+
 def _spec(
     store: Store, profile: Profile, wanted: Alignment, name: str, method: Method, tracked: str | None
 ) -> TuningSpec:
@@ -397,10 +471,12 @@ def _spec(
         raters_of(store, profile, wanted.recipe),
     )
     starts, sampled = wanted.starts_of(name), isinstance(method, IterativeDpo | SteerLm2)
+    rewarded = isinstance(method, REWARDED)
     versions: Sequence[str | None] = [
         store.version("alignment_data"),
         *(store.version(f"aligned/{start}") for start in starts),
-        store.version("scored_data") if isinstance(method, SteerLm) else None,
+        store.version("scored_data") if rewarded else None,
+        *(store.version(key, recipe) if rewarded else None for key in REWARD),
         store.version(f"scored_samples/{name}") if sampled else None,
     ]
     return TuningSpec(
@@ -414,6 +490,7 @@ def _spec(
         pairs=store.path("alignment_data", name=PAIRS),
         scored=store.path("scored_data", name=DATA) if isinstance(method, SteerLm) else None,
         samples=store.path(f"scored_samples/{name}", name=DATA) if sampled else None,
+        reward=_rewarding(store, recipe) if rewarded else None,
         levels=_levels(profile, wanted, name),
         data_version="/".join(str(version) for version in versions),
         work=local_path(store.work(f"aligned/{name}")),

@@ -17,6 +17,15 @@ from pathlib import Path
 from pipeline.worker import Figures, Log, Spec, stop_with_parent
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
+QUIET = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONUNBUFFERED": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+"""The environment of a worker: nothing is told to anybody, and what libraries say is short."""
 
 # ------------------------------------------------------------------------------------------------------------------ the one that starts them
 

@@ -18,18 +18,10 @@ import psutil
 from upath import UPath
 
 from pipeline.engines.spec import AskingSpec
-from pipeline.processes import threads
+from pipeline.processes import QUIET, threads
 from pipeline.settings import Profile
 from pipeline.worker import ERROR, RESULT, Figures, Spec
 
-QUIET = {
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_LOGGING_LEVEL": "WARNING",
-    "TOKENIZERS_PARALLELISM": "false",
-    "PYTHONUNBUFFERED": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-}
 PLACE = "helpsteer-place"
 """Name in a Ray job's metadata of the folder that it works in: no two jobs at a time have the same."""
 NO_RESULT = "The job ended, and there is no result: do the cluster's nodes see the store at the same path?"

@@ -27,12 +27,13 @@ def card_of(spec: TuningSpec, start: tuple[str, str], figures: Mapping[str, Any]
     )
     licences = ", ".join(dict.fromkeys(spec.licences))
     note = f"\n{spec.ratings_note}\n" if spec.ratings_note else ""
+    rewards = f", and its rewards are of the reward model {spec.recipe}" if spec.reward else ""
     return f"""---
 {yaml.safe_dump(head, sort_keys=False).strip()}
 ---
 # {spec.name}: {spec.method.kind}
 
-It started from {start[0]} (revision {start[1]}), and its rewards are of the recipe {spec.recipe}. Licences of the model and of the data:
+It started from {start[0]} (revision {start[1]}){rewards}. Licences of the model and of the data:
 {licences}.
 {note}{steered}
 | setting | value |

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from pipeline.alignment.schema import TUNED_ON
 from pipeline.reward_model import sources, training_data
 from pipeline.reward_model.schema import PREFERRED
-from pipeline.settings import COLLECTED, Alignment, Profile, Recipe
+from pipeline.settings import COLLECTED, Alignment, Decontamination, Profile, Recipe
 
 TRAIN, HELD_OUT = "train", "held_out"
 
@@ -33,17 +33,31 @@ def tuned_on(wanted: Alignment, profile: Profile, data: pa.Table, benchmarks: Ma
     prompts are drawn by a hash of their ids. Raises as `sources.read` and `training_data.prepare` do.
     """
     rated = wanted.data == COLLECTED or profile.training_data[wanted.data].rated
-    # a recipe of the same data, for what it says of them
-    recipe = Recipe(
+    recipe = recipe_of(wanted, profile, rated)
+    return of_source(sources.source_of(recipe, profile, data), recipe, data, benchmarks, profile.decontamination)
+
+
+def recipe_of(wanted: Alignment, profile: Profile, rated: bool) -> Recipe:
+    """A recipe of the data that methods are tuned on, for what it says of them. rated: whether their responses are, or else come in pairs."""
+    return Recipe(
         base=profile.recipes[wanted.recipe].base,
         data=wanted.data,
         objective="regression" if rated else "bradley_terry",
         attributes=("helpfulness",),
         development_share=wanted.held_out_share,
     )
-    source = sources.source_of(recipe, profile, data)
-    made = training_data.prepare(source, recipe, data, benchmarks, profile.decontamination)
-    responses = _responses(made.rated) if rated else _of_pairs(made.preferred)
+
+
+def of_source(
+    source: sources.Source,
+    recipe: Recipe,
+    data: pa.Table,
+    benchmarks: Mapping[str, pa.ChunkedArray],
+    rule: Decontamination,
+) -> TunedOn:
+    """What policies are tuned on of a source that has been read: see `tuned_on`. recipe: see `recipe_of`."""
+    made = training_data.prepare(source, recipe, data, benchmarks, rule)
+    responses = responses_of_rated(made.rated) if recipe.ratings else responses_of_pairs(made.preferred)
     return TunedOn(
         _renamed(responses).select(TUNED_ON.names).cast(TUNED_ON),
         _renamed(made.preferred).select(PREFERRED.names),
@@ -61,7 +75,7 @@ def _renamed(table: pa.Table) -> pa.Table:
     return table.set_column(place, table.schema.field("split"), split)
 
 
-def _responses(rated: pa.Table) -> pa.Table:
+def responses_of_rated(rated: pa.Table) -> pa.Table:
     """Rated responses with `best`: of a prompt the most helpful one, the first of equals; a prompt without any rating of it has none."""
     table = _together(rated)
     level = np.asarray(table["helpfulness"].to_numpy(zero_copy_only=False), dtype=np.float64)
@@ -74,7 +88,7 @@ def _responses(rated: pa.Table) -> pa.Table:
     return table.append_column("best", pa.array(best & np.isfinite(level)))
 
 
-def _of_pairs(preferred: pa.Table) -> pa.Table:
+def responses_of_pairs(preferred: pa.Table) -> pa.Table:
     """Both responses of pairs, a text once a prompt; the chosen one of a prompt's first pair is learned."""
     rows, seen, begun = list[dict[str, object]](), set[tuple[str, str]](), set[str]()
     for row in _together(preferred).to_pylist():

@@ -17,6 +17,7 @@ from jinja2 import TemplateError
 from pipeline.alignment.encoding import end_of_turn, prompt_ids, response_ids
 from pipeline.alignment.resuming import Curve
 from pipeline.alignment.tuning import Rows, StepTrainer, arguments_of, borrowed, run, steps_in
+from pipeline.alignment.watching import Watch
 from pipeline.models.batching import batches
 from pipeline.settings.alignment import Dpo, IterativeDpo
 from pipeline.worker import Log
@@ -102,12 +103,14 @@ def train(
     work: Path,
     log: Log,
     tracker: Any = None,
+    watch: Watch | None = None,
 ) -> Curve:
     """Train a policy, in place, on pairs, with itself as it is given for reference: its curve. Adapters are the caller's to put on.
 
     The loss is a mean over the pairs of an optimiser step: -log sigmoid(beta ((log pi - log ref)(chosen) - (log pi - log ref)(rejected))),
-    equation 7 of the paper, or the sum of `method.losses`. Of these `robust` is `sigmoid`, as no label is smoothed, and two depend on how a
-    step is cut into passes: `aot` compares the pairs of a pass with each other, `sft` averages over the tokens of a pass.
+    equation 7 of the paper, or the sum of `method.losses`. Of a response that is longer than the other, the tokens beyond the other's length
+    count `method.beyond` in log pi and log ref. Two losses depend on how a step is cut into passes: `aot` compares the pairs of a pass with
+    each other, `sft` averages over the tokens of a pass.
     Dropout is off, and stays off, in the adapters too: else the policy would differ from the reference before the first step.
     development: held-out pairs, looked at before the first step and at every evaluation; may be none. Rows of the curve are steps (`part`
     train) and evaluations (development), with the figures of NAMES. Checkpoints are kept in `work`; a later call with the same arguments,
@@ -121,7 +124,8 @@ def train(
     arguments = DPOConfig(
         **arguments_of(method, seed, steps, bool(development), work),
         beta=method.beta,
-        loss_type=list(method.losses) if isinstance(method, Dpo) else ["sigmoid"],
+        loss_type=list(method.losses),
+        ld_alpha=method.beyond if method.beyond < 1 else None,
         precompute_ref_log_probs=True,
     )
     with borrowed(model):
@@ -134,7 +138,7 @@ def train(
             args=arguments,
             processing_class=copy.deepcopy(tokenizer),
         )
-        return run(trainer, work, log, tracker)
+        return run(trainer, work, log, tracker, watch)
 
 
 def _trainer() -> type[Any]:

@@ -35,6 +35,33 @@ class Encoded(NamedTuple):
     refused: dict[str, int]
 
 
+TEMPLATES = {
+    "chatml": "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
+    "llama3": "{{ bos_token }}{% for m in messages %}"
+    "{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n' + m['content'] + '<|eot_id|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}",
+}
+"""Chat templates for base models: OpenAI's ChatML, and Llama 3's, in the form of their instruct models."""
+
+
+def take_template(tokenizer: Any, name: str) -> None:
+    """Give a tokenizer a template of TEMPLATES; `tokenizer` leaves it its own. Raises ValueError where it lacks a special token of it."""
+    if name == "tokenizer":
+        return
+    marks = [mark for mark in MARKS[name] if len(tokenizer(mark, add_special_tokens=False).input_ids) != 1]
+    if marks:
+        raise ValueError(
+            f"template: {name} needs the special token {marks[0]}, which the model's tokenizer doesn't have; name another template, or take "
+            "another model"
+        )
+    tokenizer.chat_template = TEMPLATES[name]
+
+
+MARKS = {"chatml": ("<|im_start|>", "<|im_end|>"), "llama3": ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")}
+"""Special tokens of TEMPLATES."""
+
+
 def end_of_turn(tokenizer: Any) -> int:
     """The token that ends a response: the last control token that the chat template writes after one.
 

@@ -28,19 +28,17 @@ from pipeline.alignment.resuming import Checkpoints, Curve
 from pipeline.alignment.sampler import Sample, sample
 from pipeline.alignment.steerlm2 import means
 from pipeline.alignment.tuning import BETAS, LARGEST_NORM
+from pipeline.alignment.watching import Messages, Reward, Watch
 from pipeline.evaluation.scoring import factors_of
 from pipeline.models.batching import batches
 from pipeline.models.classifier import FullPrecisionHead, head_name, head_of, outputs_of
 from pipeline.models.precision import precision_of
+from pipeline.models.probe import Probe, picked, pooled_until_each
 from pipeline.models.scoring import autocast
-from pipeline.models.templates import Message
 from pipeline.settings.alignment import Ppo
 from pipeline.worker import Log, Progress
 
 Floats = npt.NDArray[np.float64]
-Messages = Sequence[Message]
-Reward = Callable[[Sequence[Messages], Sequence[str]], npt.ArrayLike]
-"""Gives the standardised rewards of responses to conversations, in order; NaN where it would not take one."""
 SMALL = 1e-8
 """Is added to a standard deviation that is divided by."""
 
@@ -139,21 +137,23 @@ class Values(torch.nn.Module):
     """A reward model that gives a value after each token: the standardised reward that it gives to what it has read until then.
 
     So the value at the end of a response is the response's reward from the start. Its backbone is the reward model's own, its head the
-    weighted sum of the outputs', less the mean and divided by the standard deviation; all is trained. It reads the policy's tokens: both
-    must come of one tokenizer, see `refuse_other_tokens`. Raises ValueError for weights that don't fit, or a model that isn't read by
-    the token (an encoder, which pools).
+    weighted sum of the outputs', less the mean and divided by the standard deviation; all is trained. A probe's value after a token pools what
+    stands until then. It reads the policy's tokens: both must come of one tokenizer, see `refuse_other_tokens`. Raises ValueError for
+    weights that don't fit, or a model that isn't read by the token (an encoder).
     """
 
     def __init__(self, model: Any, weights: Mapping[str, float] | None, standard: Standard) -> None:
-        """model: a sequence classifier; weights: of its outputs (`attribute_weights`), where it has several."""
+        """model: a sequence classifier or a probe; weights: of its outputs (`attribute_weights`), where it has several."""
         super().__init__()
-        if head_name(model) != "score":
+        probed = isinstance(model, Probe)
+        self._reads = (model.layers, model.poolings) if probed else None
+        if not probed and head_name(model) != "score":
             raise ValueError(
                 f"{type(model).__name__}: gives one score to a whole conversation, so that no value model can start from it; take a reward "
                 "model with a causal base model"
             )
         factors = factors_of(outputs_of(model.config), weights, "the reward model")
-        old = head_of(model)
+        old = model.score if probed else head_of(model)
         bias = 0.0 if old.bias is None else factors @ old.bias.detach().double().cpu().numpy()
         row = factors @ old.weight.detach().double().cpu().numpy() / standard.sd
         self.backbone = getattr(model, model.base_model_prefix)
@@ -171,7 +171,11 @@ class Values(torch.nn.Module):
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Values after each token, shape (rows, length), float32."""
         ids, mask = ids.to(self.device), mask.to(self.device)
-        states = self.backbone(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        if self._reads:
+            layers, poolings = self._reads
+            states = picked(pooled_until_each(self.backbone, layers, ids, mask), poolings)
+        else:
+            states = self.backbone(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
         return self.head(states).squeeze(-1)
 
 
@@ -373,6 +377,7 @@ def train(
     work: Path,
     log: Log,
     tracker: Any = None,
+    watch: Watch | None = None,
 ) -> Curve:
     """Train a policy and its value model, in place, by `method.steps` rounds: the curve, a row of which is a round's figures and seconds.
 
@@ -380,7 +385,8 @@ def train(
     policy without them. prompts: conversations that end with the user's message; one that leaves no room for a response in `max_tokens`,
     or that the template refuses, is left out. A response that doesn't end in `max_new_tokens` isn't shown to `reward`, but has the reward
     `unended`; one that gets no number isn't learned from. Checkpoints are kept in `work`, as often as there are `evaluations`; a later call
-    with the same arguments goes on from the last whole one, and ends with the same weights. Raises ValueError where no prompt is left, or
+    with the same arguments goes on from the last whole one, and ends with the same weights. watch: looks at the policy before the first
+    round, and as often as it is kept; then the curve has rows of the part `watched` too. Raises ValueError where no prompt is left, or
     no response of a round gets a number, or as `Learner` does.
     """
     end, asked = end_of_turn(tokenizer), fitting(tokenizer, prompts, method.max_tokens - method.max_new_tokens, log)
@@ -391,6 +397,20 @@ def train(
     if done:
         log(f"Training goes on from step {done}")
     progress = Progress(log, "training steps", method.steps)
+
+    def note(step: int, part: str, figures: dict[str, float], begun: float) -> None:
+        row = figures | {"seconds": time.perf_counter() - begun}
+        curve.append({"step": step, "part": part, **row})
+        if tracker:
+            tracker.add({f"{part}_{name}": value for name, value in row.items()}, step)
+
+    def look(step: int) -> None:
+        begun = time.perf_counter()
+        if watch and (seen := watch.look(step, policy)):
+            note(step, "watched", seen, begun)
+
+    if not done:
+        look(0)
     for step in range(done + 1, method.steps + 1):
         begun = time.perf_counter()
         chosen = [asked[n] for n in drawn_prompts(len(asked), method.batch_size, seed, step)]
@@ -405,12 +425,10 @@ def train(
             log(f"step {step}: {len(samples) - len(kept)} responses get no reward, and are left out")
         warm = min(1.0, step / max(1, method.warmup_steps))
         figures = learner.learn([samples[n] for n in kept], scores[kept], warm)
-        row = figures | {"seconds": time.perf_counter() - begun}
-        curve.append({"step": step, "part": "train", **row})
-        if tracker:
-            tracker.add({f"train_{name}": value for name, value in row.items()}, step)
-        progress.update(step, note=f"reward {row['reward']:.3f}, KL {row['kl']:.3f}")
+        note(step, "train", figures, begun)
+        progress.update(step, note=f"reward {figures['reward']:.3f}, KL {figures['kl']:.3f}")
         if step % every == 0 or step == method.steps:
+            look(step)
             checkpoints.save(step, curve)
     return curve
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 from safetensors.torch import load_file, save_file
 from upath import UPath
@@ -16,6 +17,13 @@ from upath import UPath
 from pipeline.store import replacing
 
 Curve = list[dict[str, Any]]
+"""Rows of what is told while a method trains: `step`, `part` (train, development, watched), and figures, which differ by the part."""
+
+
+def table_of(curve: Curve) -> pa.Table:
+    """A curve as a table with the figures of all its rows, null where a row has none."""
+    names = dict.fromkeys(name for row in curve for name in row)
+    return pa.Table.from_pylist([{name: row.get(name) for name in names} for row in curve])
 
 
 class Checkpoints:

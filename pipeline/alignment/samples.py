@@ -1,14 +1,15 @@
 """What policies are asked, their samples, and what reward models say of responses."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.alignment.goodness import Standard, standard_of
-from pipeline.alignment.schema import REWARDS, SAMPLES, SCORED, SCORED_DATA
-from pipeline.alignment.steerlm import conditioned
+from pipeline.alignment.schema import REWARDS, SAMPLES, SCORED, SCORED_DATA, STEERED
+from pipeline.alignment.steerlm import LEVELS, conditioned
 from pipeline.benchmarks.schema import ITEMS
 from pipeline.draws import seeds, uniforms
 from pipeline.responses.schema import REQUESTS
@@ -52,6 +53,59 @@ def requests_of(
         },
         schema=REQUESTS,
     )
+
+
+class Steered(NamedTuple):
+    """Held-out prompts, each once an attribute and level, what was asked (columns attribute and asked), and the requests (schema REQUESTS)."""
+
+    prompts: pa.Table
+    asked: pa.Table
+    requests: pa.Table
+
+
+def steered(
+    tuned_on: pa.Table,
+    method: str,
+    samples: Samples,
+    seed: int,
+    levels: Mapping[Attribute, int],
+    attributes: Sequence[Attribute],
+) -> Steered:
+    """What shows whether a policy does what it is asked: of each attribute every level is asked for, the others as in use, of the same prompts.
+
+    The draws of a prompt's response are the same at every level. attributes: those of `levels` among them are taken.
+    """
+    once = prompts_of(tuned_on, "held_out", samples.model_copy(update={"responses": 1}), seed)
+    wanted = [(attribute, level) for attribute in attributes if attribute in levels for level in range(LEVELS)]
+    requests = [requests_of(once, method, samples, seed, {**levels, name: level}) for name, level in wanted]
+    return Steered(
+        pa.concat_tables([once] * len(wanted)) if wanted else once.slice(0, 0),
+        pa.table(
+            {
+                "attribute": pa.array([name for name, _ in wanted for _ in range(len(once))], pa.string()),
+                "asked": pa.array([level for _, level in wanted for _ in range(len(once))], pa.int8()),
+            }
+        ),
+        pa.concat_tables(requests) if requests else REQUESTS.empty_table(),
+    )
+
+
+def measured(asked: pa.Table, samples: pa.Table, scores: pa.Table) -> pa.Table:
+    """What the reward model measures of steered samples: schema STEERED.
+
+    asked: columns attribute and asked; samples: schema SAMPLES; scores: schema SCORES of the samples; all in the same order.
+    """
+    names = asked["attribute"].to_pylist()
+    values = {name: scores[name].to_pylist() for name in set(names)}
+    found = [values[name][n] for n, name in enumerate(names)]
+    columns = {
+        "attribute": asked["attribute"],
+        "asked": asked["asked"],
+        "measured": pa.array(found, pa.float64()),
+        "characters": pc.utf8_length(samples["response"]).cast(pa.int64()),
+        **{name: samples[name] for name in ("prompt_id", "messages", "response", "ended", "tokens")},
+    }
+    return pa.table({name: columns[name] for name in STEERED.names}, schema=STEERED)
 
 
 def _numbers(ids: list[str]) -> list[int]:

@@ -85,3 +85,30 @@ REWARDS = pa.schema(
     ]
 )
 """Samples of a policy on held-out prompts, with what reward models say of them."""
+
+WATCHED = pa.schema(
+    [
+        ("step", pa.int64()),
+        ("messages", MESSAGES),  # what the policy was asked, levels among it where it is asked for them
+        ("response", pa.string()),
+        ("ended", pa.bool_()),
+        ("tokens", pa.int32()),
+        ("standardised", pa.float64()),  # null: nobody rates it while the method trains
+    ]
+)
+"""Samples of a policy at the evaluations of its training, always to the same held-out prompts."""
+
+STEERED = pa.schema(
+    [
+        ("attribute", pa.string()),
+        ("asked", pa.int8()),  # the level of the attribute that the policy is asked for, 0 to 4
+        ("measured", pa.float64()),  # what the reward model predicts of it; NaN: it doesn't score the response
+        ("prompt_id", pa.string()),
+        ("messages", MESSAGES),  # the prompt as it is in the data
+        ("response", pa.string()),
+        ("characters", pa.int64()),
+        ("ended", pa.bool_()),
+        ("tokens", pa.int32()),
+    ]
+)
+"""Responses of a policy to the same held-out prompts at every level of an attribute."""

@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.alignment.encoding import Example
 from pipeline.alignment.resuming import Curve
 from pipeline.alignment.tuning import Rows, StepTrainer, arguments_of, borrowed, run, steps_in
+from pipeline.alignment.watching import Watch
 from pipeline.settings.alignment import Sft, SteerLm
 from pipeline.worker import Log
 
@@ -45,6 +46,7 @@ def train(
     work: Path,
     log: Log,
     tracker: Any = None,
+    watch: Watch | None = None,
 ) -> Curve:
     """Train a policy, in place, on conversations: its curve. Adapters are the caller's to put on.
 
@@ -75,4 +77,4 @@ def train(
             args=arguments,
             processing_class=copy.deepcopy(tokenizer),
         )
-        return run(trainer, work, log, tracker)
+        return run(trainer, work, log, tracker, watch)

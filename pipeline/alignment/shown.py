@@ -8,10 +8,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import plots
 from pipeline.alignment.data import TunedOn
 from pipeline.alignment.goodness import best_of
 from pipeline.evaluation.doubt.bootstrap import drawn_means, generator_of, interval
-from pipeline.shown import ENGINE, Rows, Shown, counts, labelled, whole
+from pipeline.shown import ENGINE, Markdown, Rows, Shown, counts, labelled, whole
 
 
 def data(made: TunedOn, said: str) -> dict[str, Shown]:
@@ -104,6 +105,29 @@ def rewards(table: pa.Table, before: pa.Table | None, said: str) -> dict[str, Sh
     }
 
 
+def steered(table: pa.Table) -> dict[str, Shown]:
+    """Of STEERED: what is measured of each attribute at each level that was asked for, with the length, and a plot."""
+    rows, plotted = [], dict[str, Shown]()
+    for attribute in pc.unique(table["attribute"]).to_pylist():
+        mine = table.filter(pc.equal(table["attribute"], attribute))
+        levels = sorted(pc.unique(mine["asked"]).to_pylist())
+        parts = [mine.filter(pc.equal(mine["asked"], level)) for level in levels]
+        found = [mean_of(np.array(list(by_prompt(part, "measured").values()))) for part in parts]
+        rows += [
+            {"attribute": attribute, "asked": level, **figures, "characters": pc.mean(part["characters"]).as_py()}
+            for level, part, figures in zip(levels, parts, found, strict=True)
+        ]
+        measured = {"measured": [f["mean"] if f["mean"] is not None else np.nan for f in found]}
+        plotted[f"{attribute}: measured by asked"] = plots.line_chart(
+            levels,
+            measured,
+            f"{attribute.capitalize()}: what the reward model measures by what is asked for",
+            "level asked for",
+            attribute,
+        )
+    return {"measured by asked (95 % intervals over prompts)": whole(pa.Table.from_pylist(rows)), **plotted}
+
+
 def by_prompt(table: pa.Table, name: str) -> dict[str, float]:
     """The mean of a column over the samples to each prompt that have it."""
     known = table.filter(pc.is_valid(table[name]))
@@ -125,7 +149,51 @@ def number_of(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def policy(figures: Mapping[str, Any], curve: pa.Table, said: str) -> dict[str, Shown]:
-    """Of a method's worker: its figures, and its curve."""
+FIGURES = {
+    "loss": "loss",
+    "policy_loss": "policy loss",
+    "value_loss": "value loss",
+    "reward": "reward (standard deviations of the data's responses)",
+    "tokens": "length of a response (tokens)",
+    "kl": "KL divergence from the reference, of a response (nats)",
+    "divergence": "divergence of the policy from its target (nats)",
+    "margin": "margin of the chosen response (beta times nats)",
+    "accuracy": "share of pairs that are told right",
+    "entropy": "entropy of a token (nats)",
+    "clip_fraction": "share that is clipped",
+    "unended": "share of responses that don't end",
+    "explained_variance": "share of the returns' variance that values explain",
+    "effective_samples": "effective samples of a prompt",
+}
+"""Figures of curves that are plotted, in this order, by what their axis says."""
+PARTS = {"train": "training", "development": "held-out data", "watched": "samples to held-out prompts"}
+
+
+def curves(curve: pa.Table) -> dict[str, Markdown]:
+    """A plot of each figure of a curve that has several steps: in training, on held-out data, of samples to held-out prompts."""
+    frame, plotted = curve.to_pandas(), dict[str, Markdown]()
+    steps = sorted(frame["step"].unique().tolist())
+    for name in (n for n in FIGURES if n in frame.columns):
+        series = {
+            words: frame[frame["part"] == part].groupby("step")[name].last().reindex(steps)
+            for part, words in PARTS.items()
+        }
+        known = {words: values.tolist() for words, values in series.items() if values.notna().any()}
+        if len(steps) > 1 and known:
+            title = name.replace("_", " ").capitalize()
+            plotted[f"curve: {title.lower()}"] = plots.line_chart(steps, known, title, "step", FIGURES[name])
+    return plotted
+
+
+def policy(figures: Mapping[str, Any], curve: pa.Table, watched: pa.Table, said: str) -> dict[str, Shown]:
+    """Of a method's worker: its figures, its curves, and what the policy wrote at the first and the last evaluation (schema WATCHED)."""
     plain = {name.replace("_", " "): value for name, value in figures.items() if not isinstance(value, list | dict)}
-    return {**plain, "curve": whole(curve), "rewards are of": said}
+    steps = watched["step"].unique().to_pylist()
+    ends = watched.filter(pc.is_in(watched["step"], pa.array({min(steps), max(steps)}))) if steps else watched
+    return {
+        **plain,
+        **curves(curve),
+        "samples while it was trained, first and last": whole(ends),
+        "curve": whole(curve),
+        "rewards are of": said,
+    }

@@ -4,9 +4,18 @@ from pathlib import Path
 
 from pydantic import Field
 
-from pipeline.settings import Checkpoint, Method
+from pipeline.settings import Checkpoint, Method, Section
 from pipeline.vocabulary import Attribute, RatedBy
 from pipeline.worker import Spec, Uri
+
+
+class Rewarding(Section):
+    """A reward model, by what its outputs are weighed, and what its goodness is standardised by."""
+
+    model: Path = Field(description="folder of the reward model")
+    weights: dict[str, float] | None = Field(description="of its outputs, by name; null: it has one")
+    mean: float = Field(description="mean of goodness over the data set's responses")
+    sd: float = Field(gt=0, description="standard deviation of goodness over the data set's responses")
 
 
 class TuningSpec(Spec):
@@ -27,6 +36,9 @@ class TuningSpec(Spec):
     samples: Uri | None = Field(
         None, description="scored samples of the policy that it starts from, in the schema SCORED"
     )
+    reward: Rewarding | None = Field(
+        None, description="what gives the rewards while it trains; null for a method that needs none"
+    )
     levels: dict[Attribute, int] = Field(
         {}, description="levels that the policy is asked for in use; none where it is tuned to none"
     )
@@ -38,6 +50,6 @@ class TuningSpec(Spec):
     seed: int
     tracking: Path | None = Field(None, description="folder for the curves, as TensorBoard files; null: none")
     licences: tuple[str, ...] = Field(description="of the model that it starts from, and of the data")
-    recipe: str = Field(description="recipe of the reward model")
+    recipe: str = Field(description="name of the reward model: its recipe, or its folder; empty where there is none")
     rated_by: RatedBy | None = Field(description="who gave the ratings of the reward model; null: nobody knows")
     ratings_note: str = Field(description="what the card says of the ratings; may be empty")

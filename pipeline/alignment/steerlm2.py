@@ -23,6 +23,7 @@ from pipeline.alignment.policies import log_probs, padded, token_log_probs
 from pipeline.alignment.resuming import Checkpoints, Curve
 from pipeline.alignment.steerlm import LEVELS, Floats, conditioned, finite
 from pipeline.alignment.tuning import BETAS, LARGEST_NORM
+from pipeline.alignment.watching import Watch
 from pipeline.models.batching import TOKENS_A_BATCH, batches
 from pipeline.models.precision import precision_of
 from pipeline.models.scoring import autocast
@@ -252,11 +253,13 @@ def train(
     work: Path,
     log: Log,
     tracker: Any = None,
+    watch: Watch | None = None,
 ) -> Curve:
     """Train a policy, in place, on the samples of prompts: its curve. It starts from the weights that it has, those of Q'.
 
-    development: groups of held-out prompts, looked at before the first step and at every evaluation; may be none. Rows of the curve are
-    steps (`part` train) and evaluations (development), with the figures of `figures_of` and seconds. Checkpoints are kept in `work`; a
+    development: groups of held-out prompts, looked at before the first step and at every evaluation; may be none. watch: looks at the
+    policy as often. Rows of the curve are steps (`part` train) and evaluations (development), with the figures of `figures_of` and
+    seconds, and what the watch sees (watched). Checkpoints are kept in `work`; a
     later call with the same arguments goes on from the last whole one, and ends with the same weights. Adapters are the caller's to put on.
     Raises ValueError without groups.
     """
@@ -264,6 +267,8 @@ def train(
         raise ValueError("no prompt has two samples that can be weighed, so there is nothing to train on")
     steps = plan(len(groups), method.batch_size, method.epochs, seed)
     every = -(-len(steps) // method.evaluations)
+    if method.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     policy = Policy(model, method.micro_batch_tokens, precision_of(method.precision, model.device.type))
     trained = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, method.learning_rate, BETAS, weight_decay=method.weight_decay)
@@ -285,6 +290,9 @@ def train(
             figures = policy.figures(development)
             log(f"step {step}: development divergence {figures['divergence']:.4f}")
             note(step, "development", figures, begun)
+        begun = time.perf_counter()
+        if watch and (seen := watch.look(step, model)):
+            note(step, "watched", seen, begun)
 
     if not done:
         evaluate(0)

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from pipeline.alignment.resuming import Curve
+from pipeline.alignment.watching import Watch
 from pipeline.models.batching import Units, batches, plan_steps
 from pipeline.models.classifier import experts_of, merged
 from pipeline.models.precision import precision_of
@@ -33,6 +34,8 @@ BETAS, LARGEST_NORM = (0.9, 0.98), 1.0
 """AdamW's betas, and the norm that gradients are cut down to: NeMo-Aligner's, see method F2."""
 EVERY_ROW = {"loss": "loss", "grad_norm": "gradient_norm", "learning_rate": "learning_rate", "seconds": "seconds"}
 """Figures of a row of every curve, by what the trainer calls them."""
+WATCHED = "watched/"
+"""Before the names of a watch's figures in a trainer's log."""
 TOKENS = ("pad_token_id", "eos_token_id", "bos_token_id")
 
 
@@ -177,7 +180,8 @@ def arguments_of(method: Method, seed: int, steps: int, evaluated: bool, work: P
         "adam_beta1": BETAS[0],
         "adam_beta2": BETAS[1],
         "max_grad_norm": LARGEST_NORM,
-        "gradient_checkpointing": False,
+        "gradient_checkpointing": method.gradient_checkpointing,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "bf16": precision_of(method.precision, on) == "bfloat16",
         "use_cpu": on == "cpu",
         "max_length": None,  # what is too long has been left out, and nothing is cut
@@ -227,8 +231,38 @@ class Say(TrainerCallback):
             self._tracker.add(figures, row["step"])
 
 
+class Look(TrainerCallback):
+    """Looks at the policy before the first step, whenever there is an evaluation, and in the end."""
+
+    def __init__(self, watch: Watch, every: int, tracker: Any = None) -> None:
+        self._watch, self._every, self._tracker = watch, every, tracker
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        """Look at the policy that training starts from."""
+        if not state.global_step:
+            self._look(state, model)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        """Look at the policy where it is evaluated."""
+        if state.global_step % self._every == 0 or state.global_step == state.max_steps:
+            self._look(state, model)
+
+    def _look(self, state: Any, model: Any) -> None:
+        figures = self._watch.look(state.global_step, model)
+        if not figures:
+            return
+        state.log_history.append(
+            {WATCHED + name: value for name, value in figures.items()} | {"step": state.global_step}
+        )
+        if self._tracker:
+            self._tracker.add({f"watched_{name}": value for name, value in figures.items()}, state.global_step)
+
+
 def row_of(logged: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any] | None:
-    """A row of the curve from what a trainer logs: step, part (train or development), and figures; None for what is neither's."""
+    """A row of the curve from what a trainer logs: step, part (train, development or watched), and figures; None for what is none's."""
+    watched = {n.removeprefix(WATCHED): value for n, value in logged.items() if n.startswith(WATCHED)}
+    if watched:
+        return {"step": logged["step"], "part": "watched", **watched}
     part = "train" if "loss" in logged else "development" if "eval_loss" in logged else None
     if part is None:
         return None
@@ -237,9 +271,14 @@ def row_of(logged: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any
     return {"step": logged["step"], "part": part, **figures}
 
 
-def run(trainer: Any, work: Path, log: Log, tracker: Any = None) -> Curve:
-    """Train, in place, from the last whole checkpoint in `work` on, where there is one: the curve."""
+def run(trainer: Any, work: Path, log: Log, tracker: Any = None, watch: Watch | None = None) -> Curve:
+    """Train, in place, from the last whole checkpoint in `work` on, where there is one: the curve.
+
+    watch: looks at the policy before the first step, and as often as it is kept.
+    """
     trainer.add_callback(Say(trainer.names, log, tracker))
+    if watch:
+        trainer.add_callback(Look(watch, trainer.args.save_steps, tracker))
     trainer.remove_callback(PrinterCallback)
     whole = [state.parent for state in work.glob("checkpoint-*/trainer_state.json")]  # the file that is written last
     last = max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)

@@ -41,8 +41,7 @@ class Probe(nn.Module):
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> SimpleNamespace:
         """Outputs, shape (conversations, outputs), as `logits`."""
         states = pooled_states(self.backbone, self.layers, input_ids, attention_mask)
-        picked = [states[:, :, POOLINGS.index(p)] for p in self.poolings]
-        return SimpleNamespace(logits=self.score(torch.stack(picked, dim=2).flatten(1)))
+        return SimpleNamespace(logits=self.score(picked(states, self.poolings)))
 
     def save(self, folder: Path) -> None:
         """Write the probe into a folder."""
@@ -72,11 +71,43 @@ def load_backbone(folder: Path, pad_token_id: int, layers: int | None = None) ->
     return plain(read_model(AutoModel, folder, "a base model", **reading(config))).to(device())
 
 
+def picked(states: torch.Tensor, poolings: Sequence[str]) -> torch.Tensor:
+    """What a probe's outputs are linear in, of states of shape (..., layers, 2 poolings, width): shape (..., layers x poolings x width)."""
+    return torch.stack([states[..., POOLINGS.index(p), :] for p in poolings], dim=-2).flatten(-3)
+
+
 def pooled_states(backbone: Any, layers: Sequence[int], ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """States after the layers, each divided by its root mean square, of the last token and as the mean over tokens.
 
     Shape (conversations, layers, 2 poolings, width). Right padding. Raises ValueError for a model whose layers can't be found.
     """
+    last, counts = mask.sum(dim=1) - 1, mask.sum(dim=1, keepdim=True)
+
+    def pooled(hidden: torch.Tensor) -> torch.Tensor:
+        mean = (hidden * mask[:, :, None]).sum(dim=1) / counts
+        return torch.stack([hidden[torch.arange(len(ids)), last], mean], dim=1)
+
+    return _states(backbone, layers, ids, mask, pooled)
+
+
+def pooled_until_each(backbone: Any, layers: Sequence[int], ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """What `pooled_states` are of each conversation's beginning, up to each of its tokens: shape (conversations, length, layers, 2, width)."""
+    counts = mask.cumsum(dim=1)[:, :, None]
+
+    def pooled(hidden: torch.Tensor) -> torch.Tensor:
+        return torch.stack([hidden, (hidden * mask[:, :, None]).cumsum(dim=1) / counts], dim=2)
+
+    return _states(backbone, layers, ids, mask, pooled)
+
+
+def _states(
+    backbone: Any,
+    layers: Sequence[int],
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    pooled: Callable[[torch.Tensor], torch.Tensor],
+) -> torch.Tensor:
+    """What is made of the states after each layer, divided by their root mean squares; layers stand third from the end."""
     depth = backbone.config.num_hidden_layers
     lists = [m for m in backbone.modules() if isinstance(m, nn.ModuleList) and len(m) == depth]
     if not lists:
@@ -85,14 +116,11 @@ def pooled_states(backbone: Any, layers: Sequence[int], ids: torch.Tensor, mask:
         )
     blocks = lists[0]
     found: dict[int, torch.Tensor] = {}
-    last, counts = mask.sum(dim=1) - 1, mask.sum(dim=1, keepdim=True)
 
     def keep(layer: int) -> Callable[..., None]:
         def hook(_module: Any, _inputs: Any, output: Any) -> None:
             hidden = (output[0] if isinstance(output, tuple) else output).float()
-            hidden = hidden * torch.rsqrt(hidden.square().mean(dim=-1, keepdim=True) + 1e-6)
-            mean = (hidden * mask[:, :, None]).sum(dim=1) / counts
-            found[layer] = torch.stack([hidden[torch.arange(len(ids)), last], mean], dim=1)
+            found[layer] = pooled(hidden * torch.rsqrt(hidden.square().mean(dim=-1, keepdim=True) + 1e-6))
 
         return hook
 
@@ -102,4 +130,4 @@ def pooled_states(backbone: Any, layers: Sequence[int], ids: torch.Tensor, mask:
     finally:
         for handle in handles:
             handle.remove()
-    return torch.stack([found[layer] for layer in layers], dim=1)
+    return torch.stack([found[layer] for layer in layers], dim=-3)

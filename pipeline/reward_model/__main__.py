@@ -29,10 +29,10 @@ from pipeline.forms.renamed import parsed_columns
 from pipeline.records import FileError
 from pipeline.reward_model import rows
 from pipeline.reward_model.planning import plan
+from pipeline.reward_model.planning.options import add_characters_per_token, add_device, short
 from pipeline.reward_model.planning.published import (
     CHARACTERS,
     CHARACTERS_A_TOKEN,
-    DEVICES,
     GPUS_A_NODE,
     ROWS,
     Device,
@@ -88,40 +88,8 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="T",
         help="mean number of tokens of a conversation with its response",
     )
-    command.add_argument(
-        "--characters-per-token",
-        type=float,
-        default=CHARACTERS_A_TOKEN,
-        metavar="C",
-        help="number of characters that a token of FILE has on average (default: %(default)s, for English under Llama 3's tokenizer)",
-    )
-    command.add_argument(
-        "--device",
-        default="H100",
-        metavar="NAME",
-        help=f"device to plan for: {', '.join(DEVICES)}, or another with its figures in the options below (default: H100)",
-    )
-    command.add_argument(
-        "--peak-tflops",
-        type=float,
-        metavar="X",
-        help="peak teraFLOPS of the device in bfloat16, from a measurement for example",
-    )
-    command.add_argument(
-        "--float32-tflops",
-        type=float,
-        metavar="X",
-        help="peak teraFLOPS of the device in float32, for recipes that compute in it",
-    )
-    command.add_argument("--memory-gb", type=float, metavar="G", help="memory of one device, in GB")
-    command.add_argument(
-        "--share",
-        type=float,
-        default=plan.SHARE_OF_PEAK,
-        metavar="S",
-        help="share of the peak that training reaches (default: %(default)s)",
-    )
-    command.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    add_characters_per_token(command)
+    add_device(command)
     command = commands.add_parser(
         "train",
         help="train a recipe of a profile on a file",
@@ -260,9 +228,9 @@ def _show(stages: list[plan.Stage], device: Device, share: float, hubs: list[str
     hours = table("Time", "GPU-hours", "node-hours")
     for s in stages:
         of = (s.recipe, s.objective)
-        size = _short(s.parameters) + (f", {_short(s.trained)} trained" if s.trained < s.parameters else "")
-        padded = "not known" if s.padded is None else _short(s.padded)
-        work.add_row(*of, f"{s.units:,} {s.unit}", f"{s.steps:,}", size, _short(s.tokens), padded)
+        size = short(s.parameters) + (f", {short(s.trained)} trained" if s.trained < s.parameters else "")
+        padded = "not known" if s.padded is None else short(s.padded)
+        work.add_row(*of, f"{s.units:,} {s.unit}", f"{s.steps:,}", size, short(s.tokens), padded)
         costs.add_row(
             *of,
             *(f"{n:.2e}" if n else "0" for n in (s.training, s.recomputed, s.head_start, s.evaluation)),
@@ -308,12 +276,6 @@ def _show_published() -> None:
         "What else the hours hold is not stated (the search over five learning rates, validation, padding, starting, saving), so these shares "
         "are the least that the GPUs did: neither a speed to plan by, nor a check of this plan."
     )
-
-
-def _short(count: float) -> str:
-    """A count in thousands, millions, billions."""
-    scale, unit = next(((s, u) for s, u in ((1e9, "B"), (1e6, "M"), (1e3, "k")) if count >= s), (1.0, ""))
-    return f"{count / scale:.3g}{unit}"
 
 
 def _train(options: argparse.Namespace) -> None:

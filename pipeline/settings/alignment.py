@@ -29,6 +29,9 @@ class Tuning(Section):
         "auto", description="type to compute in; auto: bfloat16 where the device has it, else float32"
     )
     lora: Lora | None = Field(None, description="low-rank adapters instead of all weights")
+    gradient_checkpointing: bool = Field(
+        False, description="compute activations again in the backward pass instead of keeping them: less memory, a third more time"
+    )
 
 
 class Samples(Section):
@@ -39,58 +42,97 @@ class Samples(Section):
     sampling: Sampling = Sampling(temperature=0.7, top_p=0.9)
 
 
-class Sft(Tuning):
-    """Supervised fine-tuning on conversations, TRL's (`SFTTrainer`); original: 2 epochs at 2e-6, batch 384 (method H)."""
+class Begun(Tuning):
+    """What methods say that start from a model of the profile, not from another method's policy."""
 
-    kind: Literal["sft"]
     checkpoint: Name = Field(description="model that it starts from, one of the profile's checkpoints")
+    template: Literal["tokenizer", "chatml", "llama3"] = Field(
+        "tokenizer",
+        description="chat template that the policy is tuned with and keeps: the model's own, or, for a base model without one, ChatML's or "
+        "Llama 3's, whose special tokens its tokenizer must have",
+    )
     epochs: int = Field(2, ge=1, description="passes over the conversations")
 
 
-class Dpo(Tuning):
+class Sft(Begun):
+    """Supervised fine-tuning on conversations, TRL's (`SFTTrainer`); original: 2 epochs at 2e-6, batch 384 (method H)."""
+
+    kind: Literal["sft"]
+
+
+class Paired(Tuning):
+    """What methods say that learn from pairs of responses."""
+
+    start: Name = Field(description="method whose policy it starts from, and that is the reference")
+    beta: float = Field(1e-3, gt=0, description="weight of the KL divergence to the reference")
+    losses: tuple[Literal["sigmoid", "sigmoid_norm", "hinge", "ipo", "sppo_hard", "aot", "apo_zero", "sft"], ...] = Field(
+        ("sigmoid",),
+        min_length=1,
+        description="losses of TRL's list that are added up; sigmoid_norm divides log-probabilities by a response's tokens",
+    )
+    beyond: Share = Field(
+        1.0,
+        description="weight of the tokens of a response beyond the length of the shorter one of its pair: below 1, longer responses gain less by "
+        "their length (LD-DPO, arXiv 2409.06411)",
+    )
+
+
+class Dpo(Paired):
     """Direct preference optimisation, TRL's (`DPOTrainer`); original: 7 epochs at 2e-7, beta 1e-3, batch 128 (method H)."""
 
     kind: Literal["dpo"]
-    start: Name = Field(description="method whose policy it starts from, and that is the reference")
     epochs: int = Field(7, ge=1, description="passes over the pairs")
-    beta: float = Field(1e-3, gt=0, description="weight of the KL divergence to the reference")
-    losses: tuple[Literal["sigmoid", "hinge", "ipo", "robust", "sppo_hard", "aot", "apo_zero", "sft"], ...] = Field(
-        ("sigmoid",), min_length=1, description="losses of TRL's list that are added up"
-    )
 
 
-class IterativeDpo(Tuning):
+class IterativeDpo(Paired):
     """DPO on pairs of the policy's own samples, the best and the worst by the reward; original: 3 epochs at 9e-8, 20,000 prompts (method H)."""
 
     kind: Literal["iterative_dpo"]
-    start: Name = Field(description="method whose policy it starts from, and that is the reference")
     samples: Samples
     epochs: int = Field(3, ge=1, description="passes over the pairs of a round")
-    beta: float = Field(1e-3, gt=0, description="weight of the KL divergence to the reference")
-    rounds: int = Field(1, ge=1, description="times that it samples, ranks and trains")
 
 
-class Ppo(Tuning):
+class Online(Tuning):
+    """What methods say that sample from the policy as it is trained, and are rewarded for it."""
+
+    start: Name = Field(description="method whose policy it starts from, and that is the reference")
+    steps: int = Field(64, ge=1, description="rounds of sampling and training, `batch_size` prompts each")
+    kl: float = Field(3e-3, ge=0, description="weight of the KL divergence to the reference in the reward")
+    clip: float = Field(0.2, gt=0, lt=1, description="how far a probability ratio counts from 1")
+    passes: int = Field(1, ge=1, description="times that a round's samples are trained on")
+    temperature: float = Field(1.0, gt=0, le=2, description="temperature that is sampled at")
+    max_new_tokens: int = Field(512, ge=1, description="largest number of tokens of a response")
+    unended: float = Field(-1.0, description="standardised reward of a response that doesn't end")
+
+    @model_validator(mode="after")
+    def _leaves_room(self) -> Self:
+        if self.max_new_tokens >= self.max_tokens:
+            raise ValueError(
+                f"max_new_tokens: {self.max_new_tokens} leaves no room for a prompt in max_tokens, {self.max_tokens}"
+            )
+        if self.gradient_checkpointing:
+            raise ValueError("gradient_checkpointing: is not had by a method that samples as it trains; lower micro_batch_tokens")
+        return self
+
+
+class Ppo(Online):
     """Proximal policy optimisation, our own; original: 64 steps of 128 at 1e-7, KL 3e-3, lambda 0.95, gamma 1, clip 0.2 (method H, NeMo-Aligner)."""
 
     kind: Literal["ppo"]
-    start: Name = Field(description="method whose policy it starts from, and that is the reference")
-    steps: int = Field(64, ge=1, description="rounds of sampling and training, `batch_size` prompts each")
-    kl: float = Field(
-        3e-3, ge=0, description="weight of the KL divergence to the reference in the reward of each token"
-    )
     gae_lambda: Share = Field(0.95, description="lambda of generalised advantage estimation")
     gamma: Share = Field(1.0, description="discount of later rewards")
-    clip: float = Field(0.2, gt=0, lt=1, description="how far a token's probability ratio counts from 1")
     value_clip: float = Field(0.2, gt=0, description="how far a value counts from the old one")
     value_learning_rate: float = Field(
         1e-6, gt=0, description="learning rate of the value model, which starts from the reward model"
     )
     entropy: float = Field(0.0, ge=0, description="weight of the policy's entropy")
-    passes: int = Field(1, ge=1, description="times that a round's samples are trained on")
-    temperature: float = Field(1.0, gt=0, le=2, description="temperature that is sampled at")
-    max_new_tokens: int = Field(512, ge=1, description="largest number of tokens of a response")
-    unended: float = Field(-1.0, description="standardised reward of a response that doesn't end")
+
+
+class Rloo(Online):
+    """REINFORCE with the other responses to a prompt for a baseline, TRL's (`RLOOTrainer`; arXiv 2402.14740): PPO's plain counterpart."""
+
+    kind: Literal["rloo"]
+    responses: int = Field(4, ge=2, description="responses to each prompt of a round")
 
 
 class BestOfN(Section):
@@ -101,12 +143,10 @@ class BestOfN(Section):
     samples: Samples
 
 
-class SteerLm(Tuning):
+class SteerLm(Begun):
     """Attribute-conditioned supervised fine-tuning on conversations that the reward model has rated (arXiv 2310.05344)."""
 
     kind: Literal["steerlm"]
-    checkpoint: Name = Field(description="model that it starts from, one of the profile's checkpoints")
-    epochs: int = Field(2, ge=1, description="passes over the conversations")
     target: dict[Attribute, Level] = Field(
         {"helpfulness": 4, "correctness": 4, "coherence": 4, "complexity": 2, "verbosity": 2},
         description="levels that are asked for in use (HelpSteer2, section 4)",
@@ -126,7 +166,7 @@ class SteerLm2(Tuning):
     )
 
 
-Method = Annotated[Sft | Dpo | IterativeDpo | BestOfN | SteerLm | SteerLm2, Field(discriminator="kind")]
+Method = Annotated[Sft | Dpo | IterativeDpo | Ppo | Rloo | BestOfN | SteerLm | SteerLm2, Field(discriminator="kind")]
 
 
 class Alignment(Section):
@@ -145,9 +185,15 @@ class Alignment(Section):
     held_out_share: Share = Field(
         0.1, description="share of the prompts that policies are evaluated on, and never trained"
     )
-    evaluated: Samples = Field(
+    evaluated: Samples | None = Field(
         Samples(prompts=64, responses=2, sampling=Sampling(temperature=0.7, top_p=0.9)),
-        description="samples of every policy on held-out prompts, whose rewards are compared",
+        description="samples of every policy on held-out prompts, whose rewards are compared; null: none, so that what is seen of a policy is what "
+        "it wrote while it was trained",
+    )
+    steered: tuple[Attribute, ...] = Field(
+        ("verbosity",),
+        description="attributes whose levels 0 to 4 are asked for, one after the other, of each policy that is tuned to levels, on the held-out "
+        "prompts of `evaluated`; what the reward model measures stands beside what was asked",
     )
     methods: dict[Name, Method] = Field(
         min_length=1, description="the policies, by name; a method starts from one above it"
@@ -156,7 +202,7 @@ class Alignment(Section):
     @model_validator(mode="after")
     def _starts_above(self) -> Self:
         above: dict[str, Method] = {}
-        trained = ("sft", "dpo", "iterative_dpo", "steerlm", "steerlm2")
+        trained = ("sft", "dpo", "iterative_dpo", "ppo", "rloo", "steerlm", "steerlm2")
         steered: dict[str, tuple[str, ...]] = {"start": ("steerlm", "steerlm2"), "unconditional": ("sft",)}
         for name, method in self.methods.items():
             wanted = steered if method.kind == "steerlm2" else {"start": trained}

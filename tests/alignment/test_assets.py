@@ -32,11 +32,14 @@ TUNING = {
     "evaluations": 1,
     "precision": "float32",
 }
+ONLINE = {name: value for name, value in TUNING.items() if name != "epochs"} | {"steps": 2, "max_new_tokens": 8}
 DRAWN = {"prompts": 6, "responses": 3}
 METHODS: dict[str, Any] = {
     "sft": {"kind": "sft", "checkpoint": "small", **TUNING},
     "dpo": {"kind": "dpo", "start": "sft", "beta": 0.1, **TUNING},
     "iterative": {"kind": "iterative_dpo", "start": "dpo", "samples": DRAWN, "beta": 0.1, **TUNING},
+    "ppo": {"kind": "ppo", "start": "sft", **ONLINE},
+    "rloo": {"kind": "rloo", "start": "sft", "responses": 3, **ONLINE},
     "best": {"kind": "best_of_n", "start": "sft", "samples": DRAWN},
     "steered": {"kind": "steerlm", "checkpoint": "small", **TUNING},
     "steered_2": {"kind": "steerlm2", "start": "steered", "unconditional": "sft", "samples": DRAWN, **TUNING},
@@ -63,7 +66,7 @@ class Chain:
             }
         )
         self.run(["training_data", "reward_model", "attribute_weights"], "first")
-        self.result = self.run(["alignment_data", "scored_data", "aligned/sft", "aligned/dpo", "aligned/steered"])
+        self.result = self.run(["alignment_data", "scored_data", "aligned/sft", "aligned/dpo", "aligned/steered", "aligned/ppo", "aligned/rloo"])
         for name in ("iterative", "steered_2"):
             self.publish(f"policy_samples/{name}", self.samples())
         self.second = self.run(
@@ -115,6 +118,10 @@ def test_policies_are_published_with_curve_and_card_and_can_be_loaded(chain: Cha
         assert tokenizer.convert_tokens_to_ids("<|im_end|>") in policy.generation_config.eos_token_id
         curve = chain.store.read(f"aligned/{name}", name="curve.parquet")
         assert max(curve["step"].to_pylist()) >= 1
+        watched = chain.store.read(f"aligned/{name}", name="watched.parquet")
+        assert set(watched["step"].to_pylist()) == {0, max(curve["step"].to_pylist())}
+        rewarded = name not in ("sft", "dpo")
+        assert (watched["standardised"].null_count < len(watched)) == rewarded, "rewards are told where a method is trained with them"
         card = (folder / "README.md").read_text()
         assert f"# {name}: {method['kind']}" in card
         assert "simulated" in card
@@ -134,7 +141,7 @@ def test_prompts_of_benchmarks_and_validation_are_in_neither_split_and_the_held_
     best = table.filter(table["best"])
     assert len(pc.unique(best["prompt_id"])) == len(best) == len(pc.unique(table["prompt_id"]))
     kinds = {row["kind"] for row in METHODS.values()}
-    assert kinds == {"sft", "dpo", "iterative_dpo", "best_of_n", "steerlm", "steerlm2"}
+    assert kinds == {"sft", "dpo", "iterative_dpo", "ppo", "rloo", "best_of_n", "steerlm", "steerlm2"}
 
 
 def test_rewards_are_standardised_over_the_train_split(chain: Chain) -> None:

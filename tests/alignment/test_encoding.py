@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from pipeline.alignment.encoding import encode, encode_each, end_of_turn, prompt_ids, response_ids
+from pipeline.alignment.encoding import encode, encode_each, end_of_turn, prompt_ids, response_ids, take_template
 from pipeline.alignment.policies import log_probs, padded, token_log_probs
 from pipeline.models.templates import ASKED, own_template, settled, tokens_of, written
 from tests.models.families import LAYOUTS, tokenizer_of
@@ -44,6 +44,29 @@ def test_earlier_turns_of_the_assistant_are_trained_with_their_ends(family: str)
     assert whole
     learned = [n for n, t in zip(example.ids, example.trained, strict=True) if t]
     assert learned == [*response_ids(tokenizer, "three", end), *response_ids(tokenizer, "five six", end)]
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "lacks"), [("llama3", "llama_3", "qwen_2_5"), ("chatml", "qwen_2_5", "llama_3")]
+)
+def test_a_base_model_gets_the_template_of_the_instruct_models_of_its_kind(name: str, layout: str, lacks: str) -> None:
+    tokenizer, plain = tokenizer_of(LAYOUTS[layout]), tokenizer_of(LAYOUTS[layout])
+    plain.chat_template = None
+    with pytest.raises(ValueError, match="no chat template"):
+        end_of_turn(plain)
+    take_template(plain, name)
+    end = end_of_turn(plain)
+    assert end == end_of_turn(tokenizer)
+    for messages in (CHAT, [{"role": "system", "content": "three"}, *CHAT]):
+        assert encode(plain, messages, end)[1]
+        # Qwen's own template has another system message where there is none
+        if name == "llama3" or len(messages) > len(CHAT):
+            assert encode(plain, messages, end) == encode(tokenizer, messages, end)
+    with pytest.raises(ValueError, match="needs the special token"):
+        take_template(tokenizer_of(LAYOUTS[lacks]), name)
+    before = plain.chat_template
+    take_template(plain, "tokenizer")
+    assert plain.chat_template == before
 
 
 def test_a_strangers_marks_end_no_turn_and_what_does_not_fit_is_counted() -> None:

@@ -23,6 +23,7 @@ from pipeline.alignment.sampler import Sample, sample
 from pipeline.alignment.sampler import drawn as drawn_tokens
 from pipeline.models.classifier import keep_outputs, load_model
 from pipeline.models.encoding import prepare_tokenizer
+from pipeline.models.probe import Probe
 from pipeline.models.scoring import score
 from pipeline.settings.alignment import Ppo
 from tests.alignment.cutting import CutOffError, Tracker, assert_same
@@ -271,6 +272,32 @@ def test_a_value_at_the_end_of_a_response_is_the_standardised_reward(tmp_path: P
     assert len(list(values.parameters())) > 2
     with pytest.raises(ValueError, match="weights are needed"):
         Values(load_model(folder), None, standard)
+
+
+@pytest.mark.parametrize("poolings", [("last",), ("mean",), ("last", "mean")])
+def test_a_probes_value_after_a_token_is_its_reward_of_what_stands_until_there(poolings: tuple[str, ...]) -> None:
+    torch.manual_seed(0)
+    backbone = LlamaForCausalLM(
+        LlamaConfig(vocab_size=9, hidden_size=16, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2)
+    ).model
+    probe = Probe(backbone, (1, 3), poolings, OUTPUTS).eval()
+    ids, mask = torch.randint(9, (2, 6)), torch.tensor([[1] * 6, [1] * 4 + [0] * 2])
+    standard = Standard(0.3, 0.2)
+    with torch.no_grad():
+        rewards = [
+            [
+                standard.of(probe(row[None, : n + 1], m[None, : n + 1]).logits[0].numpy() @ [0.65, 0.8, 0.45, 0])
+                for n in range(int(m.sum()))
+            ]
+            for row, m in zip(ids, mask, strict=True)
+        ]
+        values = Values(probe, WEIGHTS, standard)(ids, mask)
+    for n, row in enumerate(rewards):
+        assert values[n, : len(row)].tolist() == pytest.approx([float(r) for r in row], abs=1e-5)
+    assert {name.split(".")[0] for name, _ in Values(probe, WEIGHTS, standard).named_parameters()} == {
+        "backbone",
+        "head",
+    }
 
 
 def test_values_are_of_a_causal_model_that_reads_the_policys_tokens() -> None:

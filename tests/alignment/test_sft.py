@@ -206,3 +206,21 @@ def test_bfloat16_is_computed_in_and_weights_stay_in_float32(tmp_path: Path) -> 
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     exact = loss_of(policy(), EXAMPLES)
     assert 0 < abs(curve[0]["loss"] - exact) < 0.02
+
+
+@pytest.mark.parametrize("adapters", [False, True])
+def test_activations_that_are_computed_again_change_nothing(tmp_path: Path, adapters: bool) -> None:
+    made = []
+    for again in (False, True):
+        torch.manual_seed(0)
+        model = with_adapters(policy(), Lora(rank=4, alpha=8)) if adapters else policy()
+        passes = list[int]()
+        layer = model.get_base_model().model.layers[0] if adapters else model.model.layers[0]
+        layer.mlp.register_forward_pre_hook(lambda *_, passes=passes: passes.append(1))
+        method = METHOD.model_copy(update={"gradient_checkpointing": again})
+        curve = train(model, TOKENIZER, EXAMPLES, [], method, 1, tmp_path / str(again), quiet)
+        made.append((curve, weights(model), len(passes)))
+    (curve, first, once), (other, second, twice) = made
+    assert_same(curve, other)
+    assert torch.allclose(first, second, atol=1e-6)
+    assert twice == 2 * once

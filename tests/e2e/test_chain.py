@@ -61,6 +61,7 @@ dataset: {{validation_share: 0.25}}
 recipes:
   smollm2_regression: {{layers: 4, max_tokens: 128, evaluations: 1, development_share: 0.55}}
   smollm2_probe: null  # other tests train one
+alignment: null  # tests/alignment has policies
 """
 
 

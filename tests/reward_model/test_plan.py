@@ -38,7 +38,7 @@ def small(tmp_path: Path) -> Profile:
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "config.json").write_text(json.dumps(SMALL))
     (tmp_path / "mine.yaml").write_text(
-        f"extends: tiny\nname: mine\nstore: {tmp_path}/store\ncheckpoints:\n  small: {{folder: {tmp_path}/base, licence: none}}\n"
+        f"extends: tiny\nname: mine\nalignment: null\nstore: {tmp_path}/store\ncheckpoints:\n  small: {{folder: {tmp_path}/base, licence: none}}\n"
         "recipes:\n  smollm2_probe: null\n  smollm2_regression: {base: small, layers: null, head: zero, micro_batch_tokens: 8192,"
         " epochs: 2, batch_size: 20, development_share: 0.1, evaluations: 5}\n"
     )

@@ -97,7 +97,7 @@ def test_a_generator_with_more_than_half_of_all_shares_is_refused(tmp_path: Path
 
 
 def test_null_takes_away_what_the_extended_profile_has(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text("extends: tiny\nname: mine\nrecipes: {smollm2_probe: null}\n")
+    (tmp_path / "mine.yaml").write_text("extends: tiny\nname: mine\nalignment: null\nrecipes: {smollm2_probe: null}\n")
     assert list(load_profile(tmp_path / "mine.yaml").recipes) == ["smollm2_regression"]
 
 

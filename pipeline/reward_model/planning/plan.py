@@ -42,15 +42,21 @@ HEADROOM = 0.1
 
 
 def device_of(
-    name: str, bfloat16: float | None = None, float32: float | None = None, memory: float | None = None
+    name: str,
+    bfloat16: float | None = None,
+    float32: float | None = None,
+    memory: float | None = None,
+    bandwidth: float | None = None,
 ) -> Device:
-    """A device of DEVICES, or `cpu`, or any other with figures of its own: teraFLOPS (measured, say) and GB of memory.
+    """A device of DEVICES, or `cpu`, or any other with figures of its own: teraFLOPS (measured, say), GB of memory, and GB a second.
 
-    What is given replaces the data sheet's. Raises PlanError where a figure is missing.
+    What is given replaces the data sheet's. Raises PlanError where a figure is missing; only the last one need not be there.
     """
     given = (bfloat16, float32, memory)
     if any(value is not None and not value > 0 for value in given):
         raise PlanError(f"device {name}: peaks and memory must be above 0")
+    if bandwidth is not None and not bandwidth > 0:
+        raise PlanError(f"device {name}: its bandwidth must be above 0")
     known = DEVICES.get(name.upper())
     if known:
         sheet = (known.bfloat16, known.float32, known.memory)
@@ -62,7 +68,15 @@ def device_of(
     else:
         sheet = (0.0, 0.0, 0.0)
     scaled = [s if v is None else v * scale for v, s, scale in zip(given, sheet, (1e12, 1e12, 1e9), strict=True)]
-    return Device(known.name if known else name, *scaled)
+    read = bandwidth * 1e9 if bandwidth else known.bandwidth if known else None
+    return replace(Device(known.name if known else name, *scaled), bandwidth=read)
+
+
+def precision_on(device: Device, wanted: str) -> str:
+    """The type that is computed in: what is wanted, or for `auto` the one that the device is faster in, bfloat16 or float32."""
+    if wanted != "auto":
+        return wanted
+    return "bfloat16" if device.bfloat16 > device.float32 else "float32"
 
 
 # ------------------------------------------------------------------------------------------------------------------------------- data
@@ -193,9 +207,7 @@ def plan(
         if name not in profile.recipes:
             raise PlanError(f"profile {profile.name} has no recipe {name}; it has: {', '.join(profile.recipes)}")
         recipe = profile.recipes[name]
-        if recipe.precision == "auto":
-            fast = "bfloat16" if device.bfloat16 > device.float32 else "float32"
-            recipe = recipe.model_copy(update={"precision": fast})
+        recipe = recipe.model_copy(update={"precision": precision_on(device, recipe.precision)})
         shape = shape_of(profile.checkpoints[recipe.base], recipe.base)
         if shape.kind in PROBED and recipe.objective != "probe":
             raise PlanError(
@@ -315,11 +327,19 @@ def memory(shape: Shape, recipe: Recipe, outputs: int, trained: int, unit: int, 
         activations = float(tokens * (4 * shape.width * shape.layers + kept))
     else:
         activations = float(tokens * kept * shape.layers)
-    room = (1 - HEADROOM) * device.memory
-    if states + copies + activations <= room:
-        return Memory(1, states, copies, activations)
     gathered = 4 * (shape.vocabulary + 1 + outputs) * shape.width + 2 * 4 * shape.layer
     whole = float(gathered + (2 * copied * shape.layer if recipe.gradient_checkpointing or not trained else copies))
+    return held(states, copies, whole, activations, device)
+
+
+def held(states: float, alone: float, whole: float, activations: float, device: Device) -> Memory:
+    """Bytes on the fewest GPUs that hold them, of each of which HEADROOM stays free.
+
+    states: sharded over the GPUs; alone, whole: what is there whole beside them on a single GPU, and on each of several.
+    """
+    room = (1 - HEADROOM) * device.memory
+    if states + alone + activations <= room:
+        return Memory(1, states, alone, activations)
     if whole + activations >= room:
         return Memory(None, states, whole, activations)
     gpus = max(2, math.ceil(states / (room - whole - activations)))

@@ -12,19 +12,21 @@ GPUS_A_NODE = 8
 
 @dataclass(frozen=True)
 class Device:
-    """An accelerator: dense peak in operations a second, by precision, and bytes of memory."""
+    """An accelerator: dense peak in operations a second, by precision, bytes of memory, and bytes that it reads of it in a second."""
 
     name: str
     bfloat16: float
     float32: float
     memory: float
+    bandwidth: float | None = None
+    """None: not known. Training doesn't depend on it, sampling does."""
 
 
 DEVICES = {
-    "A100": Device("A100 80GB SXM", 312e12, 19.5e12, 80e9),
-    "H100": Device("H100 SXM", 989e12, 67e12, 80e9),
-    "H200": Device("H200 SXM", 989e12, 67e12, 141e9),
-    "L4": Device("L4", 121e12, 30.3e12, 24e9),
+    "A100": Device("A100 80GB SXM", 312e12, 19.5e12, 80e9, 2.039e12),
+    "H100": Device("H100 SXM", 989e12, 67e12, 80e9, 3.35e12),
+    "H200": Device("H200 SXM", 989e12, 67e12, 141e9, 4.8e12),
+    "L4": Device("L4", 121e12, 30.3e12, 24e9, 0.3e12),
 }
 """NVIDIA's data sheets "A100 Tensor Core GPU", "H100 Tensor Core GPU", "H200 Tensor Core GPU", "L4 Tensor Core GPU": bfloat16 on tensor cores
 without sparsity (the H100, H200 and L4 sheets print twice as much, with it), and float32 off them: torch doesn't use TF32 unless told."""
@@ -59,9 +61,10 @@ class Published:
         return self.padded / (self.gpu_hours * 3600 * DEVICES["H100"].bfloat16)
 
 
-ROWS, EPOCHS, CHARACTERS, SEQUENCE = 20_324, 2, 712.6 + 1492.6, 4096
-"""HelpSteer2's train split, epochs, mean characters of a prompt and a response (arXiv 2406.08673, sections 2 and 3, table 2), and the sequence
-length of NeMo-Aligner's recipe."""
+PROMPT_CHARACTERS, RESPONSE_CHARACTERS = 712.6, 1492.6
+"""Mean characters of HelpSteer2's prompts and responses (arXiv 2406.08673, sections 2 and 3, table 2)."""
+ROWS, EPOCHS, CHARACTERS, SEQUENCE = 20_324, 2, PROMPT_CHARACTERS + RESPONSE_CHARACTERS, 4096
+"""HelpSteer2's train split, epochs, mean characters of a prompt with its response, and the sequence length of NeMo-Aligner's recipe."""
 
 
 def published() -> tuple[Published, ...]:

@@ -51,6 +51,8 @@ class Shape:
     """of a layer, between which a router chooses"""
     pooler: int = 0
     """weights of what an encoder pools states with"""
+    tied: bool = False
+    """whether its language head is the matrix of embeddings"""
 
     @classmethod
     def of(cls, config: Mapping[str, Any], where: str) -> "Shape":
@@ -111,7 +113,7 @@ class Shape:
             outside = 2 * h * (2 if config["norm_rel_ebd"] == "layer_norm" else 1) + rows * h + convolution
             pooler = h * h + h
         return cls(kind, vocabulary, h, layers, heads, groups, size, (*attention, Matrix(q, h), *mlp), f * met, norms + biases, outside,
-                   experts, pooler)  # fmt: skip
+                   experts, pooler, bool(config.get("tie_word_embeddings")))  # fmt: skip
 
     @property
     def attention(self) -> int:
@@ -185,8 +187,16 @@ KINDS = (
 )
 """Values of `model_type` whose shape is understood."""
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "gemma2": {"head_dim": 256},
-    "gemma3_text": {"vocab_size": 262_208, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256},
+    "cohere2": {"tie_word_embeddings": True},
+    "gemma2": {"head_dim": 256, "tie_word_embeddings": True},
+    "gemma3_text": {
+        "vocab_size": 262_208,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "tie_word_embeddings": True,
+    },
+    "smollm3": {"tie_word_embeddings": True},
     "qwen3": {"head_dim": 128},
     "deberta-v2": {
         "attention_bias": True,
@@ -215,7 +225,7 @@ def _config(
     }
 
 
-_EIGHT = {"num_local_experts": 8, "num_experts_per_tok": 2}
+_EIGHT, _TIED = {"num_local_experts": 8, "num_experts_per_tok": 2}, {"tie_word_embeddings": True}
 CONFIGS: dict[str, dict[str, Any]] = {
     "meta-llama/Meta-Llama-3-70B": _config("llama", 8192, 28672, 80, 64, 8, 128256),
     "meta-llama/Llama-3.1-70B-Instruct": _config("llama", 8192, 28672, 80, 64, 8, 128256),
@@ -226,9 +236,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "mistralai/Mixtral-8x22B-Instruct-v0.1": _config("mixtral", 6144, 16384, 56, 48, 8, 32768, **_EIGHT),
     "microsoft/phi-4": _config("phi3", 5120, 17920, 40, 40, 10, 100352),
     "allenai/OLMo-2-1124-13B-Instruct": _config("olmo2", 5120, 13824, 40, 40, 40, 100352),
-    "ibm-granite/granite-3.1-8b-instruct": _config("granite", 4096, 12800, 40, 32, 8, 49155),
-    "HuggingFaceTB/SmolLM2-1.7B-Instruct": _config("llama", 2048, 8192, 24, 32, 32, 49152),
-    "SmolLM2-135M-Instruct": _config("llama", 576, 1536, 30, 9, 3, 49152),
+    "ibm-granite/granite-3.1-8b-instruct": _config("granite", 4096, 12800, 40, 32, 8, 49155, **_TIED),
+    "HuggingFaceTB/SmolLM2-1.7B-Instruct": _config("llama", 2048, 8192, 24, 32, 32, 49152, **_TIED),
+    "SmolLM2-135M-Instruct": _config("llama", 576, 1536, 30, 9, 3, 49152, **_TIED),
     "gemma-3-270m-q4_k_m": _config("gemma3_text", 640, 2048, 18, 4, 1, 262144, head_dim=256),
 }
 """Shapes of the profiles' models with weights, where their config.json isn't here: values of that file on the Hugging Face hub
