@@ -31,6 +31,7 @@ from pipeline.settings import (
     Checkpoint,
     IterativeDpo,
     Method,
+    Origin,
     Ppo,
     Profile,
     Rloo,
@@ -49,6 +50,8 @@ PAIRS = "pairs.parquet"
 """File beside the data: preferences."""
 STEERED = "steered.parquet"
 """File beside a policy's rewards: what is measured of it beside what it was asked for."""
+CONVERSED = "licences of conversations"
+"""Fact of the data's manifest: the licence of each source of conversations, by its name."""
 REWARD = ("reward_model", "attribute_weights")
 """Assets that give rewards."""
 REWARDED = IterativeDpo | Ppo | Rloo | SteerLm | SteerLm2
@@ -88,48 +91,60 @@ def _alignment_data(profile: Profile, wanted: Alignment) -> dg.AssetsDefinition:
         STAGE,
         schema.TUNED_ON,
         expectations.ALIGNMENT_DATA,
-        "1",
+        "2",
         modules=("pipeline.alignment.data", "pipeline.benchmarks.loading"),
         parts=(
             *(wanted.data, wanted.held_out_share, named, profile.decontamination, *profile.benchmarks),
             *(*profile.benchmarks.values(), *map(loading.content, profile.benchmarks.values())),
+            *(*wanted.conversations, *wanted.conversations.values()),
         ),
         deps=("helpsteer_dataset",),
     ).asset
     def alignment_data(context: dg.AssetExecutionContext, storage: Storage) -> Made:
-        """Responses and pairs that policies are tuned on, without prompts that are in a benchmark or a validation split; some prompts held out."""
+        """Responses, pairs and conversations that policies are tuned on, without prompts of a benchmark or a validation split; some are held out."""
         store = storage.store()
         collected = store.read("helpsteer_dataset", columns=sources.COLUMNS)
         texts = {n: loading.load(n, b, collected).items["messages"] for n, b in against.items()}
         made = data.tuned_on(wanted, profile, collected, texts)
+        beside = {PAIRS: made.pairs, "dropped.parquet": made.dropped, "quarantine.parquet": made.quarantine}
+        if made.reports:
+            beside["rejected.parquet"] = pa.concat_tables(report.rejected_table() for report in made.reports)
+        for report in made.reports:
+            context.log.info(
+                f"Conversations {report.source}: {report.records} records were read, {report.kept} were kept; {report.end}"
+            )
         return Made(
             made.responses,
             views=expectations.data_views(made.responses),
-            beside={PAIRS: made.pairs, "dropped.parquet": made.dropped, "quarantine.parquet": made.quarantine},
+            beside=beside,
             shown=shown.data(made, raters_of(store, profile, wanted.recipe).said),
-            info={"data": wanted.data, "licence": made.licence, **made.counts},
+            info={"data": wanted.data, "licence": made.licence, CONVERSED: dict(made.licences), **made.counts},
         )
 
     return alignment_data
 
 
 def _scored_data(profile: Profile, wanted: Alignment) -> dg.AssetsDefinition:
+    # conversations are many: they are scored only where a method learns the levels that the reward model gives them
+    steered = {wanted.origin_of(name) for name, method in wanted.methods.items() if isinstance(method, SteerLm)}
+    told: tuple[Origin, ...] = ("conversations",) if "conversations" in steered else ()
+
     @Published(
         "scored_data",
         STAGE,
         schema.SCORED_DATA,
         expectations.SCORED_DATA,
-        "1",
+        "2",
         modules=("pipeline.evaluation.worker", "pipeline.alignment.samples"),
-        parts=(wanted.recipe,),
+        parts=(wanted.recipe, *told),
         deps=("alignment_data", *REWARD),
         kinds=("pytorch", "parquet"),
         pool=ENGINE_POOL,
     ).asset
     def scored_data(context: dg.AssetExecutionContext, storage: Storage, compute: Compute) -> Made:
-        """What the recipe's reward model predicts of the data's responses; their mean and spread of goodness standardise rewards."""
+        """What the reward model predicts of the data's responses, whose goodness standardises rewards, and of conversations that SteerLM learns."""
         store = storage.store()
-        table = store.read("alignment_data")
+        table = samples.of_origins(store.read("alignment_data"), "data", *told)
         scores = _scores(context, compute, store, "scored_data", profile, wanted.recipe, samples.items_of(table))
         made, standard = samples.scored_data(table, scores)
         said = raters_of(store, profile, wanted.recipe).said
@@ -147,7 +162,7 @@ def _policy_samples(
     profile: Profile, wanted: Alignment, name: str, method: IterativeDpo | BestOfN | SteerLm2
 ) -> dg.AssetsDefinition:
     base, split = profile.checkpoints[wanted.base_of(name)], "held_out" if isinstance(method, BestOfN) else "train"
-    levels = _levels(profile, wanted, method.start)
+    levels, origin = _levels(profile, wanted, method.start), wanted.origin_of(name)
 
     @Published(
         f"policy_samples/{name}",
@@ -156,17 +171,27 @@ def _policy_samples(
         expectations.POLICY_SAMPLES,
         "1",
         modules=("pipeline.responses.worker", "pipeline.alignment.samples"),
-        parts=(method.samples, split, *map(str, levels.items()), base.core, profile.seed),
+        parts=(method.samples, split, *_origin(wanted, name), *map(str, levels.items()), base.core, profile.seed),
         deps=("alignment_data", f"aligned/{method.start}"),
         kinds=("vllm", "parquet"),
         pool=base.pool,
-        description=f"Responses that the policy `{method.start}` gives to prompts of the split {split}, for the method `{name}`.",
+        description=f"Responses that the policy `{method.start}` gives to prompts of the split {split} of the {origin}, for the method `{name}`.",
     ).asset
     def policy_samples(context: dg.AssetExecutionContext, storage: Storage, compute: Compute) -> Made:
         store = storage.store()
         policy = _policy(store, base, method.start)
         table, refused, figures = _sampled(
-            context, compute, store, profile, f"policy_samples/{name}", policy, name, method.samples, split, levels
+            context,
+            compute,
+            store,
+            profile,
+            f"policy_samples/{name}",
+            policy,
+            name,
+            method.samples,
+            split,
+            levels,
+            origin,
         )
         return Made(
             table,
@@ -222,7 +247,7 @@ def _aligned(profile: Profile, wanted: Alignment, name: str, method: Method) -> 
         expectations.ALIGNED,
         "1",
         modules=("pipeline.alignment.worker",),
-        parts=(method, base.core, wanted.recipe, profile.seed),
+        parts=(method, *_origin(wanted, name), base.core, wanted.recipe, profile.seed),
         deps=deps,
         kinds=("pytorch", "huggingface"),
         pool=ENGINE_POOL,
@@ -321,6 +346,19 @@ def _policy_rewards(
 # ---------------------------------------------------------------------------------------------------------------------------- parts
 
 
+def _origin(wanted: Alignment, name: str) -> tuple[Origin, ...]:
+    """Part of the version of what is made with a method: where it takes conversations, that it does."""
+    origin = wanted.origin_of(name)
+    return () if origin == "data" else (origin,)
+
+
+def _licences(store: Store, wanted: Alignment, name: str) -> tuple[str, ...]:
+    """Licences of the data, and of the conversations' sources where a method, or one whose policy it needs, takes these."""
+    info = store.published("alignment_data").info
+    told = info[CONVERSED].values() if "conversations" in wanted.origins_of(name) else ()
+    return str(info["licence"]), *map(str, told)
+
+
 def _before(profile: Profile, wanted: Alignment, name: str, method: Method | None) -> str | None:
     """Key of the rewards of the policy that a method started from; None for a checkpoint, and for a method that starts from one without any."""
     if method is None:
@@ -369,9 +407,10 @@ def _sampled(
     wanted: Samples,
     split: str,
     levels: dict[Attribute, int],
+    origin: Origin = "data",
 ) -> tuple[pa.Table, int, dict[str, Any]]:
     """Samples of a policy (schema SAMPLES), how many requests were refused, and the engine's figures."""
-    prompts = samples.prompts_of(store.read("alignment_data"), split, wanted, profile.seed)
+    prompts = samples.prompts_of(store.read("alignment_data"), split, wanted, profile.seed, origin)
     asked = samples.requests_of(prompts, name, wanted, profile.seed, levels)
     answers, figures = _answered(context, compute, store, profile, key, policy, asked)
     table, refused = samples.samples_of(prompts, answers)
@@ -487,6 +526,7 @@ def _spec(
         if isinstance(method, SteerLm2)
         else None,
         responses=store.path("alignment_data", name=DATA),
+        origin=wanted.origin_of(name),
         pairs=store.path("alignment_data", name=PAIRS),
         scored=store.path("scored_data", name=DATA) if isinstance(method, SteerLm) else None,
         samples=store.path(f"scored_samples/{name}", name=DATA) if sampled else None,
@@ -497,7 +537,7 @@ def _spec(
         cache=store.cache(),
         seed=profile.seed,
         tracking=tracked,
-        licences=(base.licence, str(store.published("alignment_data").info["licence"])),
+        licences=(base.licence, *_licences(store, wanted, name)),
         recipe=recipe,
         rated_by=raters.by,
         ratings_note=raters.note,

@@ -88,7 +88,7 @@ _EVERYWHERE = {
     "low": "Lower end of the 95 % bootstrap interval of the accuracy, percent; null for published models.",
     "high": "Upper end of the 95 % bootstrap interval of the accuracy, percent; null for published models.",
     # alignment
-    "best": "Whether the response is the one of its prompt that policies learn.",
+    "best": "Whether policies learn the response: of the data the best one to its prompt, of conversations every one.",
     "sample": "Number of the sample among those to its prompt, from 0.",
     "ended": "Whether the response ended by itself; else it was cut off at the most tokens allowed.",
     "tokens": "Number of tokens of the response.",
@@ -109,6 +109,9 @@ _EVERYWHERE = {
 _MODELS_LICENCE = "Licence of the model that wrote the response."
 _HELD_OUT = (
     "Side that the prompt is on: `train`, or `held_out`, on which policies are evaluated, by a hash of the prompt."
+)
+_ORIGIN = (
+    "What the response is of: the `data`, rated or of pairs, or `conversations` without ratings, whose last turn it is."
 )
 _OF_ASSET = {
     "conversations": {
@@ -134,8 +137,8 @@ _OF_ASSET = {
         "benchmark.",
     },
     "benchmark_scores": {"response": "Place of the response among those to the item, from 0."},
-    "alignment_data": {"split": _HELD_OUT},
-    "scored_data": {"split": _HELD_OUT},
+    "alignment_data": {"split": _HELD_OUT, "origin": _ORIGIN},
+    "scored_data": {"split": _HELD_OUT, "origin": _ORIGIN},
     "leaderboard": {
         "model": "Recipe of the reward model, or the published model's name.",
         "source": "Where the figure comes from: measured here, or the publication.",

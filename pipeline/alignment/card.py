@@ -15,7 +15,7 @@ def card_of(spec: TuningSpec, start: tuple[str, str], figures: Mapping[str, Any]
         "pipeline_tag": "text-generation",
         "tags": [spec.method.kind, *([f"rated-by-{spec.rated_by.replace(' ', '-')}"] if spec.rated_by else [])],
     }
-    settings = spec.method.model_dump(mode="json", exclude={"kind"})
+    settings = spec.method.model_dump(mode="json", exclude={"kind"}) | {"origin": spec.origin}
     rows = "\n".join(f"| {name.replace('_', ' ')} | {_cell(value)} |" for name, value in settings.items())
     said = "\n".join(f"| {name.replace('_', ' ')} | {_cell(value)} |" for name, value in figures.items())
     levels = ", ".join(f"{attribute}:{level}" for attribute, level in spec.levels.items())

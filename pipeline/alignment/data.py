@@ -1,4 +1,7 @@
-"""What policies are tuned on: responses and pairs of a source, disjoint from benchmarks and validation splits, held-out prompts apart."""
+"""What policies are tuned on: responses and pairs of a source, and conversations, disjoint from benchmarks and validation splits.
+
+Held-out prompts are apart: none of them is trained in either.
+"""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -7,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.alignment import conversations
 from pipeline.alignment.schema import TUNED_ON
+from pipeline.prompts.sources import ReadReport
 from pipeline.reward_model import sources, training_data
 from pipeline.reward_model.schema import PREFERRED
 from pipeline.settings import COLLECTED, Alignment, Decontamination, Profile, Recipe
@@ -16,7 +21,10 @@ TRAIN, HELD_OUT = "train", "held_out"
 
 
 class TunedOn(NamedTuple):
-    """Responses (schema TUNED_ON) and pairs (schema PREFERRED), both with `split` train or held_out; what was dropped, and what counted."""
+    """Responses (schema TUNED_ON) and pairs (schema PREFERRED), both with `split` train or held_out; what was dropped, and what counted.
+
+    licence: of the data; licences: of the conversations' sources, by name; reports: of the reading of these.
+    """
 
     responses: pa.Table
     pairs: pa.Table
@@ -24,17 +32,47 @@ class TunedOn(NamedTuple):
     counts: Mapping[str, int]
     licence: str
     quarantine: pa.Table
+    licences: Mapping[str, str] = {}
+    reports: tuple[ReadReport, ...] = ()
 
 
 def tuned_on(wanted: Alignment, profile: Profile, data: pa.Table, benchmarks: Mapping[str, pa.ChunkedArray]) -> TunedOn:
     """What a profile's methods are tuned on.
 
     data: our data set (with `sources.COLUMNS`); benchmarks: the conversations of each benchmark that prompts are compared with. The held-out
-    prompts are drawn by a hash of their ids. Raises as `sources.read` and `training_data.prepare` do.
+    prompts are drawn by a hash of their ids. Raises as `sources.read`, `training_data.prepare`, `conversations.read` and `conversations.sided` do.
     """
     rated = wanted.data == COLLECTED or profile.training_data[wanted.data].rated
     recipe = recipe_of(wanted, profile, rated)
-    return of_source(sources.source_of(recipe, profile, data), recipe, data, benchmarks, profile.decontamination)
+    source, rule = sources.source_of(recipe, profile, data), profile.decontamination
+    made = of_source(source, recipe, data, benchmarks, rule)
+    if not wanted.conversations:
+        return made
+    validation = {
+        training_data.OURS: data["messages"].filter(pc.equal(data["split"], "validation")),
+        training_data.THEIRS: source.validation,
+    }
+    return with_conversations(made, wanted, validation, benchmarks, rule)
+
+
+def with_conversations(
+    made: TunedOn,
+    wanted: Alignment,
+    validation: Mapping[str, pa.ChunkedArray | pa.Array],
+    benchmarks: Mapping[str, pa.ChunkedArray],
+    rule: Decontamination,
+) -> TunedOn:
+    """What there is to tune on with a profile's conversations behind it; the data are as they were. validation: conversations by their split."""
+    read = conversations.read(wanted.conversations)
+    both = (made.responses, made.pairs)
+    told = conversations.sided(read.table, both, wanted.held_out_share, validation, benchmarks, rule)
+    return made._replace(
+        responses=pa.concat_tables([made.responses, told.table]),
+        dropped=pa.concat_tables([made.dropped, told.dropped]),
+        counts={**made.counts, **{what: n for what, n in (read.counts + told.counts).items() if n}},
+        licences={name: source.licence for name, source in wanted.conversations.items()},
+        reports=tuple(read.reports),
+    )
 
 
 def recipe_of(wanted: Alignment, profile: Profile, rated: bool) -> Recipe:
@@ -85,7 +123,8 @@ def responses_of_rated(rated: pa.Table) -> pa.Table:
     first[1:] = prompt[order][1:] != prompt[order][:-1]
     best = np.zeros(len(order), dtype=bool)
     best[order[first]] = True
-    return table.append_column("best", pa.array(best & np.isfinite(level)))
+    table = table.append_column("best", pa.array(best & np.isfinite(level)))
+    return table.append_column("origin", pa.array(["data"] * len(table), pa.string()))
 
 
 def responses_of_pairs(preferred: pa.Table) -> pa.Table:
@@ -98,7 +137,12 @@ def responses_of_pairs(preferred: pa.Table) -> pa.Table:
             seen.add((row["prompt_id"], row[side]))
             best = side == "chosen" and row["prompt_id"] not in begun
             begun |= {row["prompt_id"]} if best else set()
-            named = {"response_id": f"{row['prompt_id'][:24]}-{len(seen)}", "response": row[side], "best": best}
+            named = {
+                "response_id": f"{row['prompt_id'][:24]}-{len(seen)}",
+                "origin": "data",
+                "response": row[side],
+                "best": best,
+            }
             rows.append({name: row[name] for name in ("split", "prompt_id", "messages")} | named)
     return pa.Table.from_pylist(rows, schema=TUNED_ON)
 

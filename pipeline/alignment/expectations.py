@@ -16,7 +16,7 @@ ALIGNMENT_DATA = (
          view="totals"),
     Rule("splits_apart", "No prompt is in both splits.", "ExpectColumnValuesToBeBetween", {"column": "splits", "max_value": 1},
          view="prompts"),
-    Rule("one_best", "Each prompt has at most one response that is learned.", "ExpectColumnValuesToBeBetween",
+    Rule("one_best", "Each prompt of the data has at most one response that is learned.", "ExpectColumnValuesToBeBetween",
          {"column": "best", "max_value": 1}, view="prompts"),
     Rule("response_once", "Each `response_id` appears exactly once.", "ExpectColumnValuesToBeUnique", {"column": "response_id"}),
 )  # fmt: skip
@@ -54,9 +54,12 @@ ALIGNED = (
 
 
 def data_views(responses: pa.Table) -> dict[str, pa.Table]:
-    """Of TUNED_ON: rows of each split; of every prompt its splits, and how many responses are learned."""
+    """Of TUNED_ON: rows of each split; of every prompt its splits, and how many of the data's responses are learned."""
     splits = {s: pa.array([pc.sum(pc.equal(responses["split"], s)).as_py() or 0]) for s in ("train", "held_out")}
-    prompts = responses.append_column("one", responses["best"].cast(pa.int64())).group_by("prompt_id")
+    learned = pc.and_(responses["best"], pc.equal(responses["origin"], "data"))
+    prompts = (
+        responses.select(["prompt_id", "split"]).append_column("one", learned.cast(pa.int64())).group_by("prompt_id")
+    )
     counted = prompts.aggregate([("split", "count_distinct"), ("one", "sum")])
     return {
         "totals": pa.table(splits),

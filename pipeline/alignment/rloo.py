@@ -9,13 +9,13 @@ were drawn from, and pi the one that is trained,
 
 and a step's loss is the mean over the responses of a round. In a round's first pass each q is 1, and the gradient is the published one,
 -A_i grad log pi(y_i|x); clipped ratios, which later passes have, are TRL's. What is approached is PPO's optimum,
-reference(y|x) exp(r(x, y) / kl) / Z(x). Where another temperature than 1 is sampled at, policy and reference are the distributions at that
-temperature.
+reference(y|x) exp(r(x, y) / kl) / Z(x). Where another temperature than 1 is sampled at, policy and reference are the distributions at
+that temperature.
 
-TRL 1.16 (trl/trainer/rloo_trainer.py) has the KL in the reward, before the baseline, and no gradient through it: log pi_old - log ref (`k1`,
-with its sign), summed over a response's tokens. That is as published. As it is set here, it neither normalises advantages nor clips
-rewards, and adds nothing to the loss for the balance of experts. TRL's are the advantages, the loss, the language-model head, which gives
-log-probabilities and keeps no logits, and the loop with its checkpoints. Ours is what would be something else:
+TRL 1.16 (trl/trainer/rloo_trainer.py) has the KL in the reward, before the baseline, and no gradient through it: log pi_old - log ref
+(`k1`, with its sign), summed over a response's tokens. That is as published. As it is set here, it neither normalises advantages nor
+clips rewards, and adds nothing to the loss for the balance of experts. TRL's are the advantages, the loss, the language-model head, which
+gives log-probabilities and keeps no logits, and the loop with its checkpoints. Ours is what would be something else:
 
     tokens       TRL writes prompts and samples responses itself, and each of several tokens ends one
     reference    TRL reads it from the path that the policy's configuration names, whatever weights the policy has
@@ -35,11 +35,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader
 
 from pipeline.alignment.encoding import end_of_turn
-from pipeline.alignment.ppo import drawn_prompts, fitting, k1, k3, scored
+from pipeline.alignment.ppo import Floats, drawn_prompts, fitting, k1, k3, scored
 from pipeline.alignment.resuming import Curve
 from pipeline.alignment.sampler import Sample, sample
 from pipeline.alignment.steerlm2 import means
@@ -51,9 +52,10 @@ from pipeline.settings.alignment import Rloo
 from pipeline.worker import Log
 
 NAMES = {name: name for name in ("reward", "kl", "kl_token", "entropy", "tokens", "unended", "clip_fraction")}
-"""Figures of a round, over the responses that are learned from. `reward` is the standardised one, before the KL; in nats, `kl` is the mean over
-responses of their `k1`, `kl_token` that over tokens of `k3`, `entropy` that over tokens, all of the policy before the round; `tokens` is the
-mean number of a response, `unended` the share that doesn't end, `clip_fraction` the share whose clipped loss is the larger."""
+"""Figures of a round, over the responses that are learned from. `reward` is the standardised one, before the KL; in nats, `kl` is the mean
+over responses of their `k1`, `kl_token` that over tokens of `k3`, `entropy` that over tokens, all of the policy before the round; `tokens`
+is the mean number of a response, `unended` the share that doesn't end, `clip_fraction` the share whose clipped loss is the larger, in the
+mean of the passes."""
 
 
 def train(
@@ -196,7 +198,7 @@ def trainer_of(
             }
 
         def add_gradients(self, model: Any, batch: dict[str, torch.Tensor]) -> dict[str, float]:
-            """Add the gradients of TRL's loss, a mean over the responses, cut down to LARGEST_NORM; the loss, their norm, the share clipped."""
+            """Add the gradients of TRL's loss, the mean over responses, cut down to LARGEST_NORM: loss, norm, share that is clipped."""
             lengths = (batch["prompt_mask"].sum(dim=1) + batch["completion_mask"].sum(dim=1)).cpu().numpy()
             loss, cut = 0.0, 0.0
             for rows in batches(lengths, method.micro_batch_tokens):
@@ -285,8 +287,8 @@ def trainer_of(
     )
 
 
-def learned_from(scores: Any, responses: int) -> Any:
-    """Places of the responses that are learned from: those with a score, not NaN, beside another with one to the same prompt.
+def learned_from(scores: Floats, responses: int) -> npt.NDArray[np.int64]:
+    """Places of the responses that are learned from: those with a score, which is not NaN, beside another with one to the same prompt.
 
     scores: shape (prompts x responses,), those to a prompt one after the other.
     """

@@ -13,20 +13,26 @@ from pipeline.alignment.steerlm import LEVELS, conditioned
 from pipeline.benchmarks.schema import ITEMS
 from pipeline.draws import seeds, uniforms
 from pipeline.responses.schema import REQUESTS
-from pipeline.settings import Samples
+from pipeline.settings import Origin, Samples
 from pipeline.vocabulary import MESSAGES, Attribute
 
 
-def prompts_of(tuned_on: pa.Table, split: str, samples: Samples, seed: int) -> pa.Table:
+def of_origins(tuned_on: pa.Table, *origins: Origin) -> pa.Table:
+    """The rows of TUNED_ON or SCORED_DATA that are of some origins."""
+    return tuned_on.filter(pc.is_in(tuned_on["origin"], pa.array(origins, pa.string())))
+
+
+def prompts_of(tuned_on: pa.Table, split: str, samples: Samples, seed: int, origin: Origin = "data") -> pa.Table:
     """prompt_id and messages of the prompts of a split that are sampled, drawn by the seed and their ids; each as often as responses are wanted.
 
-    tuned_on: schema TUNED_ON. Raises ValueError where the split has none.
+    tuned_on: schema TUNED_ON. Raises ValueError where the split has none of that origin.
     """
-    mine = tuned_on.filter(pc.equal(tuned_on["split"], split)).select(["prompt_id", "messages"])
+    there = of_origins(tuned_on, origin)
+    mine = there.filter(pc.equal(there["split"], split)).select(["prompt_id", "messages"])
     ids = mine["prompt_id"].to_pylist()
     if not ids:
         raise ValueError(
-            f"there is no prompt in the split {split}; collect more prompts, or change alignment.held_out_share"
+            f"there is no prompt of the {origin} in the split {split}; bring more, or change alignment.held_out_share"
         )
     first = {prompt: n for n, prompt in reversed(list(enumerate(ids)))}
     drawn = uniforms(list(first), f"{seed}/policy samples")[:, 0]
@@ -148,12 +154,13 @@ def items_of(rows: pa.Table) -> pa.Table:
 
 
 def scored_data(tuned_on: pa.Table, scores: pa.Table) -> tuple[pa.Table, Standard]:
-    """Responses of the data in the schema SCORED_DATA, and by what rewards are standardised: those of the train split.
+    """Responses in the schema SCORED_DATA, and by what rewards are standardised: those of the data's train split, without conversations.
 
-    scores: schema SCORES of `items_of` the data, in its order. Raises ValueError where nothing can be standardised by them.
+    tuned_on: schema TUNED_ON; scores: schema SCORES of its `items_of`, in its order. Raises ValueError where nothing can be standardised by them.
     """
     goodness = np.asarray(scores["goodness"], dtype=np.float64)
-    standard = standard_of(goodness[np.asarray(pc.equal(tuned_on["split"], "train"))])
+    by = pc.and_(pc.equal(tuned_on["split"], "train"), pc.equal(tuned_on["origin"], "data"))
+    standard = standard_of(goodness[np.asarray(by)])
     return _with_scores(tuned_on, scores, standard, SCORED_DATA), standard
 
 

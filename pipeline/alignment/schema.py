@@ -7,18 +7,20 @@ from pipeline.vocabulary import ATTRIBUTES, MESSAGES, OUTPUTS
 TUNED_ON = pa.schema(
     [
         ("split", pa.string()),  # train | held_out
+        ("origin", pa.string()),  # data | conversations
         ("prompt_id", pa.string()),
         ("response_id", pa.string()),
         ("messages", MESSAGES),
         ("response", pa.string()),
-        ("best", pa.bool_()),  # the response of its prompt that is learned
+        ("best", pa.bool_()),  # the response of its prompt that is learned; of conversations every one
     ]
 )
-"""Responses of the data that policies are tuned on, a row a response; a prompt's stand together."""
+"""What policies are tuned on, a row a response: those of the data, a prompt's together, then conversations, whose response is their last turn."""
 
 SCORED_DATA = pa.schema(
     [
         ("split", pa.string()),
+        ("origin", pa.string()),
         ("prompt_id", pa.string()),
         ("response_id", pa.string()),
         *(pa.field(attribute, pa.float64()) for attribute in ATTRIBUTES),  # null: the model has no such output
@@ -26,7 +28,7 @@ SCORED_DATA = pa.schema(
         ("standardised", pa.float64()),
     ]
 )
-"""What the recipe's reward model predicts of TUNED_ON, in its order."""
+"""What the recipe's reward model predicts of TUNED_ON, in its order: of all the data, and of the conversations where a method needs it."""
 
 SAMPLES = pa.schema(
     [

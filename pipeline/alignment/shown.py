@@ -12,25 +12,42 @@ from pipeline import plots
 from pipeline.alignment.data import TunedOn
 from pipeline.alignment.goodness import best_of
 from pipeline.evaluation.doubt.bootstrap import drawn_means, generator_of, interval
+from pipeline.prompts.shown import decisions
 from pipeline.shown import ENGINE, Markdown, Rows, Shown, counts, labelled, whole
 
 
 def data(made: TunedOn, said: str) -> dict[str, Shown]:
-    """Of TUNED_ON: how much there is on both sides, what was dropped, and samples of what is learned."""
-    kinds = {"responses": made.responses, "pairs": made.pairs}
+    """Of TUNED_ON: how much there is on both sides, what was dropped, what was read of conversations, and samples of what is learned."""
+    of = {
+        origin: made.responses.filter(pc.equal(made.responses["origin"], origin))
+        for origin in ("data", "conversations")
+    }
+    kinds = {"responses": of["data"], "pairs": made.pairs} | (
+        {"conversations": of["conversations"]} if made.reports else {}
+    )
     rows = [
         {"kind": kind, "split": split, "rows": len(part), "prompts": len(pc.unique(part["prompt_id"]))}
         for kind, table in kinds.items()
         for split in ("train", "held_out")
         for part in [table.filter(pc.equal(table["split"], split))]
     ]
-    learned = made.responses.filter(made.responses["best"])
+    learned = {
+        origin: part.filter(part["best"]).slice(0, 8).select(["messages", "response"]) for origin, part in of.items()
+    }
+    told: dict[str, Shown] = {}
+    if made.reports:
+        told = {
+            "licences of conversations": made.licences,
+            "what was decided of conversations": whole(decisions(made.reports)),
+            "conversations to learn": learned["conversations"],
+        }
     return {
         "what there is": whole(pa.Table.from_pylist(rows)),
         "dropped, as they overlap": counts(made.dropped["benchmark"], "benchmark or split"),
         "counted": counts(made.counts, "what"),
         "rated by": said,
-        "responses to learn": learned.select(["messages", "response"]),
+        "responses to learn": learned["data"],
+        **told,
     }
 
 

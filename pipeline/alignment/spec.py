@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from pipeline.settings import Checkpoint, Method, Section
+from pipeline.settings import Checkpoint, Method, Origin, Section
 from pipeline.vocabulary import Attribute, RatedBy
 from pipeline.worker import Spec, Uri
 
@@ -29,6 +29,7 @@ class TuningSpec(Spec):
     )
     unconditional: Path | None = Field(None, description="folder of the policy that is P(y|x), for SteerLM 2.0")
     responses: Uri = Field(description="table of responses to learn, in the schema TUNED_ON")
+    origin: Origin = Field("data", description="which of them are learned, or have the prompts that are asked")
     pairs: Uri = Field(description="table of preferences, in the schema PREFERRED, with the splits of TUNED_ON")
     scored: Uri | None = Field(
         None, description="what the reward model says of the responses, in the schema SCORED_DATA"
@@ -49,7 +50,9 @@ class TuningSpec(Spec):
     cache: Path = Field(description="folder of unpacked models")
     seed: int
     tracking: Path | None = Field(None, description="folder for the curves, as TensorBoard files; null: none")
-    licences: tuple[str, ...] = Field(description="of the model that it starts from, and of the data")
+    licences: tuple[str, ...] = Field(
+        description="of the model that it starts from, of the data, and of the conversations' sources where it is tuned on these"
+    )
     recipe: str = Field(description="name of the reward model: its recipe, or its folder; empty where there is none")
     rated_by: RatedBy | None = Field(description="who gave the ratings of the reward model; null: nobody knows")
     ratings_note: str = Field(description="what the card says of the ratings; may be empty")

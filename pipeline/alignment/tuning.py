@@ -36,7 +36,8 @@ EVERY_ROW = {"loss": "loss", "grad_norm": "gradient_norm", "learning_rate": "lea
 """Figures of a row of every curve, by what the trainer calls them."""
 WATCHED = "watched/"
 """Before the names of a watch's figures in a trainer's log."""
-TOKENS = ("pad_token_id", "eos_token_id", "bos_token_id")
+KEPT = ("pad_token_id", "eos_token_id", "bos_token_id", "use_cache")
+"""What trainers change in a model's configuration."""
 
 
 # ------------------------------------------------------------------------------------------------------------------------------ adapters
@@ -291,20 +292,20 @@ def run(trainer: Any, work: Path, log: Log, tracker: Any = None, watch: Watch | 
 
 @contextmanager
 def borrowed(model: Any) -> Iterator[None]:
-    """Where a trainer has the model: afterwards it is in evaluation mode, and has its own forward pass and special tokens again.
+    """Where a trainer has the model: afterwards it is in evaluation mode, and has its own forward pass, special tokens and cache again.
 
     Trainers put other forward passes into a model, one over the other, and write their tokenizer's special tokens into its configuration;
-    a padding token there has embeddings that aren't trained when the model is read again.
+    a padding token there has embeddings that aren't trained when the model is read again, and without a cache all is computed anew at each token.
     """
     configurations = [model.config.get_text_config(), model.generation_config]
-    tokens = [{name: copy.copy(getattr(of, name, None)) for name in TOKENS} for of in configurations]
+    kept = [{name: copy.copy(getattr(of, name)) for name in KEPT if hasattr(of, name)} for of in configurations]
     try:
         yield
     finally:
         for module in {model, model.get_base_model() if hasattr(model, "get_base_model") else model}:
             for patch in ("forward", "_original_forward"):
                 module.__dict__.pop(patch, None)
-        for of, its in zip(configurations, tokens, strict=True):
+        for of, its in zip(configurations, kept, strict=True):
             for name, value in its.items():
                 setattr(of, name, value)
         model.eval()

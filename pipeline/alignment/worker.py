@@ -15,13 +15,14 @@ import pyarrow.compute as pc
 
 from pipeline.alignment.card import card_of
 from pipeline.alignment.goodness import Reward, Standard, best_and_worst
+from pipeline.alignment.samples import of_origins
 from pipeline.alignment.schema import SCORED, TUNED_ON
 from pipeline.alignment.spec import Rewarding, TuningSpec
 from pipeline.evaluation.scorers.scorer import Conversation
 from pipeline.evaluation.scorers.specs import ModelSpec
 from pipeline.models.checkpoints import identity, pinned, resolve
 from pipeline.reward_model.schema import PREFERRED
-from pipeline.settings import Dpo, IterativeDpo, Ppo, Rloo, Sft, SteerLm, SteerLm2, digest
+from pipeline.settings import Dpo, IterativeDpo, Origin, Ppo, Rloo, Sft, SteerLm, SteerLm2, digest
 from pipeline.store import local_path, read_table, write_table
 from pipeline.vocabulary import ATTRIBUTES
 from pipeline.worker import Figures, Log, remove_others, run_worker
@@ -126,10 +127,17 @@ def _by_method(spec: TuningSpec, given: Training) -> Trained:
 
 
 def _learned(spec: TuningSpec) -> tuple[pa.Table, pa.Table]:
-    """The responses to learn, of the train split and of the held-out one, with what the reward model predicts of them where it is asked."""
-    table = read_table(spec.responses, TUNED_ON.names)
+    """The responses to learn, of the train split and of the held-out one, with what the reward model predicts of them where it is asked.
+
+    Raises ValueError where it predicted others.
+    """
+    table = of_origins(read_table(spec.responses, TUNED_ON.names), spec.origin)
     if spec.scored:
-        scored = read_table(spec.scored)
+        scored = of_origins(read_table(spec.scored), spec.origin)
+        if not scored["response_id"].equals(table["response_id"]):
+            raise ValueError(
+                f"{spec.name}: the reward model has not predicted the {spec.origin} as they are; make `scored_data` again"
+            )
         for name in ATTRIBUTES:
             table = table.append_column(name, scored[name])
     # beside the levels that it has, a response teaches whatever it is worth; without them, a prompt's best alone
@@ -224,7 +232,7 @@ def _ppo(spec: TuningSpec, method: Ppo, given: Training) -> Trained:
     by = _needed(spec)
     ppo.refuse_other_tokens(given.tokenizer, AutoTokenizer.from_pretrained(by.model))
     values = ppo.Values(load_scorer(by.model), by.weights, Standard(by.mean, by.sd))
-    prompts, reference = _prompts(spec, "train"), _reference(spec, method)
+    prompts, reference = _prompts(spec, "train", spec.origin), _reference(spec, method)
     curve = ppo.train(given.model, reference, values, given.tokenizer, prompts, given.reward, method, *given.rest)
     return _of_prompts(given.tokenizer, prompts, method, curve)
 
@@ -233,7 +241,7 @@ def _rloo(spec: TuningSpec, method: Rloo, given: Training) -> Trained:
     from pipeline.alignment import rloo
 
     _needed(spec)
-    prompts, reference = _prompts(spec, "train"), _reference(spec, method)
+    prompts, reference = _prompts(spec, "train", spec.origin), _reference(spec, method)
     curve = rloo.train(given.model, reference, given.tokenizer, prompts, given.reward, method, *given.rest)
     return _of_prompts(given.tokenizer, prompts, method, curve)
 
@@ -259,9 +267,9 @@ def _reference(spec: TuningSpec, method: Ppo | Rloo) -> Any:
     return None if method.lora else load_policy(resolve(pinned(spec.start), spec.cache))
 
 
-def _prompts(spec: TuningSpec, split: str) -> list[list[dict[str, str]]]:
-    """The prompts of a split, each once, in the order in which they come."""
-    table = read_table(spec.responses, ["split", "prompt_id", "messages"])
+def _prompts(spec: TuningSpec, split: str, origin: Origin) -> list[list[dict[str, str]]]:
+    """The prompts of a split and an origin, each once, in the order in which they come."""
+    table = of_origins(read_table(spec.responses, ["split", "origin", "prompt_id", "messages"]), origin)
     table = table.filter(pc.equal(table["split"], split))
     first = np.unique(np.asarray(table["prompt_id"].combine_chunks().dictionary_encode().indices), return_index=True)[1]
     return list(table["messages"].take(pa.array(first)).to_pylist())
@@ -276,13 +284,13 @@ def _of_prompts(tokenizer: Any, prompts: Sequence[Any], method: Ppo | Rloo, curv
 
 
 def _watch_of(spec: TuningSpec, tokenizer: Any, reward: Any, place: Path) -> Any:
-    """What looks at the policy while it trains: at held-out prompts, with rewards where the method has them."""
+    """What looks at the policy while it trains: at held-out prompts of the data, the same for every method, with rewards where it has them."""
     from pipeline.alignment.steerlm import conditioned
     from pipeline.alignment.watching import WATCHED_PROMPTS, Watch
     from pipeline.models.classifier import device
     from pipeline.models.precision import precision_of
 
-    asked = [conditioned(messages, spec.levels) for messages in _prompts(spec, "held_out")[:WATCHED_PROMPTS]]
+    asked = [conditioned(messages, spec.levels) for messages in _prompts(spec, "held_out", "data")[:WATCHED_PROMPTS]]
     precision = getattr(spec.method, "precision", "float32")
     return Watch(tokenizer, asked, reward, spec.seed, place, precision_of(precision, device()))
 

@@ -1,8 +1,9 @@
 """Conversation sources behind one interface: a stream of record batches, and a report of what was read.
 
-A record is in one of the shapes of `pipeline.prompts.shapes`. Only user turns are kept: a source's assistant turns never reach an output, for
-the sake of their licence. Reading is record by record, in bounded memory (16 bytes stay of each conversation, to tell repeated ones); a
-record that can't be used is set aside with its number and reason, and the rest goes on.
+A record is in one of the shapes of `pipeline.prompts.shapes`. Of what prompts are made of only user turns are kept: a source's assistant turns
+never reach a data set, for the sake of their licence. What policies are tuned on are whole conversations (`read_whole`). Reading is record
+by record, in bounded memory (16 bytes stay of each conversation, to tell repeated ones); a record that can't be used is set aside with its
+number and reason, and the rest goes on.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ import pyarrow as pa
 
 from pipeline.prompts.pieces import Pieces, put_together
 from pipeline.prompts.schema import CONVERSATIONS, REJECTED_RECORDS
-from pipeline.prompts.shapes import NAME, UnusableError, turns_of, user_turns
+from pipeline.prompts.shapes import NAME, Found, UnusableError, Whole, all_turns, paths_of, turns_of, user_turns
 from pipeline.records import (
     BOM,
     HOLDERS,
@@ -130,6 +131,15 @@ def conversations(sources: Mapping[str, AnySource]) -> tuple[pa.RecordBatchReade
     return pa.RecordBatchReader.from_batches(CONVERSATIONS, batches), reports
 
 
+def whole_conversations(
+    sources: Mapping[str, AnySource],
+) -> tuple[Iterator[tuple[str, Whole]], list[ReadReport]]:
+    """All conversations of some sources with all their turns, each with its source's name, as a stream; reports as of `conversations`."""
+    reports = [ReadReport(name, columns=_columns(source)) for name, source in sources.items()]
+    pairs = zip(sources.values(), reports, strict=True)
+    return ((report.source, whole) for source, report in pairs for whole in read_whole(source, report)), reports
+
+
 def read_source(source: AnySource, report: ReadReport) -> Iterator[pa.RecordBatch]:
     """Conversations of a source in the schema CONVERSATIONS, as batches; the report fills as they are taken.
 
@@ -137,15 +147,9 @@ def read_source(source: AnySource, report: ReadReport) -> Iterator[pa.RecordBatc
     stood in an earlier one of the source is set aside as `repeated`. Raises `SourceError` where there is nothing to read.
     """
     rows: list[dict[str, Any]] = []
-    seen, pieces, columns = set[bytes](), Pieces(), _columns(source)
-    for file, number, record in itertools.islice(put_together(_records(source, report)), source.limit):
-        report.records += 1
+    seen = set[bytes]()
+    for file, number, record, found in _found(source, report):
         try:
-            if isinstance(record, UnusableError):
-                raise record
-            found = turns_of(record, columns)
-            if pieces.later(record, found):
-                raise UnusableError("starts_mid_conversation", LATER)
             asked = user_turns(found)
             identity = hashlib.sha256("\0".join([report.source, *asked.turns]).encode()).digest()[:16]
             if identity in seen:
@@ -163,9 +167,45 @@ def read_source(source: AnySource, report: ReadReport) -> Iterator[pa.RecordBatc
         if len(rows) == BATCH:
             yield pa.RecordBatch.from_pylist(rows, schema=CONVERSATIONS)
             rows = []
-    report.limited = report.records == source.limit
     if rows:
         yield pa.RecordBatch.from_pylist(rows, schema=CONVERSATIONS)
+
+
+def read_whole(source: AnySource, report: ReadReport) -> Iterator[Whole]:
+    """Conversations of a source with all their turns; the report fills as they are taken. Of a tree every path from its root is one.
+
+    Raises `SourceError` where there is nothing to read.
+    """
+    columns = _columns(source)
+    for file, number, record, found in _found(source, report):
+        for path in paths_of(found, columns):
+            try:
+                whole = all_turns(record, path)
+            except UnusableError as error:
+                report.reject(file, number, error)
+                continue
+            report.kept += 1
+            report.shapes[whole.shape] += 1
+            report.html += whole.html
+            yield whole
+
+
+def _found(source: AnySource, report: ReadReport) -> Iterator[tuple[str, int, Mapping[str, Any], Found]]:
+    """The records of a source that hold turns, as far as its limit: file name, number within it, content, and the turns; others are set aside."""
+    pieces, columns = Pieces(), _columns(source)
+    for file, number, record in itertools.islice(put_together(_records(source, report)), source.limit):
+        report.records += 1
+        try:
+            if isinstance(record, UnusableError):
+                raise record
+            found = turns_of(record, columns)
+            if pieces.later(record, found):
+                raise UnusableError("starts_mid_conversation", LATER)
+        except UnusableError as error:
+            report.reject(file, number, error)
+            continue
+        yield file, number, record, found
+    report.limited = report.records == source.limit
 
 
 def refuse_unread(reports: Sequence[ReadReport]) -> None:

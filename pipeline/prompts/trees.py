@@ -1,6 +1,6 @@
-"""Conversations that are kept as trees: the one path through each that is read."""
+"""Conversations that are kept as trees: the one path through each that is read, or all of them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -45,14 +45,30 @@ def first_replies(root: Mapping[str, Any]) -> list[Any]:
     at: Any = root
     while isinstance(at, Mapping):
         path.append(at)
-        replies = at.get("replies")
-        among = (
-            [r for r in replies if isinstance(r, Mapping) and r.get("deleted") is not True]
-            if isinstance(replies, list)
-            else []
-        )
-        at = min(among, key=_rank, default=None)
+        at = min(_replies(at), key=_rank, default=None)
     return path
+
+
+def paths(root: Mapping[str, Any]) -> Iterator[list[Any]]:
+    """Every path from the root of a tree (OASST) to a message without replies, those through replies of the least `rank` first.
+
+    Replies that reviewers refused (`review_result` false) are left out, with all below them.
+    """
+    path, waiting = list[Any](), [(0, root)]
+    while waiting:
+        depth, at = waiting.pop()
+        path[depth:] = [at]
+        among = sorted((r for r in _replies(at) if r.get("review_result") is not False), key=_rank)
+        waiting += [(depth + 1, reply) for reply in reversed(among)]
+        if not among:
+            yield list(path)
+
+
+def _replies(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The replies to a message that were not deleted."""
+    replies = message.get("replies")
+    among = replies if isinstance(replies, list) else []
+    return [reply for reply in among if isinstance(reply, Mapping) and reply.get("deleted") is not True]
 
 
 def _rank(reply: Mapping[str, Any]) -> Any:

@@ -5,15 +5,30 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.settings.checkpoints import Sampling
+from pipeline.settings.prompts import Source
 from pipeline.settings.recipes import Lora
 from pipeline.settings.section import Name, Section, Share
 from pipeline.settings.training_data import COLLECTED
 from pipeline.vocabulary import Attribute
 
 Level = Annotated[int, Field(ge=0, le=4)]
+Origin = Literal["data", "conversations"]
+"""What there is to tune on: rated responses and pairs, or conversations without ratings."""
+ON_CONVERSATIONS = ("sft", "iterative_dpo", "best_of_n", "steerlm", "steerlm2")
+"""Methods that take conversations where a profile has any and nothing else is said, as the original's did (HelpSteer2, appendix H)."""
 
 
-class Tuning(Section):
+class FromOrigin(Section):
+    """What every method says of where its conversations or prompts come from."""
+
+    origin: Literal["auto", "data", "conversations"] = Field(
+        "auto",
+        description="what it learns from, or draws its prompts from: `data` or `conversations`; auto: sft, iterative_dpo, best_of_n, steerlm and "
+        "steerlm2 take the conversations where the profile has any, the others the data",
+    )
+
+
+class Tuning(FromOrigin):
     """What every method that trains says: where it starts, and its optimisation by AdamW at a constant rate."""
 
     learning_rate: float = Field(gt=0, description="learning rate, constant after the warm-up")
@@ -30,14 +45,15 @@ class Tuning(Section):
     )
     lora: Lora | None = Field(None, description="low-rank adapters instead of all weights")
     gradient_checkpointing: bool = Field(
-        False, description="compute activations again in the backward pass instead of keeping them: less memory, a third more time"
+        False,
+        description="compute activations again in the backward pass instead of keeping them: less memory, a third more time",
     )
 
 
 class Samples(Section):
     """Responses that a method draws from its policy, by the engine of the responses stage."""
 
-    prompts: int = Field(ge=1, description="number of prompts, drawn from the alignment data by the seed")
+    prompts: int = Field(ge=1, description="number of prompts, drawn by the seed from what there is to tune on")
     responses: int = Field(10, ge=2, description="responses to each prompt")
     sampling: Sampling = Sampling(temperature=0.7, top_p=0.9)
 
@@ -65,10 +81,12 @@ class Paired(Tuning):
 
     start: Name = Field(description="method whose policy it starts from, and that is the reference")
     beta: float = Field(1e-3, gt=0, description="weight of the KL divergence to the reference")
-    losses: tuple[Literal["sigmoid", "sigmoid_norm", "hinge", "ipo", "sppo_hard", "aot", "apo_zero", "sft"], ...] = Field(
-        ("sigmoid",),
-        min_length=1,
-        description="losses of TRL's list that are added up; sigmoid_norm divides log-probabilities by a response's tokens",
+    losses: tuple[Literal["sigmoid", "sigmoid_norm", "hinge", "ipo", "sppo_hard", "aot", "apo_zero", "sft"], ...] = (
+        Field(
+            ("sigmoid",),
+            min_length=1,
+            description="losses of TRL's list that are added up; sigmoid_norm divides log-probabilities by a response's tokens",
+        )
     )
     beyond: Share = Field(
         1.0,
@@ -82,6 +100,14 @@ class Dpo(Paired):
 
     kind: Literal["dpo"]
     epochs: int = Field(7, ge=1, description="passes over the pairs")
+
+    @model_validator(mode="after")
+    def _has_pairs(self) -> Self:
+        if self.origin == "conversations":
+            raise ValueError(
+                "origin: conversations have no pairs, which dpo learns; iterative_dpo makes pairs of samples"
+            )
+        return self
 
 
 class IterativeDpo(Paired):
@@ -111,7 +137,9 @@ class Online(Tuning):
                 f"max_new_tokens: {self.max_new_tokens} leaves no room for a prompt in max_tokens, {self.max_tokens}"
             )
         if self.gradient_checkpointing:
-            raise ValueError("gradient_checkpointing: is not had by a method that samples as it trains; lower micro_batch_tokens")
+            raise ValueError(
+                "gradient_checkpointing: is not had by a method that samples as it trains; lower micro_batch_tokens"
+            )
         return self
 
 
@@ -135,7 +163,7 @@ class Rloo(Online):
     responses: int = Field(4, ge=2, description="responses to each prompt of a round")
 
 
-class BestOfN(Section):
+class BestOfN(FromOrigin):
     """No training: of so many responses of a policy that with the highest reward, the yardstick of the others."""
 
     kind: Literal["best_of_n"]
@@ -182,6 +210,11 @@ class Alignment(Section):
         COLLECTED,
         description="what is tuned on: `collected`, which is this store's data set, or one of `training_data`; a prompt's best response is learned",
     )
+    conversations: dict[Name, Source] = Field(
+        {},
+        description="conversations without ratings that are tuned on as well, by name: of all their assistant turns; of two equal ones that of the "
+        "earlier source stays",
+    )
     held_out_share: Share = Field(
         0.1, description="share of the prompts that policies are evaluated on, and never trained"
     )
@@ -198,6 +231,20 @@ class Alignment(Section):
     methods: dict[Name, Method] = Field(
         min_length=1, description="the policies, by name; a method starts from one above it"
     )
+
+    @model_validator(mode="after")
+    def _conversations_there(self) -> Self:
+        for name, method in self.methods.items():
+            if method.origin == "conversations" and not self.conversations:
+                raise ValueError(
+                    f"methods.{name}.origin: there are no conversations; name their sources under `conversations`, or take data"
+                )
+        for name, source in self.conversations.items():
+            if source.weight != 1:
+                raise ValueError(
+                    f"conversations.{name}.weight: all conversations are taken, so that a source has no weight; leave it out, or set its `limit`"
+                )
+        return self
 
     @model_validator(mode="after")
     def _starts_above(self) -> Self:
@@ -223,6 +270,17 @@ class Alignment(Section):
         method = self.methods[name]
         found = (getattr(method, field, None) for field in ("start", "unconditional"))
         return tuple(dict.fromkeys(start for start in found if start))
+
+    def origin_of(self, name: str) -> Origin:
+        """What a method learns from, or draws its prompts from."""
+        method = self.methods[name]
+        if method.origin != "auto":
+            return method.origin
+        return "conversations" if self.conversations and method.kind in ON_CONVERSATIONS else "data"
+
+    def origins_of(self, name: str) -> set[Origin]:
+        """What a method's policy was tuned on or with in the end, by itself and by the methods whose policies it needs."""
+        return {self.origin_of(name)}.union(*(self.origins_of(start) for start in self.starts_of(name)))
 
     def base_of(self, name: str) -> str:
         """The checkpoint that a method's policy comes from in the end."""

@@ -66,7 +66,17 @@ class Chain:
             }
         )
         self.run(["training_data", "reward_model", "attribute_weights"], "first")
-        self.result = self.run(["alignment_data", "scored_data", "aligned/sft", "aligned/dpo", "aligned/steered", "aligned/ppo", "aligned/rloo"])
+        self.result = self.run(
+            [
+                "alignment_data",
+                "scored_data",
+                "aligned/sft",
+                "aligned/dpo",
+                "aligned/steered",
+                "aligned/ppo",
+                "aligned/rloo",
+            ]
+        )
         for name in ("iterative", "steered_2"):
             self.publish(f"policy_samples/{name}", self.samples())
         self.second = self.run(
@@ -121,7 +131,9 @@ def test_policies_are_published_with_curve_and_card_and_can_be_loaded(chain: Cha
         watched = chain.store.read(f"aligned/{name}", name="watched.parquet")
         assert set(watched["step"].to_pylist()) == {0, max(curve["step"].to_pylist())}
         rewarded = name not in ("sft", "dpo")
-        assert (watched["standardised"].null_count < len(watched)) == rewarded, "rewards are told where a method is trained with them"
+        assert (watched["standardised"].null_count < len(watched)) == rewarded, (
+            "rewards are told where a method is trained with them"
+        )
         card = (folder / "README.md").read_text()
         assert f"# {name}: {method['kind']}" in card
         assert "simulated" in card

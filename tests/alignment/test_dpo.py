@@ -158,7 +158,9 @@ def test_the_cut_into_passes_changes_no_figure_of_a_step(tmp_path: Path, tokens:
         curve = train(model, TOKENIZER, PAIRS[:7], PAIRS[3:], method, 3, tmp_path / str(budget), quiet)
         # while policy and reference are the same, which margins are above 0 is rounding
         left_out = [{"seconds", "part"} | ({"accuracy"} if row["step"] < 2 else set()) for row in curve]
-        made.append([[v for name, v in row.items() if name not in left] for row, left in zip(curve, left_out, strict=True)])
+        made.append(
+            [[v for name, v in row.items() if name not in left] for row, left in zip(curve, left_out, strict=True)]
+        )
     for one, other in zip(*made, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
@@ -202,7 +204,11 @@ def test_tokens_beyond_the_shorter_responses_length_count_as_little_as_is_said(t
     assert curve[0]["loss"] == pytest.approx(log(2), abs=1e-6)
 
     def weighed(of: Any) -> torch.Tensor:
-        examples = [Example([*p.prompt, *r], [False] * len(p.prompt) + [True] * len(r)) for p in pairs for r in (p.chosen, p.rejected)]
+        examples = [
+            Example([*p.prompt, *r], [False] * len(p.prompt) + [True] * len(r))
+            for p in pairs
+            for r in (p.chosen, p.rejected)
+        ]
         shared = [min(len(p.chosen), len(p.rejected)) for p in pairs for _ in range(2)]
         values = zip(log_probs(of, examples), shared, strict=True)
         return torch.tensor([float(v[:n].sum() + beyond * v[n:].sum()) for v, n in values]).view(-1, 2)
@@ -215,7 +221,9 @@ def test_sigmoid_norm_divides_by_a_responses_tokens(tmp_path: Path) -> None:
     method = METHOD.model_copy(update={"losses": ("sigmoid_norm",), "batch_size": 8, "evaluations": 2, "epochs": 2})
     curve = train(model, TOKENIZER, PAIRS, PAIRS, method, 0, tmp_path, quiet)
     lengths = torch.tensor([[len(pair.chosen), len(pair.rejected)] for pair in PAIRS])
-    assert curve[-1]["loss"] == pytest.approx(wanted_loss(sums(model, PAIRS) / lengths, sums(policy(), PAIRS) / lengths, 0.1), abs=1e-5)
+    assert curve[-1]["loss"] == pytest.approx(
+        wanted_loss(sums(model, PAIRS) / lengths, sums(policy(), PAIRS) / lengths, 0.1), abs=1e-5
+    )
 
 
 def test_iterative_dpo_has_the_sigmoid_loss(tmp_path: Path) -> None:

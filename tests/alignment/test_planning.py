@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -71,15 +71,6 @@ TOKENIZER = tokenizer_of(LAYOUTS["qwen_2_5"])
 ASKED_ONE = "Write a response with these attribute values, each from 0 to 4: helpfulness:4"
 ASKED = f"{ASKED_ONE},correctness:4,coherence:4,complexity:2,verbosity:2"
 SAMPLES = {"prompts": 5, "responses": 3, "sampling": {"max_tokens": 20}}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Models so small are slower with several threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -181,9 +172,7 @@ def test_dpo_reads_all_pairs_once_for_the_reference_and_keeps_no_second_model(ba
     assert found.needs[0].memory.states == 16 * 388
 
 
-def test_ppo_keeps_policy_and_value_model_with_their_optimisers_a_reference_and_the_reward_model_twice(
-    base: Path,
-) -> None:
+def test_ppo_keeps_policy_and_value_model_with_their_optimisers_a_reference_and_the_reward_model(base: Path) -> None:
     online = {"start": "sft", **TUNING, "steps": 6, "batch_size": 8, "max_new_tokens": 20}
     methods = {
         "sft": sft_of(),
@@ -194,9 +183,9 @@ def test_ppo_keeps_policy_and_value_model_with_their_optimisers_a_reference_and_
     profile = profile_of(base, **methods)
     value = 388 - 40 + 4
     whole, adapted, rloo = (of_method(profile, name, data_for(response=10)) for name in ("ppo", "adapted", "rloo"))
-    assert whole.needs[0].memory.states == 16 * (388 + value) + 4 * 388 + 2 * 4 * value
-    assert adapted.needs[0].memory.states == 4 * (388 + 128) + 12 * 128 + 16 * value + 2 * 4 * value
-    assert rloo.needs[0].memory.states == 16 * 388 + 4 * 388 + 2 * 4 * value
+    assert whole.needs[0].memory.states == 16 * (388 + value) + 4 * 388 + 4 * value
+    assert adapted.needs[0].memory.states == 4 * (388 + 128) + 12 * 128 + 16 * value + 4 * value
+    assert rloo.needs[0].memory.states == 16 * 388 + 4 * 388 + 4 * value
     assert (whole.steps, whole.units, whole.sampled, whole.sampled_most) == (6, 48, 480, 960)
     assert (rloo.sampled, whole.learned, rloo.learned) == (3 * 480, 2 * 480, 3 * 480)
     assert whole.costs["scoring"].tokens == 48 * 14

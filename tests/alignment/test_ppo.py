@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +38,6 @@ METHOD = Ppo(
     kind="ppo", start="a", steps=4, learning_rate=3e-3, value_learning_rate=3e-3, batch_size=4, micro_batch_tokens=64, evaluations=2,
     precision="float32", warmup_steps=3, max_new_tokens=5, passes=2, kl=0.05, entropy=0.01,
 )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Models so small are slower with several threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def of(**changes: Any) -> Ppo:

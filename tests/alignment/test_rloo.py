@@ -1,9 +1,9 @@
-"""RLOO: a round against plain loops over the published formula; the reference; the loop; policies over three tokens against enumerated optima."""
+"""RLOO: a round against plain loops over the published formula; the reference; the loop; a policy over three tokens against its optimum."""
 
 import copy
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from pipeline.alignment import rloo
-from pipeline.alignment.ppo import entropies, k3, log_probs_of, response_logits
+from pipeline.alignment.encoding import end_of_turn, prompt_ids
+from pipeline.alignment.ppo import drawn_prompts, entropies, k3, log_probs_of, response_logits
 from pipeline.alignment.rloo import train, trainer_of
-from pipeline.alignment.sampler import Sample
+from pipeline.alignment.sampler import Sample, sample
 from pipeline.alignment.tuning import TOKENS, borrowed
 from pipeline.alignment.watching import Watch
 from pipeline.settings.alignment import Rloo
@@ -35,15 +36,6 @@ TOKENIZER = three_tokens()
 NONE = math.nan
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Models so small are slower with several threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def of(**changes: Any) -> Rloo:
     return METHOD.model_copy(update=changes)
 
@@ -52,7 +44,7 @@ def of(**changes: Any) -> Rloo:
 
 
 class Round:
-    """A round of a trainer whose samples and scores are given: its figures, gradients as they are before they are cut down, loss, trainer."""
+    """A round of a trainer whose samples and scores are given: its loss, figures, and gradients, which are not cut down."""
 
     def __init__(
         self, policy: Any, reference: Any, samples: Sequence[Sample], scores: Sequence[float], method: Rloo, rate: float = 0.0
@@ -145,7 +137,7 @@ def scored_groups(draw: st.DrawFn) -> tuple[int, list[Sample], list[float]]:
     return k, samples_of(draw(st.integers(0, 2**31)), prompts, k), scores
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(scored_groups(), st.sampled_from([1, 13, 30, 4096]), st.floats(0, 1), st.sampled_from([1.0, 0.6]))
 def test_a_rounds_loss_and_gradients_are_those_of_the_published_formula_however_it_is_cut(
     groups: tuple[int, list[Sample], list[float]], tokens: int, kl: float, temperature: float
@@ -177,7 +169,7 @@ def test_a_rounds_loss_and_gradients_are_those_of_the_published_formula_however_
     assert found.figures | {"seconds": 0} == pytest.approx(figures | {"seconds": 0}, abs=1e-4)
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=12, deadline=None, derandomize=True)
 @given(scored_groups(), st.sampled_from([13, 4096]), st.sampled_from([0.02, 0.3]))
 def test_later_passes_have_the_first_ones_advantages_and_clipped_ratios(
     groups: tuple[int, list[Sample], list[float]], tokens: int, rate: float
@@ -209,11 +201,8 @@ def test_a_response_without_a_reward_is_in_no_baseline_and_no_mean_nor_is_one_th
         "step 1: 3 responses get no reward, and are left out, as are 1 that have no other beside them then"
     ]
     assert rloo.learned_from(np.array(scores), 3).tolist() == [0, 2, 6, 7, 8]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rloo, "LARGEST_NORM", 1e9)
-        model = llama(1)
-        advantages = {0: 2.0, 2: -2.0, 6: 0.0, 7: -0.75, 8: 0.75}
-        (sum(-a * log_prob(model, samples[n], 1.0).sum() for n, a in advantages.items()) / 5).backward()
+    model, advantages = llama(1), {0: 2.0, 2: -2.0, 6: 0.0, 7: -0.75, 8: 0.75}
+    (sum(-a * log_prob(model, samples[n], 1.0).sum() for n, a in advantages.items()) / 5).backward()
     assert torch.allclose(found.gradients, gradients(model), atol=1e-5)
     assert found.figures["reward"] == pytest.approx(0.3)
     whole = [samples[n] for n in (6, 7, 8)]
@@ -334,10 +323,10 @@ def test_a_policy_over_three_tokens_approaches_the_enumerated_optimum(tmp_path: 
 
     start = max(distance(policy, reference, prompt, rewards, kl) for prompt in prompts)
     unended = []
-    for rate in (1e-2, 3e-3, 1e-3):
+    for rate in (2e-2, 5e-3, 1e-3):
         method = of(
-            steps=30, learning_rate=rate, kl=kl, max_new_tokens=2, micro_batch_tokens=9999, batch_size=2, responses=150, evaluations=1,
-            unended=-0.5,
+            steps=15, learning_rate=rate, kl=kl, unended=-0.5, max_new_tokens=2, batch_size=2, responses=60, micro_batch_tokens=9999,
+            evaluations=1,
         )  # fmt: skip
         curve = train(policy, reference, TOKENIZER, asks("b", "a a b"), reward, method, 0, tmp_path / str(rate), quiet)
         unended += [row["unended"] for row in curve]
@@ -357,8 +346,8 @@ def test_a_policy_that_is_rewarded_for_a_word_writes_it_more_often(tmp_path: Pat
         return [text.split().count("two") / max(1, len(text.split())) for text in responses]
 
     method = of(
-        steps=30, batch_size=32, responses=4, max_new_tokens=6, learning_rate=1e-2, passes=3, kl=0.02, unended=-0.1, micro_batch_tokens=4096,
-        evaluations=1,
+        steps=18, batch_size=32, responses=4, max_new_tokens=6, learning_rate=1e-2, passes=3, kl=0.02, unended=-0.1, evaluations=1,
+        micro_batch_tokens=4096,
     )  # fmt: skip
     curve = train(policy, reference, tokenizer, ASKS, share, method, 0, tmp_path, quiet)
     first, last = (float(np.mean([row["reward"] for row in part])) for part in (curve[:5], curve[-5:]))
@@ -366,6 +355,35 @@ def test_a_policy_that_is_rewarded_for_a_word_writes_it_more_often(tmp_path: Pat
     assert last > 0.8
     assert curve[-1]["kl"] > curve[0]["kl"]
     assert curve[-1]["unended"] < curve[0]["unended"]
+
+
+def test_what_is_trained_on_is_what_was_sampled_and_a_response_ends_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer, drawn, seen = small_tokenizer(), list[Any](), list[list[int]]()
+    end, policy = end_of_turn(tokenizer), llama(2, len(tokenizer))
+
+    def draw(*arguments: Any) -> list[Sample]:
+        drawn.append((arguments[1:5], sample(*arguments)))
+        return drawn[-1][1]
+
+    def see(_: Any, __: Any, given: dict[str, Any]) -> None:
+        if torch.is_grad_enabled():
+            rows = zip(given["input_ids"], given["attention_mask"].bool(), strict=True)
+            seen.extend(ids[there].tolist() for ids, there in rows)
+
+    monkeypatch.setattr(rloo, "sample", draw)
+    policy.model.register_forward_pre_hook(see, with_kwargs=True)
+    method = of(steps=2, passes=1, batch_size=3, responses=8)
+    train(policy, llama(2, len(tokenizer)), tokenizer, ASKS, lengths, method, 7, tmp_path, quiet)
+    for step, ((prompts, *others), _) in enumerate(drawn, 1):
+        assert others == [end, 5, (7, step)]
+        asked = [prompt_ids(tokenizer, ASKS[n]) for n in drawn_prompts(5, 3, 7, step)]
+        assert prompts == [ids for ids in asked for _ in range(8)]
+    samples = [one for _, some in drawn for one in some]
+    assert sorted(seen) == sorted([*one.prompt, *one.response] for one in samples)
+    assert all(one.response.count(end) == one.ended for one in samples)
+    assert {one.ended for one in samples} == {True, False}
 
 
 @pytest.mark.parametrize("adapters", [False, True])
@@ -456,6 +474,6 @@ def test_responses_that_get_no_number_are_left_out_of_a_training_and_counted(tmp
     assert sum("get no reward, and are left out" in line for line in said) == 2
     for row in curve:
         assert row["reward"] == pytest.approx(3 - 4 * row["unended"]), "3, or -1 where one doesn't end"
-    method = of(max_new_tokens=2, unended=math.nan)
+    method, given = of(max_new_tokens=2, unended=NONE), (llama(1, 3), llama(1, 3), TOKENIZER, asks("a"))
     with pytest.raises(ValueError, match="step 1: no prompt has two responses that get a reward"):
-        train(llama(1, 3), llama(1, 3), TOKENIZER, asks("a"), lambda _, r: [math.nan] * len(r), method, 0, tmp_path / "none", quiet)  # fmt: skip
+        train(*given, lambda _, texts: [NONE] * len(texts), method, 0, tmp_path / "none", quiet)

@@ -143,6 +143,7 @@ def test_the_model_and_the_tokenizer_are_given_back_as_they_were(tmp_path: Path)
     assert tokenizer.pad_token is None
     assert (model.config.pad_token_id, model.config.eos_token_id, model.generation_config.eos_token_id) == (None, 0, 0)
     assert "forward" not in model.__dict__
+    assert model.config.use_cache, "without a cache a policy is slow, wherever it is read"
     assert not model.training
     with pytest.raises(ValueError, match="nothing to train on"):
         train(model, tokenizer, [], [], METHOD, 0, tmp_path, quiet)

@@ -3,7 +3,7 @@
 import gzip
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from pipeline.prompts import shapes
 from pipeline.prompts.pieces import Pieces, put_together
-from pipeline.prompts.shapes import UnusableError, turns_of, user_turns
+from pipeline.prompts.shapes import UnusableError, all_turns, paths_of, turns_of, user_turns
 from pipeline.prompts.sources import DETAIL, conversations
 from pipeline.settings import FilesSource
+from pipeline.texts.scraped import seen_text
 
 ANSWER = "SECRET ANSWER OF AN ASSISTANT"
 Turns = list[tuple[str, str]]
@@ -26,6 +27,11 @@ Turns = list[tuple[str, str]]
 
 def asked_in(record: Any, **columns: str) -> list[str]:
     return user_turns(turns_of(record, columns)).turns
+
+
+def messages_in(record: Any, **columns: str) -> Iterator[list[dict[str, str]]]:
+    """All turns of a record, of a tree path by path."""
+    return (all_turns(record, found).messages for found in paths_of(turns_of(record, columns), columns))
 
 
 def reason_of(record: Any) -> str:
@@ -139,6 +145,20 @@ def test_a_conversation_in_any_shape_and_file_has_the_same_turns_and_id(
         one, other = read(written(Path(folder), name, made)), read(written(Path(folder), "plain.jsonl", plain))
     assert [turn["content"] for turn in one["turns"][0].as_py()] == users
     assert one.equals(other)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data(), conversation())
+def test_a_conversation_in_any_shape_has_the_same_messages(data: st.DataObject, turns: Turns) -> None:
+    whole = [shape for shape in SHAPES if shape is not lone]
+    made = data.draw(in_a_list(turns) | st.sampled_from(whole).map(lambda shape: shape(turns)))
+    told = [(role, text) for role, text in turns if role != "system" or "prompt" not in made]  # a tree has no system's
+    seen = [(role, text if (plain := seen_text(text)) is None else plain) for role, text in told]
+    if not all(text.strip() for _, text in seen):
+        with pytest.raises(UnusableError, match="is blank"):
+            next(messages_in(made))
+    else:
+        assert [(message["role"], message["content"]) for message in next(messages_in(made))] == seen
 
 
 # ------------------------------------------------------------------------------------------------------------------- one shape each
@@ -255,6 +275,38 @@ def test_whatever_a_record_holds_it_is_read_or_set_aside(records: list[Any]) -> 
         except UnusableError as error:
             refused.append(f"{error.reason}: {error}")
     assert all(len(said) < DETAIL for said in refused)
+
+
+ALL_KEYS = [*KEYS, *shapes.ANSWERS, *shapes.SYSTEMS, "tool_calls", "review_result"]
+SAID = st.recursive(
+    LEAVES, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.sampled_from(ALL_KEYS), v, max_size=4), max_leaves=25
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.sampled_from(ALL_KEYS), SAID, max_size=6), st.booleans())
+def test_whatever_a_record_holds_all_its_turns_are_read_or_it_is_set_aside(
+    record: dict[str, Any], mapped: bool
+) -> None:
+    refused = ""
+    try:
+        for messages in messages_in(record, **({"role": "type"} if mapped else {})):
+            roles = [message["role"] for message in messages]
+            talk = roles[roles[0] == "system" :]
+            assert talk == (["user", "assistant"] * len(talk))[: len(talk)] != []
+            assert all(message["content"].strip() for message in messages)
+    except UnusableError as error:
+        refused = f"{error.reason}: {error}"
+    assert len(refused) < DETAIL
+
+
+def test_fields_of_a_trees_turns_may_have_other_names() -> None:
+    replies = [{"by": "bot", "words": text, "rank": rank} for rank, text in ((1, "worse"), (0, "better"))]
+    record = {"prompt": {"by": "user", "words": "Why?", "replies": replies}}
+    told = [
+        [message["content"] for message in messages] for messages in messages_in(record, role="by", content="words")
+    ]
+    assert told == [["Why?", "better"], ["Why?", "worse"]]
 
 
 # ------------------------------------------------------------------------------------------------------------------------- in pieces

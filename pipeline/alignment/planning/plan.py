@@ -10,7 +10,7 @@ apart: `scored_data`, and the rewards of the checkpoints that they start from. F
     best_of_n         samples to held-out prompts, and their rewards
     ppo               a round: samples by the trainer, their rewards, policy, reference and value model forward, and `passes` times policy and
                       value model forward and backward. All stay in memory: policy and value model with their optimisers, the reference (none
-                      with adapters, without which the policy is it), and the reward model twice, once to train with, once to watch
+                      with adapters, without which the policy is it), and the reward model
     rloo              likewise without a value model, `responses` to each prompt
     steerlm2          samples, their rewards, log P(y|x) and log Q'(y|a,x) once; then a pass without gradients for b, one forward and backward
 
@@ -189,7 +189,7 @@ def _online(parts: Parts, name: str, method: Ppo | Rloo) -> MethodPlan:
     else:
         logits = costs.fused_logits(policy, tokens, precision)
     reference = 0 if method.lora else policy.parameters
-    frozen = reference + rewards.parameters + parts.watching(method)
+    frozen = reference + rewards.parameters
     return MethodPlan(
         name,
         method.kind,
