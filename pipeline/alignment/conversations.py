@@ -146,19 +146,16 @@ def sided(
     prompts = Prompts.of(told["messages"])
     dropped = _dropped(told, prompts, validation, benchmarks, rule)
     here = ~np.asarray(pc.is_in(told["response_id"], dropped["response_id"]), dtype=bool)
-    held, trained = np.zeros(0, np.uint64), np.zeros(0, np.uint64)
-    for table in data:
-        out = pc.not_equal(table["split"], "train")
-        held = np.append(held, Prompts.of(table["messages"].filter(out)).whole)
-        trained = np.append(trained, Prompts.of(table["messages"].filter(pc.invert(out))).keys)
+    held, trained = _of_data(data)
+    in_held, in_trained = np.isin(prompts.whole, held), np.isin(prompts.whole, trained)
     drawn = np.asarray(with_split(pa.table({"prompt_id": prompts.first}), share)["split"]) != "train"
-    there, also = np.isin(prompts.whole, held), np.isin(prompts.whole, trained)
-    out = np.where(there | also, there, drawn)
-    crossed = prompts.any(prompts.keys, np.append(held, prompts.whole[out])) & ~out | (there & also)
+    held_out = np.where(in_held | in_trained, in_held, drawn)
+    learns_held_out = ~held_out & prompts.any(prompts.keys, np.append(held, prompts.whole[held_out]))
+    crossed = here & (learns_held_out | (in_held & in_trained))
     kept = here & ~crossed
-    _both_sides(out[kept], int((~here).sum()), int((here & crossed).sum()))
-    counts = Counter({MOVED: int((kept & (out != drawn)).sum()), CROSSED: int((here & crossed).sum())})
-    whole = told.append_column("split", pa.array(np.where(out, "held_out", "train")))
+    _both_sides(held_out[kept], int((~here).sum()), int(crossed.sum()))
+    counts = Counter({MOVED: int((kept & (held_out != drawn)).sum()), CROSSED: int(crossed.sum())})
+    whole = told.append_column("split", pa.array(np.where(held_out, "held_out", "train")))
     whole = whole.append_column("origin", pa.array(["conversations"] * len(told), pa.string()))
     whole = whole.append_column("best", pa.array(np.ones(len(told), dtype=bool)))
     table = whole.filter(pa.array(kept)).select(TUNED_ON.names).cast(TUNED_ON)
@@ -222,6 +219,16 @@ def _hash(lists: pa.Array, digests: list[bytes], first: list[str]) -> Rows:
         if begins:
             first.append(key)
     return row
+
+
+def _of_data(data: Iterable[pa.Table]) -> tuple[Keys, Keys]:
+    """Of the data the keys of the prompts that are held out, and of those that are trained, with those on the way to them."""
+    held, trained = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
+    for table in data:
+        train = pc.equal(table["split"], "train")
+        held.append(Prompts.of(table["messages"].filter(pc.invert(train))).whole)
+        trained.append(Prompts.of(table["messages"].filter(train)).keys)
+    return np.concatenate(held), np.concatenate(trained)
 
 
 def _dropped(

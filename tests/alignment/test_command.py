@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -18,10 +18,11 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from pipeline.alignment import from_file, process, watching, worker
 from pipeline.alignment.__main__ import main
+from pipeline.alignment.spec import TuningSpec
 from pipeline.engines import asking
 from pipeline.engines.requests import Answer, Request
 from pipeline.engines.spec import EngineSpec
@@ -131,13 +132,13 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Writer:
-    """Test double of an engine: writes words by the seed of a request, and counts what it was asked."""
+    """Test double of an engine: writes words by the seed of a request, and keeps what it was asked."""
 
-    asked = 0
+    asked: ClassVar[list[Request]] = []
 
     def answer(self, requests: Sequence[Request]) -> Iterator[Answer]:
         for request in requests:
-            Writer.asked += 1
+            Writer.asked.append(request)
             words = np.random.default_rng(request.seed % 2**32).choice(SPOKEN, 6)
             yield Answer(request.key, " ".join(words), "stop", None, 4, 7)
 
@@ -157,7 +158,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(asking, "engine_of", engine)
     monkeypatch.setattr(from_file, "apart", apart)
-    monkeypatch.setattr(Writer, "asked", 0)
+    monkeypatch.setattr(Writer, "asked", [])
     return begun
 
 
@@ -214,6 +215,10 @@ def test_every_method_writes_a_policy_that_can_be_loaded(
         "iterative_dpo": ["scoring", "sampling", "scoring"],
         "steerlm2": ["scoring", "sampling", "scoring"],
     }.get(kind, ["scoring"])
+    systems = [request.messages[0]["content"] for request in Writer.asked if request.messages[0]["role"] == "system"]
+    assert len(Writer.asked) == 18 * (kind in ("iterative_dpo", "steerlm2"))
+    assert len(systems) == 18 * (kind == "steerlm2"), "a policy that is tuned to levels is asked for them"
+    assert all("helpfulness:4" in text and "verbosity:2" in text for text in systems)
     card = (place / "policy" / "README.md").read_text()
     assert f"# {method}: {kind}" in card
     model = {"sft": None, "dpo": None, "steerlm": "rated", "steerlm2": "rated"}.get(kind, "reward")
@@ -259,6 +264,41 @@ def test_a_method_is_also_named_by_its_kind_and_a_hub_id_or_folder_is_what_it_st
     assert (other.folder, other.max_context, other.licence) == (str(models / "other"), 128, "that of other")
     hub = from_file.wanted_of(profile, "dpo", "organisation/name@0123").start
     assert (hub.hub, hub.revision, hub.folder, hub.max_context) == ("organisation/name", "0123", None, 128)
+
+
+def test_rewards_are_standardised_by_what_the_reward_model_says_of_the_files_train_responses(
+    place: Path, models: Path, here: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = dict[str, Any]()
+
+    def kept(spec: TuningSpec, log: Log) -> Figures:  # test double: keeps what it is given, as its tables go with the command
+        given.update(reward=spec.reward, rows=pq.read_table(spec.responses.path).to_pylist(), samples=pq.read_table(spec.samples.path).to_pylist())
+        raise RuntimeError("cut off")
+
+    monkeypatch.setattr(worker, "work", kept)
+    command = ["train", "steered_1", str(place / "rows.jsonl"), str(place / "policy"), *options(place, models, "steered_1")]
+    assert main(command) == 1
+    tokenizer = AutoTokenizer.from_pretrained(models / "rated")
+    model = AutoModelForSequenceClassification.from_pretrained(models / "rated")
+
+    def goodness(rows: Sequence[Mapping[str, Any]]) -> list[float]:
+        found = []
+        for row in rows:
+            messages = [*row["messages"], {"role": "assistant", "content": row["response"]}]
+            inputs = tokenizer.apply_chat_template(messages, return_tensors="pt", return_dict=True)
+            with torch.no_grad():
+                helpfulness, *_, verbosity = model(**inputs).logits[0].tolist()
+            found.append(helpfulness - 0.5 * verbosity)
+        return found
+
+    train = goodness([row for row in given["rows"] if row["split"] == "train"])
+    assert 20 < len(train) < 40
+    assert given["reward"].mean == pytest.approx(np.mean(train), abs=1e-5)
+    assert given["reward"].sd == pytest.approx(np.std(train), abs=1e-5)
+    assert given["reward"].weights == {**dict.fromkeys(ATTRIBUTES, 0.0), "helpfulness": 1.0, "verbosity": -0.5}
+    assert [row["goodness"] for row in given["samples"]] == pytest.approx(goodness(given["samples"]), abs=1e-5)
+    prompts = {row["prompt_id"] for row in given["rows"] if row["split"] == "train"}
+    assert {row["prompt_id"] for row in given["samples"]} <= prompts
 
 
 def test_the_policy_of_one_method_is_where_the_next_starts(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -580,7 +620,7 @@ def test_training_starts_anew_where_anything_that_it_depends_on_is_another(
 
     first = of("steered_1")
     assert of("steered_1") == first
-    assert Writer.asked == 18, "six prompts, three samples each, asked once"
+    assert len(Writer.asked) == 18, "six prompts, three samples each, asked once"
     assert of("steered_1", "--start", str(models / "other")) != first
     assert of("steered_1", "--weights", "helpfulness=1") != first
     assert of("steered_1", "--unconditional", str(models / "base")) != first
@@ -621,7 +661,7 @@ def test_training_starts_anew_where_a_sample_comes_that_was_refused_before(
     )
     assert main(command) == 1
     assert main(command) == 1
-    assert Writer.asked == 18
+    assert len(Writer.asked) == 18
     assert versions[0] != versions[1] == versions[2]
 
 
@@ -642,12 +682,12 @@ def test_what_was_sampled_and_scored_before_is_not_done_again(
     with monkeypatch.context() as patched:
         patched.setattr(worker, "work", cut_off)
         assert main(command) == 1
-    assert Writer.asked == 18
+    assert len(Writer.asked) == 18
     assert (place / ".policy.checkpoints").is_dir()
     assert not (place / "policy").exists()
     capsys.readouterr()
     assert main(command) == 0
-    assert Writer.asked == 18
+    assert len(Writer.asked) == 18
     told = capsys.readouterr().err
     assert re.findall(r"of (\d+) conversations, (\d+) were scored before", told) == [("40", "40"), ("18", "18")]
     assert not (place / ".policy.checkpoints").exists()

