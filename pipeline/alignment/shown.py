@@ -18,10 +18,8 @@ from pipeline.shown import ENGINE, Markdown, Rows, Shown, counts, labelled, whol
 
 def data(made: TunedOn, said: str) -> dict[str, Shown]:
     """Of TUNED_ON: how much there is on both sides, what was dropped, what was read of conversations, and samples of what is learned."""
-    of = {
-        origin: made.responses.filter(pc.equal(made.responses["origin"], origin))
-        for origin in ("data", "conversations")
-    }
+    light = made.responses.select(["origin", "split", "prompt_id"])  # without texts, of which there may be much
+    of = {origin: light.filter(pc.equal(light["origin"], origin)) for origin in ("data", "conversations")}
     kinds = {"responses": of["data"], "pairs": made.pairs} | (
         {"conversations": of["conversations"]} if made.reports else {}
     )
@@ -31,24 +29,28 @@ def data(made: TunedOn, said: str) -> dict[str, Shown]:
         for split in ("train", "held_out")
         for part in [table.filter(pc.equal(table["split"], split))]
     ]
-    learned = {
-        origin: part.filter(part["best"]).slice(0, 8).select(["messages", "response"]) for origin, part in of.items()
-    }
     told: dict[str, Shown] = {}
     if made.reports:
         told = {
             "licences of conversations": made.licences,
             "what was decided of conversations": whole(decisions(made.reports)),
-            "conversations to learn": learned["conversations"],
+            "conversations to learn": _learned(made.responses, "conversations"),
         }
     return {
         "what there is": whole(pa.Table.from_pylist(rows)),
         "dropped, as they overlap": counts(made.dropped["benchmark"], "benchmark or split"),
         "counted": counts(made.counts, "what"),
         "rated by": said,
-        "responses to learn": learned["data"],
+        "responses to learn": _learned(made.responses, "data"),
         **told,
     }
+
+
+def _learned(responses: pa.Table, origin: str) -> pa.Table:
+    """The first responses of an origin that are learned, with what comes before them. responses: schema TUNED_ON."""
+    mine = np.flatnonzero(np.asarray(pc.and_(responses["best"], pc.equal(responses["origin"], origin))))[:8]
+    told = responses.select(["messages", "response"])
+    return pa.concat_tables([told.slice(0, 0), *(told.slice(row, 1) for row in mine.tolist())])
 
 
 def scores(table: pa.Table, mean: float, sd: float, said: str) -> dict[str, Shown]:

@@ -271,12 +271,24 @@ def test_rewards_are_standardised_by_what_the_reward_model_says_of_the_files_tra
 ) -> None:
     given = dict[str, Any]()
 
-    def kept(spec: TuningSpec, log: Log) -> Figures:  # test double: keeps what it is given, as its tables go with the command
-        given.update(reward=spec.reward, rows=pq.read_table(spec.responses.path).to_pylist(), samples=pq.read_table(spec.samples.path).to_pylist())
+    def kept(
+        spec: TuningSpec, log: Log
+    ) -> Figures:  # test double: keeps what it is given, as its tables go with the command
+        given.update(
+            reward=spec.reward,
+            rows=pq.read_table(spec.responses.path).to_pylist(),
+            samples=pq.read_table(spec.samples.path).to_pylist(),
+        )
         raise RuntimeError("cut off")
 
     monkeypatch.setattr(worker, "work", kept)
-    command = ["train", "steered_1", str(place / "rows.jsonl"), str(place / "policy"), *options(place, models, "steered_1")]
+    command = [
+        "train",
+        "steered_1",
+        str(place / "rows.jsonl"),
+        str(place / "policy"),
+        *options(place, models, "steered_1"),
+    ]
     assert main(command) == 1
     tokenizer = AutoTokenizer.from_pretrained(models / "rated")
     model = AutoModelForSequenceClassification.from_pretrained(models / "rated")

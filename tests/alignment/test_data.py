@@ -94,7 +94,9 @@ def test_the_last_answer_is_the_response_and_all_before_it_the_messages(tmp_path
     assert not +read.counts
     assert dict(read.reports[0].shapes) == {"conversations: from, value": 2}
     own = [{"from": "System", "value": "Be kind."}, *DARING_ANTEATER["conversations"]]  # type: ignore[misc]
-    ((first, *others),) = (talk for talk, _ in rows(told.read(written(tmp_path / "b.jsonl", [DARING_ANTEATER | {"conversations": own}]))))
+    ((first, *others),) = (
+        talk for talk, _ in rows(told.read(written(tmp_path / "b.jsonl", [DARING_ANTEATER | {"conversations": own}])))
+    )
     assert (first, others) == ({"role": "system", "content": "Be kind."}, talk[1:])
 
 

@@ -20,7 +20,7 @@ from pipeline.alignment.encoding import end_of_turn, prompt_ids
 from pipeline.alignment.ppo import drawn_prompts, entropies, k3, log_probs_of, response_logits
 from pipeline.alignment.rloo import train, trainer_of
 from pipeline.alignment.sampler import Sample, sample
-from pipeline.alignment.tuning import TOKENS, borrowed
+from pipeline.alignment.tuning import KEPT, borrowed
 from pipeline.alignment.watching import Watch
 from pipeline.settings.alignment import Rloo
 from tests.alignment.cutting import CutOffError, Tracker, assert_same
@@ -417,7 +417,7 @@ def test_a_training_that_is_cut_off_goes_on_and_ends_with_the_same_weights(tmp_p
 
 
 def special_tokens(model: Any) -> list[Any]:
-    return [getattr(of, name, None) for of in (model.config, model.generation_config) for name in TOKENS]
+    return [getattr(of, name, None) for of in (model.config, model.generation_config) for name in KEPT]
 
 
 def test_what_it_is_padded_with_changes_nothing_and_models_are_given_back_as_they_were(tmp_path: Path) -> None:
