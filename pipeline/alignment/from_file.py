@@ -354,9 +354,8 @@ def train(
             if isinstance(method, IterativeDpo):
                 _refuse_no_pair(found)
             write_table(found, sampled)
-            version = digest(
-                [version, _content(local_path(sampled))]
-            )  # what was refused is asked again, and may be answered
+            # what was refused is asked again, and may be answered then
+            version = digest([version, _content(local_path(sampled))])
     from pipeline.alignment.worker import work
 
     spec = TuningSpec(

@@ -256,12 +256,17 @@ def test_a_method_is_also_named_by_its_kind_and_a_hub_id_or_folder_is_what_it_st
 ) -> None:
     from pipeline.settings import load_profile
 
+    (place / "mine.yaml").write_text(
+        (place / "mine.yaml").read_text().replace("  small:\n", "  small:\n    chat_template: plain\n")
+    )
     profile = load_profile(place / "mine.yaml")
     assert from_file.named(profile, "iterative_dpo")[1] == "iterative"
     begun = from_file.wanted_of(profile, "sft")
     assert begun.start == profile.checkpoints["small"]
+    assert begun.start.chat_template == "plain"
     other = from_file.wanted_of(profile, "sft", str(models / "other")).start
     assert (other.folder, other.max_context, other.licence) == (str(models / "other"), 128, "that of other")
+    assert other.chat_template == "tokenizer", "what it starts from has a template of its own"
     hub = from_file.wanted_of(profile, "dpo", "organisation/name@0123").start
     assert (hub.hub, hub.revision, hub.folder, hub.max_context) == ("organisation/name", "0123", None, 128)
 
@@ -379,21 +384,39 @@ def test_dpo_learns_the_files_pairs_and_not_those_of_its_ratings(
     assert 0 < int(said[2]) < 12, "some of twelve are held out"
 
 
+def test_dpo_needs_no_more_than_pairs_beside_which_a_response_is_rated(place: Path, models: Path) -> None:
+    assert trained(place, models, "dpo", [*lines(1)[:1], *pairs(12)]) == 0
+
+
 @pytest.mark.parametrize("method", ["ppo", "iterative"])
 def test_what_is_rewarded_needs_no_rating(method: str, place: Path, models: Path, here: list[str]) -> None:
     assert trained(place, models, method, [{n: row[n] for n in ("prompt", "response")} for row in lines(20)]) == 0
 
 
-def test_the_best_response_is_the_best_by_means(place: Path, models: Path) -> None:
-    from pipeline.reward_model import rows
-    from pipeline.settings import load_profile
-
+def test_the_best_response_is_the_best_by_means(place: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rated = [row | {"helpfulness": 3.6 + 0.1 * (n % 2)} for n, row in enumerate(lines(20))]
-    file = write(place / "given.jsonl", rated)
-    wanted = from_file.wanted_of(load_profile(place / "mine.yaml"), "sft")
-    table = from_file.data_of(wanted, rows.to_train(file, "mean").source, file).responses.to_pylist()
-    best = {row["response"] for row in table if row["best"]}
+    best = set[str]()
+
+    def kept(spec: TuningSpec, log: Log) -> Figures:  # test double: keeps what is to be learned
+        best.update(row["response"] for row in pq.read_table(spec.responses.path).to_pylist() if row["best"])
+        raise RuntimeError("cut off")
+
+    monkeypatch.setattr(worker, "work", kept)
+    assert trained(place, models, "sft", rated) == 1
     assert best == {row["response"] for row in rated[1::2]}, "both would be 4 where ratings were rounded"
+
+
+def test_what_is_left_out_is_told(
+    place: Path, models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = worker.work
+    more = {"unscored": 3, "equal_texts": 0, "no_pair: equal goodness": 2}
+    monkeypatch.setattr(worker, "work", lambda spec, log: whole(spec, log) | more)
+    assert trained(place, models, "sft", lines(20)) == 0
+    told = capsys.readouterr().err
+    assert "3 responses are left out, as the reward model doesn't score them" in told
+    assert "2 prompts have no pair: equal goodness" in told
+    assert "both texts" not in told
 
 
 NO_RATING = [{n: row[n] for n in ("prompt", "response")} for row in lines(20)]
@@ -627,20 +650,25 @@ def test_training_starts_anew_where_anything_that_it_depends_on_is_another(
 
     def of(method: str, *more: str) -> str:
         command = ["train", method, str(place / "rows.jsonl"), str(place / "policy"), *options(place, models, method)]
+        count = len(versions)
         assert main([*command, *more]) == 1
+        assert len(versions) == count + 1
         return versions[-1]
 
     first = of("steered_1")
     assert of("steered_1") == first
     assert len(Writer.asked) == 18, "six prompts, three samples each, asked once"
     assert of("steered_1", "--start", str(models / "other")) != first
-    assert of("steered_1", "--weights", "helpfulness=1") != first
     assert of("steered_1", "--unconditional", str(models / "base")) != first
-    assert of("steered_1", "--columns", "response=answer") != first
+    rated = ["--reward-model", str(models / "rated"), "--weights"]
+    first = of("ppo", *rated, WEIGHTS)
+    assert of("ppo", *rated, WEIGHTS) == first
+    assert of("ppo", *rated, "helpfulness=1") != first
+    assert of("ppo", *rated, WEIGHTS, "--columns", "split=side") != first
     save_reward_model(place / "anew", ATTRIBUTES, seed=9)
-    assert of("steered_1", "--reward-model", str(place / "anew")) != first
+    assert of("ppo", "--reward-model", str(place / "anew"), "--weights", WEIGHTS) != first
     write(place / "rows.jsonl", lines(20, seed=4))
-    assert of("steered_1") != first
+    assert of("ppo", *rated, WEIGHTS) != first
 
 
 def test_training_starts_anew_where_a_sample_comes_that_was_refused_before(
