@@ -150,8 +150,12 @@ def test_a_rounds_loss_and_gradients_are_those_of_the_published_formula_however_
     wanted = Plain(llama(1), llama(2), samples, scores, method)
     terms = [-a * log_prob(model, samples[n], temperature).sum() for n, a in wanted.advantages.items()]
     (torch.stack(terms).sum() / len(terms)).backward()
-    assert torch.allclose(found.gradients, gradients(model), atol=2e-5)
-    assert found.loss == pytest.approx(wanted.losses[0], abs=1e-5)
+    expected = gradients(model)
+    largest = max(
+        1.0, float(expected.abs().max())
+    )  # small ones are differences of large ones, where the policies differ by hundreds of nats
+    assert torch.allclose(found.gradients, expected, atol=2e-5 * largest)
+    assert found.loss == pytest.approx(wanted.losses[0], rel=1e-5, abs=1e-5 * largest)
     kept = list(wanted.advantages)
     old, held_to = ([of_all[n] for n in kept] for of_all in (wanted.old, wanted.held_to))
     with torch.no_grad():
@@ -166,7 +170,7 @@ def test_a_rounds_loss_and_gradients_are_those_of_the_published_formula_however_
         "clip_fraction": 0.0,
         "grad_norm": float(gradients(model).norm()),
     }
-    assert found.figures | {"seconds": 0} == pytest.approx(figures | {"seconds": 0}, abs=1e-4)
+    assert found.figures | {"seconds": 0} == pytest.approx(figures | {"seconds": 0}, rel=1e-5, abs=1e-4)
 
 
 @settings(max_examples=12, deadline=None, derandomize=True)
