@@ -120,7 +120,7 @@ def stage(profile: Profile, folder: Path) -> None:
     location = build_defs(profile)
     specs = list(location.resolve_all_asset_specs())
     found = {s.job: [spec.key.to_user_string() for spec in members] for s, members in stretches(profile, specs)}
-    assert list(found) == ["build_pool", "collect_delivery", "train_and_evaluate", "count_levels"]
+    assert list(found) == ["build_pool", "collect_delivery", "train_and_evaluate", "align", "count_levels"]
     assert found["count_levels"] == ["attribute_levels"]
     assert [step for step in plan(profile, specs, ["demo"]) if step[0] == "count_levels"] == [
         ("count_levels", attribute) for attribute in ATTRIBUTES
