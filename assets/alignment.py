@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
 import pyarrow as pa
@@ -14,7 +14,7 @@ from pipeline.alignment import data, expectations, samples, schema, shown
 from pipeline.alignment.goodness import Standard
 from pipeline.alignment.log_probs_worker import Asked, LogProbsSpec
 from pipeline.alignment.spec import Rewarding, TuningSpec
-from pipeline.alignment.steerlm import asked_of
+from pipeline.alignment.steerlm import policy_levels
 from pipeline.benchmarks import loading
 from pipeline.dataset.raters import raters_of
 from pipeline.engines.spec import EngineSpec
@@ -29,12 +29,11 @@ from pipeline.settings import (
     Alignment,
     BestOfN,
     Checkpoint,
-    IterativeDpo,
     Method,
     Origin,
-    Ppo,
     Profile,
-    Rloo,
+    Rewarded,
+    Sampled,
     Samples,
     SteerLm,
     SteerLm2,
@@ -54,8 +53,6 @@ CONVERSED = "licences of conversations"
 """Fact of the data's manifest: the licence of each source of conversations, by its name."""
 REWARD = ("reward_model", "attribute_weights")
 """Assets that give rewards."""
-REWARDED = IterativeDpo | Ppo | Rloo | SteerLm | SteerLm2
-"""Methods that are trained with rewards, and are told them as they are watched."""
 
 
 def build(profile: Profile) -> list[dg.AssetsDefinition]:
@@ -68,7 +65,7 @@ def build(profile: Profile) -> list[dg.AssetsDefinition]:
     if evaluated:
         made += [_policy_rewards(profile, wanted, evaluated, base, None) for base in _bases(profile, wanted)]
     for name, method in wanted.methods.items():
-        if isinstance(method, IterativeDpo | BestOfN | SteerLm2):
+        if isinstance(method, Sampled | BestOfN):
             made += [_policy_samples(profile, wanted, name, method), _scored_samples(profile, wanted, name)]
         if not isinstance(method, BestOfN):
             made += [_aligned(profile, wanted, name, method)]
@@ -144,8 +141,9 @@ def _scored_data(profile: Profile, wanted: Alignment) -> dg.AssetsDefinition:
     def scored_data(context: dg.AssetExecutionContext, storage: Storage, compute: Compute) -> Made:
         """What the reward model predicts of the data's responses, whose goodness standardises rewards, and of conversations that SteerLM learns."""
         store = storage.store()
+        run = Run(context, compute, store, profile)
         table = samples.of_origins(store.read("alignment_data"), "data", *told)
-        scores = _scores(context, compute, store, "scored_data", profile, wanted.recipe, samples.items_of(table))
+        scores = _scores(run, "scored_data", wanted.recipe, samples.items_of(table))
         made, standard = samples.scored_data(table, scores)
         said = raters_of(store, profile, wanted.recipe).said
         return Made(
@@ -158,9 +156,7 @@ def _scored_data(profile: Profile, wanted: Alignment) -> dg.AssetsDefinition:
     return scored_data
 
 
-def _policy_samples(
-    profile: Profile, wanted: Alignment, name: str, method: IterativeDpo | BestOfN | SteerLm2
-) -> dg.AssetsDefinition:
+def _policy_samples(profile: Profile, wanted: Alignment, name: str, method: Sampled | BestOfN) -> dg.AssetsDefinition:
     base, split = profile.checkpoints[wanted.base_of(name)], "held_out" if isinstance(method, BestOfN) else "train"
     levels, origin = _levels(profile, wanted, method.start), wanted.origin_of(name)
 
@@ -181,10 +177,7 @@ def _policy_samples(
         store = storage.store()
         policy = _policy(store, base, method.start)
         table, refused, figures = _sampled(
-            context,
-            compute,
-            store,
-            profile,
+            Run(context, compute, store, profile),
             f"policy_samples/{name}",
             policy,
             name,
@@ -219,10 +212,9 @@ def _scored_samples(profile: Profile, wanted: Alignment, name: str) -> dg.Assets
     ).asset
     def scored_samples(context: dg.AssetExecutionContext, storage: Storage, compute: Compute) -> Made:
         store = storage.store()
+        run = Run(context, compute, store, profile)
         table = store.read(f"policy_samples/{name}")
-        scores = _scores(
-            context, compute, store, f"scored_samples/{name}", profile, wanted.recipe, samples.items_of(table)
-        )
+        scores = _scores(run, f"scored_samples/{name}", wanted.recipe, samples.items_of(table))
         made = samples.with_scores(table, scores, _standard(store))
         return Made(
             made,
@@ -236,8 +228,8 @@ def _scored_samples(profile: Profile, wanted: Alignment, name: str) -> dg.Assets
 def _aligned(profile: Profile, wanted: Alignment, name: str, method: Method) -> dg.AssetsDefinition:
     base = profile.checkpoints[wanted.base_of(name)]
     deps = ["alignment_data", *(f"aligned/{start}" for start in wanted.starts_of(name))]
-    deps += ["scored_data", *REWARD] * isinstance(method, REWARDED)
-    deps += [f"scored_samples/{name}"] * isinstance(method, IterativeDpo | SteerLm2)
+    deps += ["scored_data", *REWARD] * isinstance(method, Rewarded)
+    deps += [f"scored_samples/{name}"] * isinstance(method, Sampled)
     note = f" {profile.ratings_note_of_all}".rstrip()
 
     @Published(
@@ -315,21 +307,18 @@ def _policy_rewards(
     ).asset
     def policy_rewards(context: dg.AssetExecutionContext, storage: Storage, compute: Compute) -> Made:
         store = storage.store()
+        run = Run(context, compute, store, profile)
         policy = _policy(store, base, name) if method else base
-        table, refused, figures = _sampled(
-            context, compute, store, profile, key, policy, name, evaluated, "held_out", levels
-        )
+        table, refused, figures = _sampled(run, key, policy, name, evaluated, "held_out", levels)
         items = samples.items_of(table)
-        mine, *second = [
-            _scores(context, compute, store, f"{key}_{recipe}", profile, recipe, items) for recipe in watched
-        ]
+        mine, *second = [_scores(run, f"{key}_{recipe}", recipe, items) for recipe in watched]
         policies = {"policy": Asked(checkpoint=policy, levels=levels)}
         if before:
             policies["before"] = _before_of(store, profile, wanted, name)
         spec = partial(LogProbsSpec, policies=policies, cache=store.cache(), max_tokens=base.max_context)
         left = work(context, compute, store, f"{key}_log_probs", spec, reads=("log_probs",), given=table)["log_probs"]
         made = samples.rewards(table, mine, second[0] if second else None, _standard(store), left)
-        steered = _steered(context, compute, store, profile, wanted, evaluated, key, policy, name, levels)
+        steered = _steered(run, wanted, evaluated, key, policy, name, levels)
         earlier = store.read(before) if before else None
         said = raters_of(store, profile, wanted.recipe).said
         return Made(
@@ -359,6 +348,15 @@ def _licences(store: Store, wanted: Alignment, name: str) -> tuple[str, ...]:
     return str(info["licence"]), *map(str, told)
 
 
+class Run(NamedTuple):
+    """What the parts of a step run with."""
+
+    context: dg.AssetExecutionContext
+    compute: Compute
+    store: Store
+    profile: Profile
+
+
 def _before(profile: Profile, wanted: Alignment, name: str, method: Method | None) -> str | None:
     """Key of the rewards of the policy that a method started from; None for a checkpoint, and for a method that starts from one without any."""
     if method is None:
@@ -386,21 +384,11 @@ def _policy(store: Store, base: Checkpoint, name: str) -> Checkpoint:
 
 def _levels(profile: Profile, wanted: Alignment, name: str) -> dict[Attribute, int]:
     """The levels that a method's policy is asked for, where it was tuned to them: those of the attributes that the reward model predicts."""
-    method = wanted.methods[name]
-    while isinstance(method, SteerLm2):
-        method = wanted.methods[method.start]
-    return (
-        asked_of(profile.recipes[wanted.recipe].outputs, method.target, wanted.recipe)
-        if isinstance(method, SteerLm)
-        else {}
-    )
+    return policy_levels(wanted, name, profile.recipes[wanted.recipe].outputs, wanted.recipe)
 
 
 def _sampled(
-    context: dg.AssetExecutionContext,
-    compute: Compute,
-    store: Store,
-    profile: Profile,
+    run: Run,
     key: str,
     policy: Checkpoint,
     name: str,
@@ -410,18 +398,15 @@ def _sampled(
     origin: Origin = "data",
 ) -> tuple[pa.Table, int, dict[str, Any]]:
     """Samples of a policy (schema SAMPLES), how many requests were refused, and the engine's figures."""
-    prompts = samples.prompts_of(store.read("alignment_data"), split, wanted, profile.seed, origin)
-    asked = samples.requests_of(prompts, name, wanted, profile.seed, levels)
-    answers, figures = _answered(context, compute, store, profile, key, policy, asked)
+    prompts = samples.prompts_of(run.store.read("alignment_data"), split, wanted, run.profile.seed, origin)
+    asked = samples.requests_of(prompts, name, wanted, run.profile.seed, levels)
+    answers, figures = _answered(run, key, policy, asked)
     table, refused = samples.samples_of(prompts, answers)
     return table, refused, figures
 
 
 def _steered(
-    context: dg.AssetExecutionContext,
-    compute: Compute,
-    store: Store,
-    profile: Profile,
+    run: Run,
     wanted: Alignment,
     evaluated: Samples,
     key: str,
@@ -431,57 +416,45 @@ def _steered(
 ) -> pa.Table | None:
     """What is measured of a policy beside what it is asked for (schema STEERED); None for one that is asked for nothing."""
     made = samples.steered(
-        store.read("alignment_data"), name, evaluated, profile.seed, levels, wanted.steered if levels else ()
+        run.store.read("alignment_data"), name, evaluated, run.profile.seed, levels, wanted.steered if levels else ()
     )
     if not len(made.requests):
         return None
-    answers, _ = _answered(context, compute, store, profile, key, policy, made.requests)
+    answers, _ = _answered(run, key, policy, made.requests)
     there = pc.not_equal(answers["finish_reason"], "refused")
     table, _ = samples.samples_of(made.prompts, answers)
-    scores = _scores(context, compute, store, f"{key}_steered", profile, wanted.recipe, samples.items_of(table))
+    scores = _scores(run, f"{key}_steered", wanted.recipe, samples.items_of(table))
     return samples.measured(made.asked.filter(there), table, scores)
 
 
 def _answered(
-    context: dg.AssetExecutionContext,
-    compute: Compute,
-    store: Store,
-    profile: Profile,
+    run: Run,
     key: str,
     policy: Checkpoint,
     asked: pa.Table,
 ) -> tuple[pa.Table, dict[str, Any]]:
     """A policy's answers to requests (schema REQUESTS), and the engine's figures. key: of the folder of what was answered before."""
-    engine = EngineSpec(
-        checkpoint=policy,
-        cache=store.cache(),
-        device=profile.compute.device,
-        profile_seed=profile.seed,
-        cluster=profile.compute.ray if profile.compute.kind == "ray" else None,
-    )
-    spec = partial(ResponsesSpec, work=store.work(key), engine=engine)
-    left = work(context, compute, store, key, spec, reads=("answers",), given=asked)
+    engine = EngineSpec.of(run.profile, policy, run.store.cache())
+    spec = partial(ResponsesSpec, work=run.store.work(key), engine=engine)
+    left = work(run.context, run.compute, run.store, key, spec, reads=("answers",), given=asked)
     return left["answers"], {n: v for n, v in left.figures.items() if not isinstance(v, list | dict)}
 
 
 def _scores(
-    context: dg.AssetExecutionContext,
-    compute: Compute,
-    store: Store,
+    run: Run,
     key: str,
-    profile: Profile,
     recipe: str,
     items: pa.Table,
 ) -> pa.Table:
     """What a recipe's reward model says of items, in the schema SCORES."""
     spec = partial(
         ScoringSpec,
-        scorer=ModelSpec(model=str(local_path(store.path("reward_model", recipe)))),
-        work=store.work(key),
-        weights=weights.by_output(store.read("attribute_weights", recipe)),
-        processes=profile.compute.processes,
+        scorer=ModelSpec(model=str(local_path(run.store.path("reward_model", recipe)))),
+        work=run.store.work(key),
+        weights=weights.by_output(run.store.read("attribute_weights", recipe)),
+        processes=run.profile.compute.processes,
     )
-    return work(context, compute, store, key, spec, reads=("scores",), given=items)["scores"]
+    return work(run.context, run.compute, run.store, key, spec, reads=("scores",), given=items)["scores"]
 
 
 def _standard(store: Store) -> Standard:
@@ -509,8 +482,8 @@ def _spec(
         wanted.recipe,
         raters_of(store, profile, wanted.recipe),
     )
-    starts, sampled = wanted.starts_of(name), isinstance(method, IterativeDpo | SteerLm2)
-    rewarded = isinstance(method, REWARDED)
+    starts, sampled = wanted.starts_of(name), isinstance(method, Sampled)
+    rewarded = isinstance(method, Rewarded)
     versions: Sequence[str | None] = [
         store.version("alignment_data"),
         *(store.version(f"aligned/{start}") for start in starts),

@@ -35,7 +35,7 @@ from pipeline.models.checkpoints import resolve
 from pipeline.models.classifier import device, new_model, set_head
 from pipeline.models.encoding import encode, prepare_tokenizer
 from pipeline.models.speed import matmul_rate, training_flops
-from pipeline.reward_model.__main__ import rows_of
+from pipeline.reward_model.rows import read
 from pipeline.settings import load_profile
 from pipeline.vocabulary import ATTRIBUTES
 
@@ -54,7 +54,7 @@ def a_model(base: Path, folder: Path) -> None:
 
 def items_of(file: Path, count: int) -> pa.Table:
     """So many conversations of a file, as pairs: the two responses of a prompt."""
-    rows = rows_of(file).to_pylist()
+    rows = read(file).rated.to_pylist()
     by_prompt: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         by_prompt.setdefault(row["prompt_id"], []).append(row)

@@ -25,8 +25,8 @@ from pipeline.models.checkpoints import resolve
 from pipeline.models.classifier import new_model
 from pipeline.models.encoding import encode, prepare_tokenizer
 from pipeline.models.speed import matmul_rate
-from pipeline.reward_model.__main__ import rows_of
 from pipeline.reward_model.examples import Examples
+from pipeline.reward_model.rows import read
 from pipeline.reward_model.sides import labels_of
 from pipeline.reward_model.training import train
 from pipeline.settings import Recipe, load_profile
@@ -118,7 +118,7 @@ def main() -> None:
     profile = load_profile("tiny")
     folder = options.model or resolve(profile.checkpoints["smollm2_135m_instruct"], Path(profile.store) / ".cache")
     tokenizer = prepare_tokenizer(AutoTokenizer.from_pretrained(folder))
-    table = rows_of(options.file)
+    table = read(options.file).rated
     table = table.take(np.random.default_rng(0).permutation(len(table))[: options.rows])
     texts = zip(table["messages"].to_pylist(), table["response"].to_pylist(), strict=True)
     encoded = [encode(tokenizer, messages, response, MAX_TOKENS).ids for messages, response in texts]

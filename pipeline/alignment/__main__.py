@@ -7,7 +7,6 @@ Files have rated responses, pairs of which one is preferred, or both: see `pipel
 import argparse
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
 import pyarrow as pa
-from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 from upath import UPath
@@ -23,6 +21,7 @@ from upath import UPath
 from pipeline.alignment import from_file
 from pipeline.alignment.planning.command import add_plan
 from pipeline.alignment.shown import PARTS
+from pipeline.commands import add_columns, add_profile, console, ended, notes
 from pipeline.forms.renamed import parsed_columns
 from pipeline.processes import QUIET, threads
 from pipeline.records import FileError
@@ -32,9 +31,6 @@ from pipeline.reward_model.sources import Source
 from pipeline.settings import TRAINING_FIELDS, Method, load_profile
 from pipeline.store import read_table, replacing
 from pipeline.vocabulary import RatedBy
-
-console = Console(highlight=False, soft_wrap=True, emoji=False)
-notes = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 TOLD = ("loss", "policy_loss", "value_loss", "divergence", "reward", "kl", "accuracy", "tokens")
 """Figures of a curve that are printed, in this order."""
@@ -53,16 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
     add_plan(commands)
     _add_train(commands)
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what is unfinished is removed on the way out
-    try:
-        done: int | None = options.run(options)
-    except KeyboardInterrupt:
-        notes.print("Stopped. The same command goes on from what is finished, if anything is.")
-        return 130
-    except (FileError, ValueError, OSError, RuntimeError) as error:
-        notes.print(f"{error}", style="red", markup=False)
-        return 1
-    return done or 0
+    return ended(
+        lambda: options.run(options), "Stopped. The same command goes on from what is finished, if anything is."
+    )
 
 
 def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -83,11 +72,7 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     command.add_argument(
         "output", type=Path, metavar="FOLDER", help="folder to write the policy to; it must not exist yet"
     )
-    command.add_argument(
-        "--profile",
-        metavar="NAME_OR_PATH",
-        help="profile to use, by its name or the path of its file (default: the profile that PIPELINE_PROFILE names, otherwise tiny)",
-    )
+    add_profile(command)
     command.add_argument(
         "--start",
         metavar="FOLDER_OR_HUB_ID",
@@ -111,13 +96,7 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="FOLDER",
         help="folder of the policy that is P(y|x), which steerlm2 needs",
     )
-    command.add_argument(
-        "--columns",
-        nargs="+",
-        default=[],
-        metavar="FIELD=COLUMN",
-        help=f"what IN calls fields that it has under other names, such as response=output.text; fields are {', '.join(TRAINING_FIELDS)}",
-    )
+    add_columns(command, TRAINING_FIELDS)
     command.add_argument(
         "--rated-by",
         choices=get_args(RatedBy),

@@ -21,7 +21,7 @@ from pipeline.alignment import data, samples
 from pipeline.alignment.goodness import best_and_worst
 from pipeline.alignment.process import apart
 from pipeline.alignment.spec import Rewarding, TuningSpec
-from pipeline.alignment.steerlm import asked_of
+from pipeline.alignment.steerlm import policy_levels
 from pipeline.dataset.schema import DATASET
 from pipeline.engines.spec import EngineSpec
 from pipeline.evaluation.scorers.specs import ModelSpec
@@ -41,9 +41,9 @@ from pipeline.settings import (
     Dpo,
     IterativeDpo,
     Method,
-    Ppo,
     Profile,
-    Rloo,
+    Rewarded,
+    Sampled,
     Sft,
     SteerLm,
     SteerLm2,
@@ -55,10 +55,6 @@ from pipeline.worker import Figures, Log
 
 Begins = Sft | SteerLm
 """Methods that start from a checkpoint of the profile."""
-Sampled = IterativeDpo | SteerLm2
-"""Methods that learn from samples of the policy that they start from, drawn before."""
-Rewarded = IterativeDpo | Ppo | Rloo | SteerLm | SteerLm2
-"""Methods that need a reward model."""
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@\S+)?")
 COMMAND = "python -m pipeline.alignment train"
 
@@ -93,12 +89,8 @@ class Wanted:
 
     def levels(self, name: str) -> dict[Attribute, int]:
         """The levels that the policy of a method is asked for; none for one that is tuned to none."""
-        method = self.alignment.methods[name]
-        while isinstance(method, SteerLm2):
-            method = self.alignment.methods[method.start]
-        if self.reward is None or not isinstance(method, SteerLm):
-            return {}
-        return asked_of(self.reward.outputs, method.target, str(self.reward.folder))
+        reward = self.reward
+        return policy_levels(self.alignment, name, reward.outputs, str(reward.folder)) if reward else {}
 
 
 # ------------------------------------------------------------------------------------------------------------------- what is asked for
@@ -425,14 +417,7 @@ def _samples(wanted: Wanted, method: Sampled, responses: pa.Table, places: Place
     write_table(asked, tables / "requests.parquet")
     out = tables / "answers"
     out.mkdir()
-    compute = profile.compute
-    engine = EngineSpec(
-        checkpoint=wanted.start,
-        cache=_cache(profile),
-        device=compute.device,
-        profile_seed=profile.seed,
-        cluster=compute.ray if compute.kind == "ray" else None,
-    )
+    engine = EngineSpec.of(profile, wanted.start, _cache(profile))
     spec = ResponsesSpec(input=tables / "requests.parquet", work=UPath(places.kept / "samples"), engine=engine, out=out)
     apart("sampling", spec, _environment(profile), log)
     answers = read_table(out / "answers.parquet")

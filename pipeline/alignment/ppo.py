@@ -12,6 +12,7 @@ only by workers.
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from torch.nn.utils.rnn import pad_sequence
 from pipeline.alignment.encoding import end_of_turn, prompt_ids
 from pipeline.alignment.goodness import Standard
 from pipeline.alignment.policies import padded
-from pipeline.alignment.resuming import Checkpoints, Curve
+from pipeline.alignment.resuming import Checkpoints, Curve, noted
 from pipeline.alignment.sampler import Sample, sample
 from pipeline.alignment.steerlm2 import means
 from pipeline.alignment.tuning import BETAS, LARGEST_NORM
@@ -191,6 +192,12 @@ def refuse_other_tokens(policys: Any, rewards: Any) -> None:
 # ------------------------------------------------------------------------------------------------------------------------------- models
 
 
+def refuse_itself(policy: Any, reference: Any) -> None:
+    """Raise ValueError where a policy has neither a reference nor adapters, without which it would be one: it would be held to itself."""
+    if reference is None and not hasattr(policy, "disable_adapter"):
+        raise ValueError("a policy without adapters needs a reference of its own: it would be held to itself")
+
+
 def response_logits(model: Any, samples: Sequence[Sample], temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits at a temperature of the tokens of responses, one response after the other, and those tokens.
 
@@ -242,8 +249,7 @@ class Learner:
 
     def __init__(self, policy: Any, reference: Any, values: Values, method: Ppo) -> None:
         """reference: None where it is the policy without its adapters. Raises ValueError where there are none to leave out."""
-        if reference is None and not hasattr(policy, "disable_adapter"):
-            raise ValueError("a policy without adapters needs a reference of its own: it would be held to itself")
+        refuse_itself(policy, reference)
         self._policy, self._reference, self._values, self._method = policy, reference, values, method
         self._precision = precision_of(method.precision, policy.device.type)
         self.models = {"policy": policy, "values": values}
@@ -396,13 +402,8 @@ def train(
     done, curve = checkpoints.last()
     if done:
         log(f"Training goes on from step {done}")
+    note = partial(noted, curve, tracker)
     progress = Progress(log, "training steps", method.steps)
-
-    def note(step: int, part: str, figures: dict[str, float], begun: float) -> None:
-        row = figures | {"seconds": time.perf_counter() - begun}
-        curve.append({"step": step, "part": part, **row})
-        if tracker:
-            tracker.add({f"{part}_{name}": value for name, value in row.items()}, step)
 
     def look(step: int) -> None:
         begun = time.perf_counter()

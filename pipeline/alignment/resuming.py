@@ -5,6 +5,7 @@ A loop that draws by seed and step alone goes on from the last whole checkpoint 
 
 import json
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,14 @@ from pipeline.store import replacing
 
 Curve = list[dict[str, Any]]
 """Rows of what is told while a method trains: `step`, `part` (train, development, watched), and figures, which differ by the part."""
+
+
+def noted(curve: Curve, tracker: Any, step: int, part: str, figures: Mapping[str, float], begun: float) -> None:
+    """Add a row to a curve, with the seconds since `begun` (of `time.perf_counter`), and its figures to a tracker, if there is one."""
+    row = {**figures, "seconds": time.perf_counter() - begun}
+    curve.append({"step": step, "part": part, **row})
+    if tracker:
+        tracker.add({f"{part}_{name}": value for name, value in row.items()}, step)
 
 
 def table_of(curve: Curve) -> pa.Table:

@@ -32,7 +32,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from pipeline.alignment.encoding import end_of_turn
-from pipeline.alignment.ppo import Floats, drawn_prompts, fitting, k1, k3, scored
+from pipeline.alignment.ppo import Floats, drawn_prompts, fitting, k1, k3, refuse_itself, scored
 from pipeline.alignment.resuming import Curve
 from pipeline.alignment.sampler import Sample, sample
 from pipeline.alignment.steerlm2 import means
@@ -82,8 +82,7 @@ def train(
     ends with the same weights. watch: looks at the policy before the first round, and as often as it is kept. Raises ValueError where no
     prompt is left, where no prompt of a round has two responses that get a number, or where a policy without adapters has no reference.
     """
-    if reference is None and not hasattr(policy, "disable_adapter"):
-        raise ValueError("a policy without adapters needs a reference of its own: it would be held to itself")
+    refuse_itself(policy, reference)
     end, asked = end_of_turn(tokenizer), fitting(tokenizer, prompts, method.max_tokens - method.max_new_tokens, log)
     with borrowed(policy), nullcontext() if reference is None else borrowed(reference):
         trainer = trainer_of(policy, reference, tokenizer, asked, end, reward, method, seed, work, log)
@@ -258,7 +257,7 @@ def trainer_of(
                     self.ref_model or self.model, ids, mask, batch["completion_ids"].shape[1]
                 )
 
-    shared = arguments_of(cast(Any, method), seed, method.steps, False, work)
+    shared = arguments_of(method, seed, method.steps, False, work)
     del shared["max_length"]  # prompts that don't fit are left out before
     arguments = RLOOConfig(
         **shared

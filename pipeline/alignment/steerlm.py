@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pipeline.alignment.encoding import Example
 from pipeline.models.conditions import system_message
 from pipeline.models.templates import Message
+from pipeline.settings import Alignment
 from pipeline.vocabulary import ATTRIBUTES, Attribute
 
 Floats = npt.NDArray[np.float64]
@@ -31,6 +32,12 @@ def asked_of(outputs: Sequence[str], target: Mapping[Attribute, int], name: str)
             "predicts ratings, one with `objective: regression` or `probe`"
         )
     return found
+
+
+def policy_levels(wanted: Alignment, name: str, outputs: Sequence[str], model: str) -> dict[Attribute, int]:
+    """The levels that the policy of a method is asked for: see `asked_of`; none for one that is tuned to none."""
+    method = wanted.steered_by(name)
+    return asked_of(outputs, method.target, model) if method else {}
 
 
 def levels_of(predictions: Floats) -> npt.NDArray[np.int64]:

@@ -9,6 +9,7 @@ Imported only by workers.
 import math
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from jinja2 import TemplateError
 
 from pipeline.alignment.encoding import Example, end_of_turn, prompt_ids, response_ids
 from pipeline.alignment.policies import log_probs, padded, token_log_probs
-from pipeline.alignment.resuming import Checkpoints, Curve
+from pipeline.alignment.resuming import Checkpoints, Curve, noted
 from pipeline.alignment.steerlm import LEVELS, Floats, conditioned, finite
 from pipeline.alignment.tuning import BETAS, LARGEST_NORM
 from pipeline.alignment.watching import Watch
@@ -276,13 +277,8 @@ def train(
     done, curve = checkpoints.last()
     if done:
         log(f"Training goes on from step {done}")
+    note = partial(noted, curve, tracker)
     progress = Progress(log, "training steps", len(steps))
-
-    def note(step: int, part: str, figures: dict[str, float], begun: float) -> None:
-        row = figures | {"seconds": time.perf_counter() - begun}
-        curve.append({"step": step, "part": part, **row})
-        if tracker:
-            tracker.add({f"{part}_{name}": value for name, value in row.items()}, step)
 
     def evaluate(step: int) -> None:
         if development:

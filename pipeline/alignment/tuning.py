@@ -23,7 +23,7 @@ from pipeline.alignment.watching import Watch
 from pipeline.models.batching import Units, batches, plan_steps
 from pipeline.models.classifier import experts_of, merged
 from pipeline.models.precision import precision_of
-from pipeline.settings.alignment import Dpo, IterativeDpo, Sft, SteerLm
+from pipeline.settings.alignment import Dpo, IterativeDpo, Sft, SteerLm, Tuning
 from pipeline.settings.recipes import Lora
 from pipeline.worker import Log, Progress
 
@@ -167,7 +167,7 @@ class StepTrainer(Trainer):
         """Nobody is told that there is a training."""
 
 
-def arguments_of(method: Method, seed: int, steps: int, evaluated: bool, work: Path) -> dict[str, Any]:
+def arguments_of(method: Tuning, seed: int, steps: int, evaluated: bool, work: Path) -> dict[str, Any]:
     """Settings of TRL's trainers that all methods share, for so many optimiser steps. evaluated: whether there are development rows."""
     every = -(-steps // method.evaluations)
     on = "cuda" if torch.cuda.is_available() else "cpu"

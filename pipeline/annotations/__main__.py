@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -26,6 +25,7 @@ from pipeline.annotations.held import without_held
 from pipeline.annotations.imported import Used, decisions
 from pipeline.annotations.people import People, one_vote
 from pipeline.annotations.schema import rated_by
+from pipeline.commands import console, notes
 from pipeline.forms import exports, label_studio
 from pipeline.forms import ratings as formats
 from pipeline.forms.ratings import FORMS, READ, Habits, Quarantine
@@ -36,8 +36,6 @@ from pipeline.vocabulary import ATTRIBUTES
 
 IN_MEMORY = 1_000_000
 """Annotations that are read whole, so that they may be in any order; of more, a prompt's rows must stand together."""
-console = Console(highlight=False, soft_wrap=True, emoji=False)
-notes = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 class CommandError(Exception):

@@ -22,11 +22,11 @@ class EngineSpec(Section):
     )
 
     @classmethod
-    def of(cls, profile: Profile, checkpoint: str, cache: UPath) -> Self:
-        """The engine of a profile's checkpoint."""
+    def of(cls, profile: Profile, checkpoint: str | Checkpoint, cache: UPath | Path) -> Self:
+        """The engine of a checkpoint: one of the profile's, by its name, or another."""
         compute = profile.compute
         return cls(
-            checkpoint=profile.checkpoints[checkpoint],
+            checkpoint=profile.checkpoints[checkpoint] if isinstance(checkpoint, str) else checkpoint,
             cache=Path(str(cache)),
             device=compute.device,
             profile_seed=profile.seed,

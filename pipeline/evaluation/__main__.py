@@ -14,7 +14,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 from upath import UPath
@@ -23,6 +22,7 @@ from pipeline.benchmarks import loading
 from pipeline.benchmarks.loading import Form, Loaded
 from pipeline.benchmarks.loading import prompts as read_prompts
 from pipeline.benchmarks.schema import TOTALS
+from pipeline.commands import console, notes
 from pipeline.dataset.schema import DATASET
 from pipeline.evaluation import history, page, schema, summary, weights
 from pipeline.evaluation.doubt.contamination import contaminated
@@ -44,8 +44,6 @@ PREFERENCES = "development_preferences.parquet"
 RULE = Decontamination()
 """When a prompt counts as one that was trained on: the profiles' rule as it comes."""
 UNCHECKED = "Nothing says which prompts the model was trained on, so nobody has looked whether items are among them (--trained-on FILE)."
-console = Console(highlight=False, soft_wrap=True, emoji=False)
-notes = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def main(arguments: list[str] | None = None) -> int:

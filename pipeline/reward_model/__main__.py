@@ -9,7 +9,6 @@ import argparse
 import hashlib
 import json
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -19,11 +18,11 @@ from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
-from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 from upath import UPath
 
+from pipeline.commands import add_columns, add_profile, console, ended, notes
 from pipeline.dataset.schema import DATASET
 from pipeline.forms.renamed import parsed_columns
 from pipeline.records import FileError
@@ -48,9 +47,6 @@ from pipeline.store import replacing, write_table
 from pipeline.vocabulary import ATTRIBUTES, RATINGS_NOTES, RatedBy
 from pipeline.worker import Progress
 
-console = Console(highlight=False, soft_wrap=True, emoji=False)
-notes = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; 0 where it was done, 1 with the reason on standard error where it was not, 2 for wrong arguments."""
@@ -71,11 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="FILE",
         help="file of rated responses to plan for; without it, --rows or --pairs, and --mean-tokens are needed",
     )
-    command.add_argument(
-        "--profile",
-        metavar="NAME_OR_PATH",
-        help="profile to use, by its name or the path of its file (default: the profile that PIPELINE_PROFILE names, otherwise tiny)",
-    )
+    add_profile(command)
     command.add_argument("--recipe", metavar="NAME", help="recipe of the profile to plan (default: all of them)")
     command.add_argument(
         "--rows", type=int, default=0, metavar="N", help="number of rated responses in the train split"
@@ -96,16 +88,12 @@ def main(arguments: list[str] | None = None) -> int:
         description="Train a recipe of a profile on a file of rated responses.",
     )
     command.set_defaults(run=_train)
-    _add_columns(command)
+    add_columns(command, TRAINING_FIELDS)
     command.add_argument("input", type=Path, metavar="IN", help=rated)
     command.add_argument(
         "output", type=Path, metavar="FOLDER", help="folder to write the model to; it must not exist yet"
     )
-    command.add_argument(
-        "--profile",
-        metavar="NAME_OR_PATH",
-        help="profile to use, by its name or the path of its file (default: the profile that PIPELINE_PROFILE names, otherwise tiny)",
-    )
+    add_profile(command)
     command.add_argument("--recipe", metavar="NAME", help="recipe of the profile to train (default: its first)")
     command.add_argument(
         "--processes",
@@ -131,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
         description="Write a trained model's predictions for the responses of a file, and print how they agree with its ratings.",
     )
     command.set_defaults(run=_score)
-    _add_columns(command)
+    add_columns(command, TRAINING_FIELDS)
     command.add_argument("model", type=Path, metavar="MODEL", help="folder of the trained model")
     command.add_argument("input", type=Path, metavar="IN", help=rated)
     command.add_argument(
@@ -164,25 +152,8 @@ def main(arguments: list[str] | None = None) -> int:
         help="weights of the outputs; an output that is not named counts nothing",
     )
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what is unfinished is removed on the way out
-    try:
-        options.run(options)
-    except KeyboardInterrupt:
-        notes.print("Stopped. The same command goes on from the last checkpoint, if there is one.", style="red")
-        return 130
-    except (FileError, ValueError, OSError, RuntimeError) as error:
-        notes.print(f"{error}", style="red", markup=False)
-        return 1
-    return 0
-
-
-def _add_columns(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--columns",
-        nargs="+",
-        default=[],
-        metavar="FIELD=COLUMN",
-        help=f"what IN calls fields that it has under other names, such as response=output.text; fields are {', '.join(TRAINING_FIELDS)}",
+    return ended(
+        lambda: options.run(options), "Stopped. The same command goes on from the last checkpoint, if there is one."
     )
 
 

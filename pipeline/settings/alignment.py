@@ -197,6 +197,12 @@ class SteerLm2(Tuning):
 Method = Annotated[Sft | Dpo | IterativeDpo | Ppo | Rloo | BestOfN | SteerLm | SteerLm2, Field(discriminator="kind")]
 
 
+Sampled = IterativeDpo | SteerLm2
+"""Methods that learn from samples of the policy that they start from, drawn before."""
+Rewarded = IterativeDpo | Ppo | Rloo | SteerLm | SteerLm2
+"""Methods that are trained with the rewards of a reward model."""
+
+
 class Alignment(Section):
     """Policies tuned with the rewards of a recipe, one a method; the prompts of the data are disjoint from benchmarks and validation splits."""
 
@@ -281,6 +287,13 @@ class Alignment(Section):
     def origins_of(self, name: str) -> set[Origin]:
         """What a method's policy was tuned on or with in the end, by itself and by the methods whose policies it needs."""
         return {self.origin_of(name)}.union(*(self.origins_of(start) for start in self.starts_of(name)))
+
+    def steered_by(self, name: str) -> SteerLm | None:
+        """The method that tuned a policy to levels, by which it is asked for them: itself or one before it; None for one that is asked for none."""
+        method = self.methods[name]
+        while isinstance(method, SteerLm2):
+            method = self.methods[method.start]
+        return method if isinstance(method, SteerLm) else None
 
     def base_of(self, name: str) -> str:
         """The checkpoint that a method's policy comes from in the end."""

@@ -162,6 +162,10 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return begun
 
 
+def command_of(place: Path, models: Path, method: str) -> list[str]:
+    return ["train", method, str(place / "rows.jsonl"), str(place / "policy"), *options(place, models, method)]
+
+
 def options(place: Path, models: Path, method: str) -> list[str]:
     """What a method needs beside METHOD, IN and FOLDER."""
     given = ["--profile", str(place / "mine.yaml")]
@@ -194,8 +198,7 @@ def same(one: Path, other: Path) -> bool:
 def test_every_method_writes_a_policy_that_can_be_loaded(
     method: str, place: Path, models: Path, here: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["train", method, str(place / "rows.jsonl"), str(place / "policy"), *options(place, models, method)]
-    assert main(command) == 0
+    assert main(command_of(place, models, method)) == 0
     told = capsys.readouterr()
     assert sorted(p.name for p in place.iterdir() if "policy" in p.name) == ["policy"], "nothing is left beside it"
     assert not list(place.rglob("*.checkpoints"))
@@ -247,7 +250,7 @@ def test_every_method_writes_a_policy_that_can_be_loaded(
     assert told.out.rstrip().endswith(str(place / "policy"))
     assert "What was read of rows.jsonl" in told.out
     # nobody goes on from it, and it is not written over
-    assert main(command) == 1
+    assert main(command_of(place, models, method)) == 1
     assert "exists already" in capsys.readouterr().err
 
 
@@ -287,14 +290,7 @@ def test_rewards_are_standardised_by_what_the_reward_model_says_of_the_files_tra
         raise RuntimeError("cut off")
 
     monkeypatch.setattr(worker, "work", kept)
-    command = [
-        "train",
-        "steered_1",
-        str(place / "rows.jsonl"),
-        str(place / "policy"),
-        *options(place, models, "steered_1"),
-    ]
-    assert main(command) == 1
+    assert main(command_of(place, models, "steered_1")) == 1
     tokenizer = AutoTokenizer.from_pretrained(models / "rated")
     model = AutoModelForSequenceClassification.from_pretrained(models / "rated")
 
@@ -595,13 +591,7 @@ def test_samples_that_give_no_pair_say_why(
             yield Answer(request.key, "one two", "length", None, 4, 12)
 
     monkeypatch.setattr(Writer, "answer", cut)
-    command = [
-        "train",
-        "iterative",
-        str(place / "rows.jsonl"),
-        str(place / "policy"),
-        *options(place, models, "iterative"),
-    ]
+    command = command_of(place, models, "iterative")
     assert main(command) == 1
     assert (
         "no prompt's samples give a pair (no scored sample that ends: 6); draw more or longer ones"
@@ -649,7 +639,7 @@ def test_training_starts_anew_where_anything_that_it_depends_on_is_another(
     monkeypatch.setattr(worker, "work", cut_off)
 
     def of(method: str, *more: str) -> str:
-        command = ["train", method, str(place / "rows.jsonl"), str(place / "policy"), *options(place, models, method)]
+        command = command_of(place, models, method)
         count = len(versions)
         assert main([*command, *more]) == 1
         assert len(versions) == count + 1
@@ -813,7 +803,7 @@ def test_a_step_in_a_process_of_its_own_gives_its_reason_where_it_fails(
     """The reward model has no weights, which is seen when it is loaded, by the real process."""
     shutil.copytree(models / "reward", place / "empty")
     (place / "empty" / "model.safetensors").unlink()
-    command = ["train", "rloo", str(place / "rows.jsonl"), str(place / "policy"), *options(place, models, "rloo")]
+    command = command_of(place, models, "rloo")
     assert main([*command, "--reward-model", str(place / "empty")]) == 1
     told = capsys.readouterr().err
     assert "scoring ended with status 1" in told

@@ -25,7 +25,16 @@ from pipeline.alignment.expectations import data_views
 from pipeline.alignment.schema import SCORED_DATA, TUNED_ON
 from pipeline.evaluation.schema import WEIGHTS
 from pipeline.prompts.sources import SourceError
-from pipeline.settings import Alignment, Checkpoint, Decontamination, FilesSource, HubSource, Samples, load_profile
+from pipeline.settings import (
+    Alignment,
+    Checkpoint,
+    Decontamination,
+    FilesSource,
+    HubSource,
+    Origin,
+    Samples,
+    load_profile,
+)
 from pipeline.store import DATA, Store, write_table
 from pipeline.texts.words import keys_of
 from pipeline.vocabulary import ATTRIBUTES, MESSAGES
@@ -66,7 +75,7 @@ def rows(read: told.Read) -> list[tuple[Talk, str]]:
 # --------------------------------------------------------------------------------------------------------------------------- reading
 
 
-DARING_ANTEATER = {
+DARING_ANTEATER: dict[str, Any] = {
     "system": "You are terse.",
     "mask": "User",
     "dataset": "synthetic_conv",
@@ -93,7 +102,7 @@ def test_the_last_answer_is_the_response_and_all_before_it_the_messages(tmp_path
     assert set(read.table["source"].to_pylist()) == {"ours"}
     assert not +read.counts
     assert dict(read.reports[0].shapes) == {"conversations: from, value": 2}
-    own = [{"from": "System", "value": "Be kind."}, *DARING_ANTEATER["conversations"]]  # type: ignore[misc]
+    own = [{"from": "System", "value": "Be kind."}, *DARING_ANTEATER["conversations"]]
     ((first, *others),) = (
         talk for talk, _ in rows(told.read(written(tmp_path / "b.jsonl", [DARING_ANTEATER | {"conversations": own}])))
     )
@@ -529,8 +538,9 @@ def small(origins: Mapping[str, int]) -> pa.Table:
 
 def test_prompts_are_drawn_of_one_origin() -> None:
     table, wanted = small({"data": 6, "conversations": 9}), Samples(prompts=20, responses=2)
-    for origin, count in (("data", 6), ("conversations", 9)):
-        drawn = samples.prompts_of(table, "train", wanted, 1, origin)["prompt_id"].to_pylist()  # type: ignore[arg-type]
+    counts: dict[Origin, int] = {"data": 6, "conversations": 9}
+    for origin, count in counts.items():
+        drawn = samples.prompts_of(table, "train", wanted, 1, origin)["prompt_id"].to_pylist()
         assert sorted(set(drawn)) == [f"{origin}-{n}" for n in range(1, count + 1)]
     assert samples.prompts_of(table, "held_out", wanted, 1)["prompt_id"].to_pylist() == ["data-0"] * 2
     with pytest.raises(ValueError, match="no prompt of the conversations in the split train"):
@@ -625,8 +635,8 @@ class Chain:
     def card(self, name: str) -> str:
         return (Path(str(self.store.path(f"aligned/{name}"))) / "README.md").read_text()
 
-    def rows(self, origin: str, split: str) -> pa.Table:
-        table = samples.of_origins(self.store.read("alignment_data"), origin)  # type: ignore[arg-type]
+    def rows(self, origin: Origin, split: str) -> pa.Table:
+        table = samples.of_origins(self.store.read("alignment_data"), origin)
         return table.filter(pc.equal(table["split"], split))
 
 

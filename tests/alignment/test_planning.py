@@ -1,6 +1,5 @@
 """What methods take: by hand, against what transformers builds, and against operations and memory that are counted as tiny models train."""
 
-import argparse
 import json
 import math
 import re
@@ -25,12 +24,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from pipeline.alignment import dpo, ppo, rloo, sampler, sft, steerlm2, tuning, watching
+from pipeline.alignment.__main__ import main
 from pipeline.alignment.encoding import Example
 from pipeline.alignment.planning import costs
-from pipeline.alignment.planning.command import add_plan
 from pipeline.alignment.planning.costs import Machine, Model
 from pipeline.alignment.planning.data import Data, Lengths, Texts
-from pipeline.alignment.planning.parts import WORK, Cost, MethodPlan
+from pipeline.alignment.planning.parts import WORK, Cost, MethodPlan, Work
 from pipeline.alignment.planning.plan import data_of, plan, stated
 from pipeline.models import batching
 from pipeline.models.probe import Probe
@@ -40,16 +39,8 @@ from pipeline.reward_model.planning.shapes import CONFIGS, PlanError, Shape
 from pipeline.settings import PROFILES, Alignment, Checkpoint, Lora, Profile, Recipe, load_profile
 from tests.helpers import quiet
 from tests.models.families import LAYOUTS, tokenizer_of
+from tests.reward_model.test_plan import SMALL
 
-SMALL = {
-    "model_type": "llama",
-    "hidden_size": 4,
-    "intermediate_size": 8,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "vocab_size": 10,
-}
 TINY = SMALL | {
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -366,10 +357,11 @@ def tiny(tmp_path: Path) -> Profile:
     return found.model_copy(update={"alignment": found.alignment.model_copy(update={"recipe": "other"})})
 
 
-class Looks:
+class Looks(watching.Watch):
     """A watch that only counts."""
 
-    count = 0
+    def __init__(self) -> None:
+        self.count = 0
 
     def look(self, step: int, policy: Any) -> dict[str, float]:
         self.count += 1
@@ -441,7 +433,8 @@ def test_operations_of_a_round_of_rloo_are_those_counted(tiny: Profile, tmp_path
         model, reference, TOKENIZER, asked, -1, lambda *_: [], method, 0, tmp_path / "work", quiet
     )  # no response ends, so that none is shown to the reward model
     operations = counted(lambda: tuning.run(trainer, tmp_path / "work", quiet))
-    planned = sum(found.costs[work].operations for work in ("sampling", "reading", "training"))  # type: ignore[index]
+    works: tuple[Work, ...] = ("sampling", "reading", "training")
+    planned = sum(found.costs[work].operations for work in works)
     assert 0 <= planned / operations - 1 < 0.01
 
 
@@ -485,7 +478,7 @@ def test_held_out_losses_and_looks_are_as_many_as_there_are(base: Path, evaluati
         tmp_path / "work",
         quiet,
         None,
-        watch,  # type: ignore[arg-type]
+        watch,
     )
     model = Model.language(Shape.of(TINY, ""))
     losses = sum(row["part"] == "development" for row in curve)
@@ -804,10 +797,7 @@ WITH = [name for name in sorted(path.stem for path in PROFILES.glob("*.yaml")) i
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    parser = argparse.ArgumentParser()
-    add_plan(parser.add_subparsers(required=True))
-    options = parser.parse_args(["plan", *arguments])
-    code = options.run(options)
+    code = main(["plan", *arguments])
     said = capsys.readouterr()
     return code, said.out, said.err
 
@@ -977,7 +967,7 @@ def test_planning_loads_no_torch() -> None:
     loaded = (
         "import sys, argparse; from pipeline.alignment.planning.command import add_plan; parser = argparse.ArgumentParser(); "
         "add_plan(parser.add_subparsers()); options = parser.parse_args(['plan', '--profile', 'aligned', '--json']); "
-        "code = options.run(options); print(); print(code, 'torch' in sys.modules, 'transformers' in sys.modules)"
+        "options.run(options); print(); print('torch' in sys.modules, 'transformers' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "0 False False"
+    assert done.stdout.splitlines()[-1] == "False False"

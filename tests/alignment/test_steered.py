@@ -8,6 +8,7 @@ from pipeline.alignment.samples import measured, prompts_of, requests_of, sample
 from pipeline.alignment.schema import TUNED_ON
 from pipeline.alignment.shown import steered as shown_of
 from pipeline.settings import Samples
+from pipeline.shown import Rows
 from pipeline.vocabulary import Attribute
 
 LEVELS: dict[Attribute, int] = {"helpfulness": 4, "verbosity": 2}
@@ -65,7 +66,9 @@ def test_what_is_measured_stands_beside_what_was_asked_and_what_is_not_scored_co
     assert found["measured"].to_pylist()[:1] == [0.0]
     assert found["measured"].to_pylist()[15:] == [float(n) + 100 for n in range(15, 30)]
     assert found["characters"].to_pylist() == [len(text) for text in texts]
-    rows = shown_of(found)["measured by asked (95 % intervals over prompts)"].table.to_pylist()  # type: ignore[union-attr]
+    shown = shown_of(found)["measured by asked (95 % intervals over prompts)"]
+    assert isinstance(shown, Rows)
+    rows = shown.table.to_pylist()
     assert [(row["attribute"], row["asked"]) for row in rows] == [
         (a, n) for a in ("verbosity", "helpfulness") for n in range(5)
     ]

@@ -6,22 +6,19 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Column, Table
 
 from pipeline.alignment.planning.costs import ENGINE_MEMORY, SHARE_OF_BANDWIDTH, Machine, Need
 from pipeline.alignment.planning.data import MEAN_PROMPT, MEAN_RESPONSE, Data
 from pipeline.alignment.planning.parts import WORK, MethodPlan, Work
 from pipeline.alignment.planning.plan import data_of, plan, reported, stated
+from pipeline.commands import add_profile, console
 from pipeline.reward_model import rows
 from pipeline.reward_model.planning.options import add_characters_per_token, add_device, short
 from pipeline.reward_model.planning.plan import HEADROOM, device_of
 from pipeline.reward_model.planning.published import GPUS_A_NODE
 from pipeline.reward_model.planning.shapes import PlanError
 from pipeline.settings import Profile, load_profile
-
-console = Console(highlight=False, soft_wrap=True, emoji=False)
-notes = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 WORK_NAMES: Mapping[Work, str] = {
     "sampling": "samples",
@@ -35,14 +32,14 @@ WORK_NAMES: Mapping[Work, str] = {
 
 
 def add_plan(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command; its arguments' `run` is `run_plan`."""
+    """Add the command; its arguments' `run` plans, and prints it. Raises ValueError and OSError with the reason where it can't."""
     command = commands.add_parser(
         "plan",
         help="print the steps, tokens, operations, memory, GPUs and hours that methods take, before they run",
         description="Print the steps, tokens, operations, memory, GPUs and hours that a profile's methods take, before they run. The data are "
         "FILE, or numbers; where none are given, the original's for its model, else what the profile collects.",
     )
-    command.set_defaults(run=run_plan)
+    command.set_defaults(run=_plan)
     command.add_argument(
         "input",
         type=Path,
@@ -50,11 +47,7 @@ def add_plan(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         metavar="FILE",
         help="file of rated responses or pairs to plan for, whose name ends in " + ", ".join(rows.ENDINGS),
     )
-    command.add_argument(
-        "--profile",
-        metavar="NAME_OR_PATH",
-        help="profile to use, by its name or the path of its file (default: the profile that PIPELINE_PROFILE names, otherwise tiny)",
-    )
+    add_profile(command)
     command.add_argument("--method", metavar="NAME", help="method of the profile to plan (default: all of them)")
     counts = {
         "--prompts": "number of prompts with a response to learn, each of which is a conversation of SFT",
@@ -77,16 +70,6 @@ def add_plan(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         metavar="S",
         help="share of the memory's bandwidth that sampling reaches (default: %(default)s)",
     )
-
-
-def run_plan(arguments: argparse.Namespace) -> int:
-    """Plan, and print it: 0, or 1 with the reason on standard error."""
-    try:
-        _plan(arguments)
-    except (ValueError, OSError) as error:
-        notes.print(f"{error}", style="red", markup=False)
-        return 1
-    return 0
 
 
 def _plan(options: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from pipeline.alignment.planning import costs
 from pipeline.alignment.planning.costs import Machine, Model, Need
 from pipeline.alignment.planning.data import Data, Lengths, Texts, tokens_of
-from pipeline.alignment.steerlm import LEVELS, asked_of
+from pipeline.alignment.steerlm import LEVELS, policy_levels
 from pipeline.models.conditions import system_message
 from pipeline.reward_model.planning.plan import precision_on
 from pipeline.reward_model.planning.published import GPUS_A_NODE
@@ -15,15 +15,11 @@ from pipeline.reward_model.planning.shapes import PlanError, shape_of
 from pipeline.settings import (
     Alignment,
     Checkpoint,
-    IterativeDpo,
     Lora,
     Method,
-    Ppo,
     Profile,
-    Rloo,
+    Rewarded,
     Samples,
-    SteerLm,
-    SteerLm2,
     Tuning,
 )
 from pipeline.vocabulary import Attribute
@@ -32,8 +28,6 @@ Work = Literal["sampling", "scoring", "reading", "training", "again", "evaluatio
 WORK: tuple[Work, ...] = get_args(Work)
 """Kinds of work: samples to train on or to choose from; their rewards; log-probabilities and values without gradients; forward and backward passes;
 layers that gradient checkpointing computes again; held-out loss and samples while a method trains; `policy_rewards` afterwards."""
-REWARDED = IterativeDpo | Ppo | Rloo | SteerLm | SteerLm2
-"""Methods that are told rewards as they are watched, for which a reward model is loaded."""
 SCORED_IN = "float32"
 """What reward models score in, and what the log-probabilities of `policy_rewards` are computed in."""
 
@@ -144,7 +138,7 @@ class Parts:
 
     def watching(self, method: Method) -> int:
         """Weights of the reward model that is loaded to look at a method's policy."""
-        return self.rewards().parameters if isinstance(method, REWARDED) else 0
+        return self.rewards().parameters if isinstance(method, Rewarded) else 0
 
     def precision(self, method: Tuning) -> str:
         """What a method computes in."""
@@ -161,12 +155,9 @@ class Parts:
         return float(self._tokens(system_message(None, levels))) if levels else 0.0
 
     def _levels(self, name: str) -> dict[Attribute, int]:
-        method = self.wanted.methods.get(name)
-        while isinstance(method, SteerLm2):
-            method = self.wanted.methods[method.start]
-        if not isinstance(method, SteerLm):
-            return {}
-        return asked_of(self._profile.recipes[self.wanted.recipe].outputs, method.target, self.wanted.recipe)
+        if name not in self.wanted.methods:
+            return {}  # a checkpoint
+        return policy_levels(self.wanted, name, self._profile.recipes[self.wanted.recipe].outputs, self.wanted.recipe)
 
     # ----------------------------------------------------------------------------------------------------------------------------- passes
 
@@ -246,7 +237,7 @@ class Parts:
         lengths = self.data.learned.asked(self.asking(name)).answered(most)
         one = costs.by_trainer(policy, lengths, count, most, self.precision(method), self.machine)
         found = Cost(one.tokens, one.operations, one.hours)
-        if isinstance(method, REWARDED):
+        if isinstance(method, Rewarded):
             found += self.score(self.rewards(), lengths.texts(count))
         return found.times(looks)
 
